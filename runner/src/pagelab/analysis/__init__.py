@@ -1,0 +1,1 @@
+"""Numbers derived from the files of a run; nothing here measures."""

@@ -1,0 +1,217 @@
+"""The command line: reads arguments, calls one function of the lab, prints, and turns errors into exit codes.
+
+0 done; 1 the experiment ran but some trial is invalid; 2 bad input or configuration; 3 preflight refused;
+130 interrupted.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from pagelab import __version__
+from pagelab.config import Config, load_config
+from pagelab.errors import ConfigError, PagelabError
+from pagelab.model_commands import model_app
+
+EXIT_INVALID_TRIALS = 1
+EXIT_PREFLIGHT_REFUSED = 3
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure LLM inference when the model does not fit in RAM and its weights are read from an SSD.",
+)
+app.add_typer(model_app, name="model")
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML file")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="directory that holds all results")]
+OnlyOption = Annotated[
+    list[str] | None, typer.Option("--only", metavar="FACTOR=VALUE", help="only the trials with this value; may repeat")
+]
+
+
+def _directory(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or default)
+
+
+def models_directory() -> Path:
+    """Where the models are, inside the container as outside."""
+    return _directory("PAGELAB_MODELS", "/var/lib/pagelab/models")
+
+
+def state_directory() -> Path:
+    """Where the journal and the lock are."""
+    return _directory("PAGELAB_STATE", "/var/lib/pagelab/state")
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    """Options before the command; `main` reads --debug itself, since errors pass through there."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration."""
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@app.command()
+def plan(config_path: ConfigArgument, only: OnlyOption = None) -> None:
+    """List the trials that would run, with memory sizes and estimates of time and disk; runs nothing."""
+    from pagelab.host.procfs import meminfo_bytes
+    from pagelab.plan import check_sizes, known_weights_bytes
+    from pagelab.report.plan_table import print_plan
+
+    config, total = load_config(config_path), meminfo_bytes()["MemTotal"]
+    known = known_weights_bytes(config, models_directory())
+    check_sizes(config, known, total)
+    print_plan(_selected_plan(config, only), known, total)
+
+
+@app.command()
+def preflight(
+    config_path: ConfigArgument,
+    results: ResultsOption = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the checks as JSON")] = False,
+) -> None:
+    """Run every check: verdict, what was found, why it matters, and what fixes it."""
+    from pagelab.preflight import refusals, run_checks
+    from pagelab.report.checks_table import print_checks
+
+    checks = run_checks(_place(load_config(config_path), results))
+    if as_json:
+        typer.echo(json.dumps([check.document() for check in checks], indent=2))
+    else:
+        print_checks(checks)
+    if refusals(checks):
+        raise typer.Exit(EXIT_PREFLIGHT_REFUSED)
+
+
+@app.command()
+def run(
+    config_path: ConfigArgument,
+    results: ResultsOption = Path("results"),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the newest unfinished run of this")] = False,
+    only: OnlyOption = None,
+    force: Annotated[bool, typer.Option("--force", help="run although a check failed; recorded in the run")] = False,
+) -> None:
+    """Run the experiment, print its table, and write its report."""
+    from pagelab.experiment import Request, run_experiment
+    from pagelab.report.page import write_report
+    from pagelab.report.tables import print_summary
+    from pagelab.store import owner_from_environment
+    from pagelab.terminal import TerminalObserver
+
+    config = load_config(config_path)
+    request = Request(
+        plan=_selected_plan(config, only),
+        place=_place(config, results),
+        state_directory=state_directory(),
+        host=os.environ.get("PAGELAB_HOST") or "localhost",
+        image_digest=os.environ.get("PAGELAB_IMAGE") or None,
+        owner=owner_from_environment(),
+        resume=resume,
+        force=force,
+    )
+    with TerminalObserver(len(request.plan.trials)) as observer:
+        store = run_experiment(request, observer)
+    print_summary(store)
+    typer.echo(f"\nPage: {write_report(store)}")
+    if any(not trial.validity.valid for trial in store.read_trials()):
+        raise typer.Exit(EXIT_INVALID_TRIALS)
+
+
+@app.command()
+def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="directories of runs")]) -> None:
+    """Write the report of each run again from its files, and print its table."""
+    from pagelab.report.page import write_report
+    from pagelab.report.tables import print_summary
+    from pagelab.store import RunStore, owner_from_environment
+
+    for directory in runs:
+        store = RunStore.open(directory, owner_from_environment())
+        print_summary(store)
+        typer.echo(f"\nPage: {write_report(store)}")
+
+
+@app.command()
+def restore() -> None:
+    """Put back every kernel setting that a killed run left changed, remove its groups, and say what was undone."""
+    from pagelab.host.journal import exclusive
+    from pagelab.host.journal import restore as restore_host
+
+    with exclusive(state_directory()):
+        undone = restore_host(state_directory())
+    for sentence in undone or ["nothing was left to put back"]:
+        typer.echo(sentence)
+
+
+def _selected_plan(config: Config, only: list[str] | None):  # type: ignore[no-untyped-def]
+    from pagelab.plan import make_plan, select
+
+    whole = make_plan(config)
+    if not only:
+        return whole
+    pairs = [item.partition("=") for item in only]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise ConfigError(f"--only {name}: write FACTOR=VALUE, for example --only resident=0.5")
+    return select(whole, {name: value for name, _, value in pairs})
+
+
+def _place(config: Config, results: Path):  # type: ignore[no-untyped-def]
+    from pagelab.preflight import Place
+
+    build = _directory("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current")
+    return Place(config, build, models_directory(), results)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os.environ) -> None:
+    """Entry point: one sentence on standard error for what pagelab can explain, no traceback unless --debug."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given or environment.get("PAGELAB_DEBUG") == "1"
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)  # a stopped container and a closed terminal end as Ctrl-C does
+    try:
+        code = app(args=given, standalone_mode=False)
+    except PagelabError as error:
+        if debug:
+            raise
+        sys.exit(_fail(str(error), error.exit_code))
+    except typer.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(_fail("interrupted; finished trials are kept, --resume goes on", EXIT_INTERRUPTED))
+    except typer.BadParameter as error:
+        sys.exit(_fail(error.format_message(), 2))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"pagelab: {sentence}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The experiment's configuration: one YAML file, read strictly, resolved to explicit values."""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pagelab.errors import ConfigError
+from pagelab.models.catalog import ModelSpec
+from pagelab.units import GIB, MIB, parse_bytes
+
+ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def _off_to_text(value: object) -> object:
+    """YAML 1.1 reads a bare `off` as false; here it is the word."""
+    return "off" if value is False else value
+
+
+class Section(BaseModel):
+    """Base of all sections: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FactorLists(Section):
+    """The trials are the product of these lists; a trial takes one value of each."""
+
+    resident: list[Share] = Field(
+        default=[1.0, 0.5, 0.0],
+        min_length=1,
+        description="share of the weights that may stay in RAM; 1.0 is the baseline without pressure",
+    )
+    pressure: list[Literal["cgroup", "pin"]] = Field(
+        default=["cgroup"], min_length=1, description="cgroup: memory limit of a group; pin: locked dummy memory"
+    )
+    weights: list[Literal["mmap", "anonymous"]] = Field(
+        default=["mmap"], min_length=1, description="anonymous: --no-mmap, the weights then go to swap"
+    )
+    readahead_kib: list[Annotated[int, Field(ge=0)] | Literal["default"]] = Field(default=["default"], min_length=1)
+    swappiness: list[Annotated[int, Field(ge=0, le=200)] | Literal["default"]] = Field(
+        default=["default"], min_length=1
+    )
+    huge_pages: list[Literal["default", "always", "madvise", "never"]] = Field(default=["default"], min_length=1)
+    strategy: list[Literal["kernel"]] = Field(
+        default=["kernel"], min_length=1, description="who decides what stays in RAM"
+    )
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "FactorLists":
+        for name in type(self).model_fields:
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names a value twice; use repetitions to run one again")
+        return self
+
+
+class InferenceSettings(Section):
+    """What llama.cpp is asked to do in every trial."""
+
+    prompt: str = Field(default="Once upon a time", min_length=1)
+    tokens: int = Field(default=100, ge=2, description="tokens to generate; decode is timed from the first to the last")
+    threads: Annotated[int, Field(ge=1)] | Literal["physical"] = "physical"
+    context: int = Field(default=512, ge=8)
+    seed: int = Field(default=1, ge=0)
+    repack: bool = Field(
+        default=False, description="true lets llama.cpp copy weights into anonymous memory in a layout of its own"
+    )
+
+    @model_validator(mode="after")
+    def _fits_the_context(self) -> "InferenceSettings":
+        if self.tokens >= self.context:
+            raise ValueError(
+                f"tokens ({self.tokens}) must be below context ({self.context}), which holds the prompt too"
+            )
+        return self
+
+
+class MemorySettings(Section):
+    """Bytes that the two kinds of pressure leave, beside the share of the weights."""
+
+    os_reserve: ByteCount = Field(
+        default=2 * GIB, ge=512 * MIB, description="pin: what is left to the kernel and other processes"
+    )
+    fence_reserve: bool = Field(
+        default=False,
+        description=(
+            "pin: hold the reserve back from the model too, by a group around the locked memory and llama.cpp; without "
+            "it (the notes' way) the page cache may use whatever part of the reserve the host leaves unused"
+        ),
+    )
+    floor: ByteCount = Field(
+        default=32 * MIB,
+        ge=4 * MIB,
+        description="page cache that a group keeps even at resident 0.0, so that the kernel can make progress",
+    )
+    swap_minimum: ByteCount = Field(default=1 * GIB, description="preflight refuses to start with less swap")
+
+
+class TraceSettings(Section):
+    """Which traces to record where the host allows it."""
+
+    block: Annotated[Literal["auto", "tracefs", "blktrace", "off"], BeforeValidator(_off_to_text)] = "auto"
+    page_cache: bool = True
+
+
+class Config(Section):
+    """One experiment."""
+
+    experiment: str = Field(pattern=NAME_PATTERN)
+    models: list[ModelSpec] = Field(min_length=1)
+    factors: FactorLists = FactorLists()
+    repetitions: int = Field(default=5, ge=1)
+    order_seed: int = Field(default=1, ge=0, description="seed of the random order within each repetition")
+    trial_timeout_seconds: float = Field(
+        default=3600, gt=0, description="a trial that takes longer is stopped, invalid"
+    )
+    inference: InferenceSettings = InferenceSettings()
+    memory: MemorySettings = MemorySettings()
+    trace: TraceSettings = TraceSettings()
+
+    @model_validator(mode="after")
+    def _models_differ(self) -> "Config":
+        names = [model.name for model in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two models are called {name!r}; give each a name of its own")
+        return self
+
+    def resolved_yaml(self) -> str:
+        """The configuration with every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def sha256(self) -> str:
+        """Hash of the resolved values, independent of comments, order and spelling in the file."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or holds an unknown key or an impossible value.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); name an existing configuration file") from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, where: str) -> Config:
+    """Check a configuration given as text; `where` names it in messages.
+
+    Raises:
+        ConfigError: as for load_config.
+    """
+    try:
+        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derived from SafeLoader
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{where}: is not valid YAML: {problem}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{where}: must be a mapping that begins with 'experiment: NAME'")
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_first_problem(error, document)}") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, which YAML itself would silently let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _first_problem(error: ValidationError, document: dict[str, Any]) -> str:
+    """The first problem as one sentence: where in the file, what is wrong, and for a misspelt key the nearest one."""
+    problem = next((item for item in error.errors() if item["type"] == "extra_forbidden"), error.errors()[0])
+    place = _place(problem["loc"], document)
+    if problem["type"] == "extra_forbidden":
+        return _unknown_key(problem["loc"], place)
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return f"{place} is missing; add it"
+    given = f" (got {problem['input']!r})" if isinstance(problem["input"], str | int | float | bool) else ""
+    return f"{place}: {message[0].lower()}{message[1:]}{given}" if place else message
+
+
+def _place(location: tuple[int | str, ...], document: Any) -> str:
+    """The dotted path of a problem as far as it exists in the document (pydantic adds names of union branches)."""
+    parts: list[str] = []
+    for index, step in enumerate(location):
+        if isinstance(document, dict) and step in document:
+            document = document[step]
+            parts.append(f".{step}" if parts else str(step))
+        elif isinstance(document, list) and isinstance(step, int) and step < len(document):
+            document = document[step]
+            parts.append(f"[{step}]")
+        elif index == len(location) - 1 and isinstance(document, dict):
+            parts.append(f".{step}" if parts else str(step))
+    return "".join(parts)
+
+
+def _unknown_key(location: tuple[int | str, ...], place: str) -> str:
+    key = str(location[-1])
+    known = sorted(_all_keys(Config.model_json_schema()))
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else "see `pagelab schema` for the known ones"
+    return f"unknown key {place!r}; {hint}"
+
+
+def _all_keys(schema: Any) -> set[str]:
+    """Every property name in a JSON Schema."""
+    if isinstance(schema, dict):
+        own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
+        return own.union(*(_all_keys(value) for value in schema.values()))
+    if isinstance(schema, list):
+        return set().union(*(_all_keys(value) for value in schema))
+    return set()

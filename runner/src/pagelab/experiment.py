@@ -1,0 +1,244 @@
+"""All trials of a plan, in order, resumable: finished trials are kept whatever happens later."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from pagelab.analysis.summary import summary_table
+from pagelab.calibration import measure_anonymous_bytes
+from pagelab.errors import HostError, InferenceError, PreflightRefusedError
+from pagelab.host.facts import manifest
+from pagelab.host.journal import Journal, exclusive, restore
+from pagelab.host.procfs import meminfo_bytes
+from pagelab.host.storage import disk_of, sequential_read_rate
+from pagelab.inference.llama_cpp import Build, open_build, threads_of
+from pagelab.models.catalog import ModelSpec, model_path, verify_model
+from pagelab.models.gguf_map import read_gguf_map
+from pagelab.plan import Plan, PlannedTrial, check_sizes
+from pagelab.preflight import Place, refusals, run_checks
+from pagelab.record import CheckRecord, Identity, Limit, RunRecord, TrialRecord, Validity
+from pagelab.store import Owner, RunStore, find_runs
+from pagelab.trial import Bench, run_trial
+
+
+class Observer(Protocol):
+    """Told what the experiment does; the terminal's progress is one."""
+
+    def note(self, sentence: str) -> None:
+        """Something that the user should know."""
+
+    def begin(self, label: str, expected_tokens: int) -> None:
+        """A calibration or a trial begins."""
+
+    def phase(self, name: str, tokens: int) -> None:
+        """A phase of it begins, or one more token came."""
+
+    def trial_done(self, record: TrialRecord, done: int, planned: int) -> None:
+        """A trial ended."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of `pagelab run`."""
+
+    plan: Plan
+    place: Place
+    state_directory: Path
+    host: str
+    image_digest: str | None = None
+    owner: Owner | None = None
+    resume: bool = False
+    force: bool = False
+
+
+@dataclass
+class Progress:
+    """The state of a run between its trials."""
+
+    store: RunStore
+    record: RunRecord
+    anonymous_bytes: dict[str, int] = field(default_factory=dict)
+
+
+def run_experiment(request: Request, observer: Observer) -> RunStore:
+    """Run what is left of a plan and return the store of the run.
+
+    Raises:
+        PreflightRefusedError: a check failed and nothing was forced.
+        HostError: another experiment runs on this host, or the host refused a step before the first trial.
+        StoreError: a result could not be written; what was finished is kept.
+    """
+    with exclusive(request.state_directory):
+        for sentence in restore(request.state_directory):
+            observer.note(f"left by an earlier run: {sentence}")
+        checks = checked(request, observer)
+        build = open_build(request.place.build_directory)
+        run = resumed(request, build, observer) or started(request, build)
+        run.record.preflight = checks
+        run.record.forced = [check.name for check in refusals(checks)]
+        try:
+            benches = prepare(request, build, run, observer)
+            for trial in remaining(request.plan, run.store):
+                run_one(benches[trial.factors.model], trial, run, observer)
+            close(run, request.plan)
+        finally:
+            restore(request.state_directory)
+    return run.store
+
+
+def checked(request: Request, observer: Observer) -> list[CheckRecord]:
+    """The preflight's verdicts; refuses where one failed and nothing is forced."""
+    checks = run_checks(request.place)
+    for check in checks:
+        if check.verdict == "warn":
+            observer.note(f"{check.name}: {check.found}")
+    failed = refusals(checks)
+    if failed and not request.force:
+        first = failed[0]
+        more = f" ({len(failed) - 1} more: `pagelab preflight`)" if len(failed) > 1 else ""
+        raise PreflightRefusedError(f"preflight: {first.name}: {first.found}; {first.fix}{more}")
+    return checks
+
+
+def identity_of(request: Request, build: Build) -> Identity:
+    """What must be equal for two runs to be the same experiment."""
+    config, models = request.plan.config, request.place.models_directory
+    return Identity(
+        config_sha256=config.sha256(),
+        llama_cpp_commit=build.commit,
+        llama_cpp_sha256=build.sha256,
+        image_digest=request.image_digest,
+        model_sha256={spec.name: verify_model(spec, models) for spec in config.models},
+    )
+
+
+def started(request: Request, build: Build) -> Progress:
+    """A new run, on disk as incomplete before anything is measured."""
+    config, now = request.plan.config, datetime.now(UTC)
+    identity = identity_of(request, build)
+    run_id = f"{now:%Y%m%dT%H%M%S}-{identity.config_sha256[:8]}"
+    facts = manifest(request.place.models_directory)
+    facts["llama_cpp"] = {"build_number": build.build_number, "source": build.source, "is_pin": build.is_pin}
+    facts["threads"] = threads_of(config.inference)
+    record = RunRecord(
+        run_id=run_id,
+        experiment=config.experiment,
+        host=request.host,
+        status="incomplete",
+        identity=identity,
+        manifest=facts,
+        started_at=now.isoformat(),
+        trials_planned=len(request.plan.trials),
+        notes=[]
+        if build.is_pin
+        else [
+            f"llama.cpp is the declared stand-in, build {build.build_number} from {build.source}, not the pinned commit"
+        ],
+    )
+    store = RunStore.create(request.place.results_directory, config.experiment, request.host, run_id, request.owner)
+    store.write_config(config.resolved_yaml())
+    store.write_run(record)
+    return Progress(store, record)
+
+
+def resumed(request: Request, build: Build, observer: Observer) -> Progress | None:
+    """The newest incomplete run of the same experiment, if the request is to go on with one."""
+    if not request.resume:
+        return None
+    identity = identity_of(request, build)
+    config = request.plan.config
+    for directory in find_runs(request.place.results_directory, config.experiment, request.host):
+        store = RunStore.open(directory, request.owner)
+        record = store.read_run()
+        if record.status == "incomplete" and record.identity == identity:
+            store.discard_unfinished()
+            observer.note(f"going on with {directory}: {len(store.read_trials())} trials are finished")
+            record.trials_planned = len(request.plan.trials)
+            return Progress(store, record)
+    observer.note("no unfinished run of this very experiment to go on with; starting a new one")
+    return None
+
+
+def prepare(request: Request, build: Build, run: Progress, observer: Observer) -> dict[str, Bench]:
+    """Per model: its bench, the disk's rate for its file, and its anonymous memory from a calibration run."""
+    config = request.plan.config
+    left = {trial.factors.model for trial in remaining(request.plan, run.store)}
+    benches: dict[str, Bench] = {}
+    rates: dict[str, float] = {}
+    for spec in config.models:
+        if spec.name in left:
+            benches[spec.name] = bench_of(spec, request, build)
+            rates[spec.name] = benches[spec.name].disk_read_bytes_per_second or 0.0
+    check_sizes(config, {name: bench.model.weights_bytes for name, bench in benches.items()}, total_memory())
+    for name, bench in benches.items():
+        observer.begin(f"calibrate {name}", config.inference.tokens)
+        run.anonymous_bytes[name] = measure_anonymous_bytes(bench, observer.phase)
+    measured = {"anonymous_bytes": run.anonymous_bytes, "disk_read_bytes_per_second": rates}
+    run.record.manifest["calibration"] = measured
+    run.store.write_run(run.record)
+    return benches
+
+
+def total_memory() -> int:
+    """RAM of the host, in bytes."""
+    return meminfo_bytes()["MemTotal"]
+
+
+def bench_of(spec: ModelSpec, request: Request, build: Build) -> Bench:
+    """What the trials of one model share."""
+    models = request.place.models_directory
+    path = model_path(spec, models)
+    return Bench(
+        config=request.plan.config,
+        build=build,
+        model=read_gguf_map(path),
+        disk=disk_of(path),
+        journal=Journal(request.state_directory),
+        disk_read_bytes_per_second=sequential_read_rate(path),
+    )
+
+
+def remaining(plan: Plan, store: RunStore) -> list[PlannedTrial]:
+    """The trials that have no result yet."""
+    finished = {record.trial for record in store.read_trials()}
+    return [trial for trial in plan.trials if trial.number not in finished]
+
+
+def run_one(bench: Bench, trial: PlannedTrial, run: Progress, observer: Observer) -> None:
+    """Run a trial; one that the host or llama.cpp refused is kept as invalid, and the experiment goes on."""
+    factors = trial.factors
+    observer.begin(f"{factors.model}, resident {factors.resident:g}, {factors.pressure}", bench.config.inference.tokens)
+    anonymous_bytes = run.anonymous_bytes[factors.model]
+    try:
+        record = run_trial(bench, trial, anonymous_bytes, run.store, observer.phase)
+    except (HostError, InferenceError) as error:
+        record = refused(bench, trial, anonymous_bytes, str(error))
+        run.store.write_trial(record)
+    run.record.trials_done = len(run.store.read_trials())
+    run.store.write_run(run.record)
+    observer.trial_done(record, run.record.trials_done, run.record.trials_planned)
+
+
+def refused(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, reason: str) -> TrialRecord:
+    """The record of a trial that could not be run."""
+    return TrialRecord(
+        trial=trial.number,
+        factors=trial.factors,
+        repetition=trial.repetition,
+        order=trial.number,
+        started_at=datetime.now(UTC).isoformat(),
+        weights_bytes=bench.model.weights_bytes,
+        model_file_bytes=bench.model.file_bytes,
+        limit=Limit(anonymous_bytes=anonymous_bytes),
+        validity=Validity(valid=False, reasons=[reason]),
+    )
+
+
+def close(run: Progress, plan: Plan) -> None:
+    """Write the summary, and call the run complete if nothing of its plan is left."""
+    run.store.write_summary(summary_table(run.store.read_trials()))
+    if not remaining(plan, run.store):
+        run.record.status = "complete"
+    run.record.ended_at = datetime.now(UTC).isoformat()
+    run.store.write_run(run.record)

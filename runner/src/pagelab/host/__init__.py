@@ -1,0 +1,1 @@
+"""What the lab knows of the host it runs on: processes, groups, disks, kernel settings."""

@@ -1,0 +1,132 @@
+"""The journal of changes to the host: each is on disk before it is made, so that any later start can undo it."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pagelab.errors import HostError
+from pagelab.host.cgroup import group_at, remove_parent, stale_groups
+from pagelab.host.procfs import read_text
+
+
+class Journal:
+    """Changes made and not yet put back, one JSON object a line in `journal.jsonl` of the state directory."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self._directory = state_directory
+        self._file = state_directory / "journal.jsonl"
+
+    def note_setting(self, file: Path, value: str) -> None:
+        """Record that a kernel setting is about to be changed, with the value that it has now."""
+        self._append({"setting": str(file), "value": value})
+
+    def note_group(self, path: Path) -> None:
+        """Record that a control group is about to be made."""
+        self._append({"group": str(path)})
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All changes not yet put back, oldest first; a line cut short by a crash was never acted on."""
+        entries = []
+        for line in (read_text(self._file) or "").splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                continue
+        return entries
+
+    def undo(self) -> list[str]:
+        """Put everything back, newest first, and say in a sentence each what was undone.
+
+        Raises:
+            HostError: something could not be put back; the journal is then kept.
+        """
+        undone = [sentence for entry in reversed(self.entries()) for sentence in _undo(entry)]
+        self._file.unlink(missing_ok=True)
+        return undone
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        try:
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise HostError(
+                f"cannot write the journal {self._file} ({error.strerror}), so nothing was changed; make room there"
+            ) from error
+
+
+def _undo(entry: dict[str, Any]) -> list[str]:
+    if "group" in entry:
+        return _remove_group(Path(entry["group"]))
+    file, value = Path(entry["setting"]), str(entry["value"])
+    found = selected(read_text(file))
+    if found is None or found == value:
+        return []
+    try:
+        file.write_text(value)
+    except OSError as error:
+        raise HostError(
+            f"cannot put {file} back to {value} ({error.strerror}); run `pagelab restore` as root"
+        ) from error
+    return [f"set {file} back from {found} to {value}"]
+
+
+def _remove_group(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    group = group_at(path)
+    pids = group.kill()
+    group.remove()
+    killed = f" and killed its {len(pids)} process{'es' if len(pids) != 1 else ''}" if pids else ""
+    return [f"removed the control group {path}{killed}"]
+
+
+def selected(text: str | None) -> str | None:
+    """The chosen word of a setting that lists its choices, such as `always [madvise] never`; else the text itself."""
+    if text and "[" in text:
+        return text[text.index("[") + 1 : text.index("]")]
+    return text
+
+
+def restore(state_directory: Path) -> list[str]:
+    """Undo what the journal holds, remove every group of the lab, and say what was undone.
+
+    Call it with the lock of `exclusive` held, so that it never takes away the group of a running trial.
+    """
+    undone = Journal(state_directory).undo()
+    for group in stale_groups():
+        undone += _remove_group(group.path)
+    remove_parent()
+    return undone
+
+
+@contextmanager
+def exclusive(state_directory: Path) -> Iterator[None]:
+    """Hold the lock that only one experiment on a host can hold; the kernel drops it when the holder dies.
+
+    Raises:
+        HostError: another experiment holds it, or the state directory cannot be written.
+    """
+    try:
+        state_directory.mkdir(parents=True, exist_ok=True)
+        file = (state_directory / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise HostError(f"cannot use the state directory {state_directory} ({error.strerror}); run as root") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise HostError(
+                f"an experiment is running on this host (process {file.read().strip() or 'unknown'}); "
+                "wait for it, or stop it with Ctrl-C in its terminal"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,95 @@
+"""Counters and tables of /proc. Each function reads one file and answers None, never 0, for what is not there."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class SwapArea:
+    """One line of /proc/swaps; sizes in bytes."""
+
+    path: str
+    kind: str
+    size_bytes: int
+    used_bytes: int
+    priority: int
+
+
+@dataclass(frozen=True)
+class Mount:
+    """One line of /proc/self/mountinfo (proc(5))."""
+
+    mount_point: str
+    file_system: str
+    source: str
+    options: str
+    device: str
+
+
+def read_text(path: Path | str) -> str | None:
+    """The stripped content of a small kernel file, or None where it is absent or unreadable."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def read_int(path: Path | str) -> int | None:
+    """The integer in a small kernel file, or None where there is none."""
+    text = read_text(path)
+    try:
+        return int(text) if text is not None else None
+    except ValueError:
+        return None
+
+
+def read_pairs(path: Path | str, separator: str | None = None) -> dict[str, int]:
+    """A file of `name value` lines, such as vmstat, memory.stat or /proc/PID/io; empty where it is absent."""
+    pairs: dict[str, int] = {}
+    for line in (read_text(path) or "").splitlines():
+        name, _, value = line.partition(separator or " ")
+        first = value.split()[:1]
+        if first and first[0].lstrip("-").isdigit():
+            pairs[name] = int(first[0])
+    return pairs
+
+
+def meminfo_bytes() -> dict[str, int]:
+    """/proc/meminfo in bytes (the file counts in KiB)."""
+    return {name: kib * 1024 for name, kib in read_pairs("/proc/meminfo", ":").items()}
+
+
+def vmstat() -> dict[str, int]:
+    """/proc/vmstat: host-wide event counters since boot, in pages or events."""
+    return read_pairs("/proc/vmstat")
+
+
+def process_read_bytes(pid: int) -> int | None:
+    """Bytes that all threads of a process caused to be fetched from storage (proc_pid_io(5) `read_bytes`).
+
+    Counted when a read is submitted, readahead and swap-in on behalf of a page fault included.
+    """
+    return read_pairs(f"/proc/{pid}/io", ":").get("read_bytes")
+
+
+def swap_areas() -> list[SwapArea]:
+    """Active swap areas from /proc/swaps (which counts in KiB)."""
+    areas = []
+    for line in (read_text("/proc/swaps") or "").splitlines()[1:]:
+        path, kind, size, used, priority = line.split()
+        areas.append(SwapArea(path.replace("\\040", " "), kind, int(size) * 1024, int(used) * 1024, int(priority)))
+    return areas
+
+
+def mounts() -> list[Mount]:
+    """The mount table as this process sees it."""
+    table = []
+    for line in (read_text("/proc/self/mountinfo") or "").splitlines():
+        left, _, right = line.partition(" - ")
+        own, rest = left.split(), right.split(" ", 2)
+        options = ",".join(dict.fromkeys([*own[5].split(","), *(rest[2].split(",") if len(rest) > 2 else [])]))
+        table.append(Mount(own[4].replace("\\040", " "), rest[0], rest[1], options, own[2]))
+    return table

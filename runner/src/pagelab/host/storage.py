@@ -1,0 +1,153 @@
+"""Disks and file systems: which device holds a file, its counters and queue settings, and how fast it can be read."""
+
+import mmap
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagelab.errors import HostError
+from pagelab.host.procfs import Mount, mounts, read_int, read_text
+
+SECTOR_BYTES = (
+    512  # the unit of /sys/block/*/stat, whatever the device's own sector (kernel: Documentation/block/stat.rst)
+)
+PROBE_CHUNK_BYTES = 1 << 20
+PROBE_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A whole block device, found from a file on it."""
+
+    name: str
+    sys_path: Path
+
+    @property
+    def readahead_file(self) -> Path:
+        """The setting of the largest readahead window, in KiB."""
+        return self.sys_path / "queue" / "read_ahead_kb"
+
+    def read_bytes(self) -> int | None:
+        """Bytes that the device delivered to everyone since boot (completed reads)."""
+        fields = (read_text(self.sys_path / "stat") or "").split()
+        return int(fields[2]) * SECTOR_BYTES if len(fields) > 2 else None
+
+    def readahead_kib(self) -> int | None:
+        """The largest readahead window, in KiB."""
+        return read_int(self.readahead_file)
+
+    def describe(self) -> dict[str, object]:
+        """What identifies the device and how its queue is set; values that are absent are left out."""
+        queue = self.sys_path / "queue"
+        facts: dict[str, object | None] = {
+            "name": self.name,
+            "model": read_text(self.sys_path / "device" / "model"),
+            "firmware": read_text(self.sys_path / "device" / "firmware_rev"),
+            "size_bytes": _times(read_int(self.sys_path / "size"), SECTOR_BYTES),
+            "rotational": read_int(queue / "rotational"),
+            "scheduler": read_text(queue / "scheduler"),
+            "readahead_kib": self.readahead_kib(),
+            "nr_requests": read_int(queue / "nr_requests"),
+            "max_sectors_kib": read_int(queue / "max_sectors_kb"),
+            "logical_block_bytes": read_int(queue / "logical_block_size"),
+        }
+        return {key: value for key, value in facts.items() if value is not None}
+
+
+def _times(value: int | None, factor: int) -> int | None:
+    return None if value is None else value * factor
+
+
+def mount_of(path: Path) -> Mount | None:
+    """The mount that a path lies on: the longest mount point above it, the newest where two are equal."""
+    real = str(path.resolve())
+    best: Mount | None = None
+    for mount in mounts():
+        prefix = mount.mount_point.rstrip("/") + "/"
+        inside = real == mount.mount_point or real.startswith(prefix)
+        if inside and (best is None or len(mount.mount_point) >= len(best.mount_point)):
+            best = mount
+    return best
+
+
+def disk_of(path: Path) -> Disk:
+    """The whole disk under a file or directory, through partitions.
+
+    Raises:
+        HostError: the path is on no block device that the kernel shows (tmpfs, overlay, a network file system).
+    """
+    device = path.stat().st_dev
+    numbers = f"{os.major(device)}:{os.minor(device)}"
+    if os.major(device) == 0:  # btrfs and others show an anonymous device; the mount names the real one
+        mount = mount_of(path)
+        source = Path(mount.source) if mount else Path()
+        if not source.is_block_device():
+            kind = mount.file_system if mount else "unknown"
+            raise HostError(f"{path} is on no disk of this host (file system {kind}); put it on a local disk")
+        rdev = source.stat().st_rdev
+        numbers = f"{os.major(rdev)}:{os.minor(rdev)}"
+    sys_path = Path(f"/sys/dev/block/{numbers}").resolve()
+    if not sys_path.exists():
+        raise HostError(f"the disk of {path} (device {numbers}) is not in /sys; run inside the lab's container")
+    if (sys_path / "partition").exists():
+        sys_path = sys_path.parent
+    return Disk(sys_path.name, sys_path)
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this process may still write on the file system of a path."""
+    usage = os.statvfs(path)
+    return usage.f_bavail * usage.f_frsize
+
+
+def sequential_read_rate(path: Path, seconds: float = 1.0) -> float:
+    """Bytes a second that the disk delivers when a file is read in order, past the page cache.
+
+    Reads 1 MiB blocks with O_DIRECT from PROBE_THREADS threads, each block once, until the file ends or the time is
+    up; a lower bound of what the disk can do for this file.
+
+    Raises:
+        HostError: the file system cannot read past the page cache.
+    """
+    reader = _DirectReader(path, time.monotonic() + seconds)
+    started = time.monotonic()
+    try:
+        with ThreadPoolExecutor(PROBE_THREADS) as pool:
+            total = sum(pool.map(reader.read_blocks, range(PROBE_THREADS)))
+    except OSError as error:
+        raise HostError(f"cannot read {path} past the page cache ({error.strerror}); use a disk file system") from error
+    return total / (time.monotonic() - started)
+
+
+class _DirectReader:
+    """Hands out the blocks of a file to several threads until a deadline."""
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self._path = path
+        self._deadline = deadline
+        self._next_offset = 0
+        self._lock = threading.Lock()
+
+    def _take(self) -> int:
+        with self._lock:
+            offset = self._next_offset
+            self._next_offset += PROBE_CHUNK_BYTES
+            return offset
+
+    def read_blocks(self, _worker: int) -> int:
+        """Read blocks until none is left or time is up; returns the bytes read."""
+        total = 0
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECT)
+        try:
+            with mmap.mmap(-1, PROBE_CHUNK_BYTES) as buffer:  # page-aligned, as O_DIRECT wants
+                while time.monotonic() < self._deadline:
+                    count = os.preadv(descriptor, [buffer], self._take())
+                    if count == 0:
+                        break
+                    total += count
+        finally:
+            os.close(descriptor)
+        return total

@@ -1,0 +1,1 @@
+"""Inference engines whose processes the lab starts and watches."""

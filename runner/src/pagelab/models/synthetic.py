@@ -1,0 +1,400 @@
+"""Model files of any shape, made from a seed: llama.cpp loads and runs them, and their text is nonsense.
+
+The weights are random and incompressible, as real ones nearly are, and are scaled so that activations keep their size
+from layer to layer. One seed gives one file, byte for byte, on any machine: the bytes come from the raw stream of a bit
+generator, which numpy keeps stable, and never from its distributions, which it does not. Every token that such a
+model can generate prints at least one character.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal, NamedTuple
+
+import numpy as np
+from gguf import GGUFWriter
+from gguf.constants import (
+    GGML_QUANT_SIZES,
+    GGML_QUANT_VERSION,
+    GGUF_DEFAULT_ALIGNMENT,
+    GGMLQuantizationType,
+    LlamaFileType,
+    TokenType,
+)
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pagelab.errors import ModelError
+from pagelab.units import MIB, format_bytes
+
+# Changes whenever the same spec gives other bytes than before, so that files made earlier are not taken for new ones.
+_GENERATOR_VERSION = 1
+_CHUNK_BYTES = 8 * MIB
+
+Bytes = NDArray[np.uint8]
+Count = Annotated[int, Field(ge=1)]
+WeightType = Literal["Q4_0", "Q4_K", "Q8_0", "F16"]
+_FILE_TYPES: dict[WeightType, LlamaFileType] = {
+    "Q4_0": LlamaFileType.MOSTLY_Q4_0,
+    "Q4_K": LlamaFileType.MOSTLY_Q4_K_S,
+    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "F16": LlamaFileType.MOSTLY_F16,
+}
+
+# llama.cpp's LLAMA_MAX_EXPERTS.
+_MAX_EXPERTS = 512
+_MAX_VOCABULARY = 1_000_000
+# Tokens that are in every vocabulary: unknown, start, end, and one for each byte. They are read, and never generated.
+_SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")
+_UNPRINTED_TOKENS = len(_SPECIAL_TOKENS) + 256
+# The sampler keeps the best 40 tokens: with this many printable ones, a token of logit 0 is never among them.
+_MIN_VOCABULARY = 512
+_WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # how this kind of vocabulary writes a space
+_SYLLABLES = tuple(consonant + vowel for consonant in "bcdfghjklmnpqrstvwxz" for vowel in "aeiou")
+# How far apart the logits are: enough to make a choice, little enough that the text does not repeat itself.
+_LOGIT_SPREAD = 2.0
+
+
+def _default_heads(data: dict[str, int]) -> int:
+    return max(1, data.get("width", 64) // 64)
+
+
+def _default_kv_heads(data: dict[str, int]) -> int:
+    heads = data.get("heads", 1)
+    return heads // 4 if heads % 4 == 0 else heads
+
+
+def _default_experts(data: dict[str, str]) -> int:
+    return 8 if data.get("architecture") == "moe" else 0
+
+
+def _default_experts_used(data: dict[str, str]) -> int:
+    return 2 if data.get("architecture") == "moe" else 0
+
+
+class SyntheticSpec(BaseModel):
+    """The shape of a synthetic model.
+
+    `llama` is dense; `moe` is the same with a router and experts in place of each feed-forward network (as Mixtral).
+    `width` is the length of the hidden state and `feed_forward` that of the inner layer, of one expert for `moe`.
+    Heads are 64 wide and four share one key and value head, unless set. `context` is only what the file declares.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Literal["llama", "moe"]
+    layers: Count
+    width: Count
+    feed_forward: Count
+    heads: Count = Field(default_factory=_default_heads)
+    kv_heads: Count = Field(default_factory=_default_kv_heads)
+    experts: int = Field(default_factory=_default_experts, ge=0, le=_MAX_EXPERTS)
+    experts_used: int = Field(default_factory=_default_experts_used, ge=0)
+    vocabulary: int = Field(default=2048, ge=_MIN_VOCABULARY, le=_MAX_VOCABULARY)
+    context: Count = 4096
+    type: WeightType = "Q4_0"
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_shape(self) -> "SyntheticSpec":
+        block = GGML_QUANT_SIZES[GGMLQuantizationType[self.type]][0]
+        for name, size in (("width", self.width), ("feed_forward", self.feed_forward)):
+            if size % block:
+                raise ValueError(f"{name} {size} is not a multiple of {block}, the block of {self.type}")
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads of an even width; set heads")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_experts(self) -> "SyntheticSpec":
+        if self.architecture == "llama" and (self.experts or self.experts_used):
+            raise ValueError("a llama model is dense; for experts write architecture: moe")
+        if self.architecture == "moe" and not 1 <= self.experts_used <= self.experts:
+            raise ValueError(f"experts_used {self.experts_used} is not between 1 and experts ({self.experts})")
+        return self
+
+    def digest(self) -> str:
+        """Hexadecimal hash of what decides the file's bytes: this shape, and the version of the generator."""
+        document = {"generator": _GENERATOR_VERSION, **self.model_dump(mode="json")}
+        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def estimate_bytes(spec: SyntheticSpec) -> int:
+    """Size of the file that `write_synthetic` would make, within a few KiB (the header is not counted to the byte)."""
+    tokens = sum(len(token.encode()) + 8 + 4 + 4 for token in _vocabulary(spec.vocabulary).tokens)
+    tensors = _tensors(spec)
+    return sum(_padded(tensor.bytes) for tensor in tensors) + tokens + len(tensors) * 72 + 1024
+
+
+def write_synthetic(spec: SyntheticSpec, path: Path) -> None:
+    """Write the model of `spec` to `path`, in chunks of a few MiB.
+
+    The file appears under its name only when it is whole and on disk.
+
+    Raises:
+        ModelError: the file cannot be written, for one because the disk has too little room.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _require_room(path.parent, estimate_bytes(spec), path)
+        tensors = _tensors(spec)
+        _write_header(spec, tensors, part)
+        with part.open("r+b") as file:
+            _write_tensors(spec.seed, tensors, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be written ({error.strerror}): choose a directory that can be written and has room for "
+            f"{format_bytes(estimate_bytes(spec))}"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class _Encoding(NamedTuple):
+    """How random bytes become blocks of one type.
+
+    `spread` is the standard deviation of the values that `shape(blocks, scale)` makes for scale 1. `blocks` are
+    random bytes of shape (number of blocks, bytes of a block), changed in place.
+    """
+
+    spread: float
+    shape: Callable[[Bytes, float], None]
+
+
+def _half(value: float) -> tuple[int, int]:
+    low, high = np.array(value, dtype="<f2").tobytes()
+    return low, high
+
+
+def _random_signs(blocks: Bytes) -> Bytes:
+    """A sign bit for each block: values that lie to one side of 0 in one block then average to 0 over many."""
+    signs: Bytes = np.bitwise_and(blocks[:, 1], np.uint8(0x80))
+    return signs
+
+
+def _set_scale(blocks: Bytes, at: int, scale: float, signs: Bytes) -> None:
+    """Write a half-precision scale into each block at byte `at`."""
+    low, high = _half(scale)
+    blocks[:, at] = low
+    blocks[:, at + 1] = signs | np.uint8(high)
+
+
+def _shape_scaled(blocks: Bytes, scale: float) -> None:
+    _set_scale(blocks, 0, scale, _random_signs(blocks))
+
+
+def _shape_q4_k(blocks: Bytes, scale: float) -> None:
+    # A value is scale * s * q - minimum * m, with 6-bit s and m, and q from 0 to 15: minimum = 7.5 * scale centres it.
+    signs = _random_signs(blocks)
+    _set_scale(blocks, 0, scale, signs)
+    _set_scale(blocks, 2, 7.5 * scale, signs)
+
+
+def _shape_float(layout: str, mantissa_bits: int, bias: int) -> Callable[[Bytes, float], None]:
+    """Random sign and mantissa under one fixed exponent: values between scale and 2 * scale on either side of 0."""
+
+    def shape(blocks: Bytes, scale: float) -> None:
+        words = blocks.view(layout)
+        exponent = max(1, math.frexp(scale)[1] - 1 + bias)
+        words &= words.dtype.type(1 << words.itemsize * 8 - 1 | (1 << mantissa_bits) - 1)
+        words |= words.dtype.type(exponent << mantissa_bits)
+
+    return shape
+
+
+_ENCODINGS: dict[str, _Encoding] = {
+    # q - 8 with q from 0 to 15; q from -128 to 127; see _shape_q4_k; plus or minus 1 to 2.
+    "Q4_0": _Encoding(math.sqrt(21.5), _shape_scaled),
+    "Q8_0": _Encoding(math.sqrt(5461.5), _shape_scaled),
+    "Q4_K": _Encoding(math.sqrt(66728.0), _shape_q4_k),
+    "F16": _Encoding(math.sqrt(7 / 3), _shape_float("<u2", 10, 15)),
+    "F32": _Encoding(math.sqrt(7 / 3), _shape_float("<u4", 23, 127)),
+}
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor to write: `shape` slowest dimension first, as numpy and GGUFWriter have it.
+
+    `gain` is the factor by which the matrix changes the size of what it is multiplied with; None writes ones. The first
+    `zero_rows` rows are 0.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type: GGMLQuantizationType
+    gain: float | None
+    zero_rows: int = 0
+
+    @property
+    def row_bytes(self) -> int:
+        block, block_bytes = GGML_QUANT_SIZES[self.type]
+        return self.shape[-1] // block * block_bytes
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape[:-1]) * self.row_bytes
+
+
+def _tensors(spec: SyntheticSpec) -> tuple[_Tensor, ...]:
+    weights = GGMLQuantizationType[spec.type]
+    embedding = (spec.vocabulary, spec.width)
+    # Rows of the embedding are not multiplied with anything: the square root undoes the scaling for a sum over a row.
+    tensors = [_Tensor("token_embd.weight", embedding, weights, math.sqrt(spec.width))]
+    for layer in range(spec.layers):
+        tensors += _layer_tensors(spec, f"blk.{layer}.", weights)
+    tensors.append(_norm("output_norm.weight", spec.width))
+    tensors.append(_Tensor("output.weight", embedding, weights, _LOGIT_SPREAD, zero_rows=_UNPRINTED_TOKENS))
+    return tuple(tensors)
+
+
+def _layer_tensors(spec: SyntheticSpec, prefix: str, weights: GGMLQuantizationType) -> Iterator[_Tensor]:
+    width, kv_width = spec.width, spec.width // spec.heads * spec.kv_heads
+    # What each layer adds to the hidden state shrinks with their number, so that the sum stays of one size.
+    residual = 1 / math.sqrt(2 * spec.layers)
+    yield _norm(f"{prefix}attn_norm.weight", width)
+    yield _Tensor(f"{prefix}attn_q.weight", (width, width), weights, 1.0)
+    yield _Tensor(f"{prefix}attn_k.weight", (kv_width, width), weights, 1.0)
+    yield _Tensor(f"{prefix}attn_v.weight", (kv_width, width), weights, 1.0)
+    yield _Tensor(f"{prefix}attn_output.weight", (width, width), weights, residual)
+    yield _norm(f"{prefix}ffn_norm.weight", width)
+    suffix = "_exps" if spec.architecture == "moe" else ""
+    experts = (spec.experts,) if spec.architecture == "moe" else ()
+    if spec.architecture == "moe":
+        yield _Tensor(f"{prefix}ffn_gate_inp.weight", (spec.experts, width), GGMLQuantizationType.F32, 1.0)
+    yield _Tensor(f"{prefix}ffn_gate{suffix}.weight", (*experts, spec.feed_forward, width), weights, 1.0)
+    yield _Tensor(f"{prefix}ffn_up{suffix}.weight", (*experts, spec.feed_forward, width), weights, 1.0)
+    yield _Tensor(f"{prefix}ffn_down{suffix}.weight", (*experts, width, spec.feed_forward), weights, residual)
+
+
+def _norm(name: str, width: int) -> _Tensor:
+    return _Tensor(name, (width,), GGMLQuantizationType.F32, None)
+
+
+class _Vocabulary(NamedTuple):
+    tokens: list[str]
+    types: list[int]
+
+
+def _vocabulary(size: int) -> _Vocabulary:
+    """A vocabulary of the kind that llama.cpp calls SPM: special tokens, bytes, then printable pieces."""
+    tokens = [*_SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256)), _WORD_START]
+    tokens += string.ascii_letters + string.digits + string.punctuation
+    tokens += [_word(index) for index in range(size - len(tokens))]
+    types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256]
+    types += [TokenType.NORMAL] * (size - len(types))
+    return _Vocabulary(tokens, [int(kind) for kind in types])
+
+
+def _word(index: int) -> str:
+    """The words of one syllable, then those of two, and so on."""
+    word = ""
+    index += 1
+    while index:
+        index, syllable = divmod(index - 1, len(_SYLLABLES))
+        word += _SYLLABLES[syllable]
+    return _WORD_START + word
+
+
+def _write_header(spec: SyntheticSpec, tensors: tuple[_Tensor, ...], path: Path) -> None:
+    writer = GGUFWriter(path, "llama")
+    writer.add_name(f"pagelab synthetic {spec.architecture} {spec.layers}x{spec.width} seed {spec.seed}")
+    writer.add_file_type(_FILE_TYPES[spec.type])
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+    writer.add_block_count(spec.layers)
+    writer.add_context_length(spec.context)
+    writer.add_embedding_length(spec.width)
+    writer.add_feed_forward_length(spec.feed_forward)
+    writer.add_head_count(spec.heads)
+    writer.add_head_count_kv(spec.kv_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(spec.width // spec.heads)
+    writer.add_vocab_size(spec.vocabulary)
+    if spec.architecture == "moe":
+        writer.add_expert_count(spec.experts)
+        writer.add_expert_used_count(spec.experts_used)
+    vocabulary = _vocabulary(spec.vocabulary)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_scores([-float(index) for index in range(spec.vocabulary)])
+    writer.add_token_types(vocabulary.types)
+    writer.add_unk_token_id(0)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    for tensor in tensors:
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.bytes, raw_dtype=tensor.type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+
+
+def _write_tensors(seed: int, tensors: tuple[_Tensor, ...], file: BinaryIO) -> None:
+    start = file.seek(0, os.SEEK_END)
+    # Takes the room at once: a full disk is seen before the work, and the file lies in few pieces.
+    os.posix_fallocate(file.fileno(), 0, _padded(start) + sum(_padded(tensor.bytes) for tensor in tensors))
+    file.seek(start)
+    file.write(bytes(_padded(start) - start))
+    for index, tensor in enumerate(tensors):
+        for chunk in _tensor_data(tensor, seed, index):
+            file.write(chunk.data)
+        file.write(bytes(_padded(tensor.bytes) - tensor.bytes))
+
+
+def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[Bytes]:
+    if tensor.gain is None:
+        yield np.ones(tensor.shape, dtype="<f4").view(np.uint8)
+        return
+    zero_bytes = tensor.zero_rows * tensor.row_bytes
+    yield np.zeros(zero_bytes, dtype=np.uint8)
+    block_bytes = GGML_QUANT_SIZES[tensor.type][1]
+    encoding = _ENCODINGS[tensor.type.name]
+    scale = tensor.gain / (encoding.spread * math.sqrt(tensor.shape[-1]))
+    for chunk in _random_bytes(seed, index, tensor.bytes - zero_bytes, block_bytes):
+        encoding.shape(chunk.reshape(-1, block_bytes), scale)
+        yield chunk
+
+
+def _random_bytes(seed: int, stream: int, count: int, block_bytes: int) -> Iterator[Bytes]:
+    """`count` bytes of a stream of its own for each tensor, in chunks of whole blocks and whole 64-bit words."""
+    generator = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream,)))
+    chunk_bytes = _CHUNK_BYTES // (8 * block_bytes) * 8 * block_bytes
+    while count:
+        size = min(count, chunk_bytes)
+        words = np.asarray(generator.random_raw(-(-size // 8))).astype("<u8", copy=False)
+        yield words.view(np.uint8)[:size]
+        count -= size
+
+
+def _padded(count: int) -> int:
+    return -(-count // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
+
+
+def _require_room(directory: Path, needed: int, path: Path) -> None:
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise ModelError(
+            f"{path} needs {format_bytes(needed)} but its disk has {format_bytes(free)} free: make room or choose "
+            "a smaller model"
+        )
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

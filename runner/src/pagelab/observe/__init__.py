@@ -1,0 +1,1 @@
+"""Recorders that watch a trial without taking part in it."""

@@ -1,0 +1,98 @@
+"""One watched inference: the process inside its group, a stamp on every token, counters at every boundary."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pyarrow as pa
+
+from pagelab.host.child import enter
+from pagelab.inference.llama_cpp import LlamaCli, Printed, Ready
+from pagelab.observe.counters import Counters, Snapshot
+from pagelab.observe.sampler import Sampler
+
+IDLE_SECONDS = 0.5
+
+Progress = Callable[[str, int], None]  # the window that has begun, and the tokens generated so far
+
+
+@dataclass
+class Watched:
+    """What was seen of one inference. Times are seconds since the start of the process, on its monotonic clock.
+
+    Boundaries: `at_start`; `at_ready` when the model is loaded; `at_first` and `at_last` token. A boundary that was
+    never reached is None.
+    """
+
+    at_start: Snapshot
+    at_ready: Snapshot | None = None
+    at_first: Snapshot | None = None
+    at_last: Snapshot | None = None
+    ready_seconds: float | None = None
+    token_seconds: list[float] = field(default_factory=list)
+    printed_bytes: list[int] = field(default_factory=list)
+    text: bytes = b""
+    log: str = ""
+    exit_status: int = 0
+    timed_out: bool = False
+    sampler: Sampler | None = None
+
+    def tokens_table(self) -> pa.Table:
+        """One row a generated token: index, arrival, latency since the token before (null for the first), bytes."""
+        arrivals = self.token_seconds
+        latencies = [None, *(after - before for before, after in pairwise(arrivals))]
+        return pa.table(
+            {
+                "token_index": pa.array(range(len(arrivals)), pa.int32()),
+                "arrival_seconds": pa.array(arrivals, pa.float64()),
+                "latency_seconds": pa.array(latencies[: len(arrivals)], pa.float64()),
+                "printed_bytes": pa.array(self.printed_bytes, pa.int32()),
+            }
+        )
+
+
+def watch(
+    command: list[str], counters: Counters, tokens: int, timeout_seconds: float, progress: Progress | None = None
+) -> Watched:
+    """Run llama-cli inside the group of `counters` and watch it until it ends, which the timeout makes sure of.
+
+    Raises:
+        InferenceError: the program cannot be started.
+    """
+    cli = LlamaCli(command, enter(counters.group))
+    tell = progress or (lambda _window, _tokens: None)
+    watched = Watched(at_start=counters.snapshot(None))
+    deadline = time.monotonic() + timeout_seconds
+    cli.start()
+    try:
+        with Sampler(lambda: counters.sample(cli.pid), cli.started_monotonic) as watched.sampler:
+            tell("load", 0)
+            for event in cli.events(IDLE_SECONDS):
+                if isinstance(event, Ready):
+                    watched.at_ready, watched.ready_seconds = counters.snapshot(cli.pid), event.seconds
+                    tell("prompt", 0)
+                elif isinstance(event, Printed):
+                    _take_token(watched, event, counters, cli.pid, tokens)
+                    tell("decode", len(watched.token_seconds))
+                elif time.monotonic() > deadline:
+                    watched.timed_out = True
+                    cli.kill()
+    finally:
+        cli.kill()
+        watched.exit_status = cli.finish()
+        watched.log = cli.log.decode(errors="replace")
+    return watched
+
+
+def _take_token(watched: Watched, event: Printed, counters: Counters, pid: int, tokens: int) -> None:
+    """Stamp a token; read the counters at the first and at the last. What follows the last is a closing newline."""
+    if len(watched.token_seconds) >= tokens:
+        return
+    watched.token_seconds.append(event.seconds)
+    watched.printed_bytes.append(len(event.text))
+    watched.text += event.text
+    if len(watched.token_seconds) == 1:
+        watched.at_first = counters.snapshot(pid)
+    elif len(watched.token_seconds) == tokens:
+        watched.at_last = counters.snapshot(pid)

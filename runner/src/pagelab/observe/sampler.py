@@ -1,0 +1,64 @@
+"""A thread that looks at counters some ten times a second, while a trial runs."""
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import pyarrow as pa
+
+SHARE_OF_A_CORE = 0.02  # a slow reading (residency of a large file) is taken less often, never at the decoder's cost
+
+Reading = dict[str, int | None]
+
+
+class Sampler:
+    """Calls `read` every `interval_seconds` and keeps what it answers; use it as a context.
+
+    `read` answers one value a counter, None for what could not be read. It runs outside the pressured group.
+    """
+
+    def __init__(self, read: Callable[[], Reading], started_monotonic: float, interval_seconds: float = 0.1) -> None:
+        self._read = read
+        self._started = started_monotonic
+        self._interval = interval_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._samples: list[tuple[float, Reading]] = []
+
+    def __enter__(self) -> "Sampler":
+        """Start sampling."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop sampling; the last sample is complete when this returns."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            before = time.monotonic()
+            self._samples.append((before - self._started, self._read()))
+            cost = time.monotonic() - before
+            if self._stop.wait(max(self._interval - cost, cost * (1 / SHARE_OF_A_CORE - 1))):
+                return
+
+    def between(self, first_seconds: float, last_seconds: float, name: str) -> list[int]:
+        """Values of one counter within a window of time since the start, without the unread ones."""
+        values = [reading.get(name) for seconds, reading in self._samples if first_seconds <= seconds <= last_seconds]
+        return [value for value in values if value is not None]
+
+    def highest(self, name: str) -> int | None:
+        """The highest value that one counter had."""
+        return max(self.between(0.0, float("inf"), name), default=None)
+
+    def table(self) -> pa.Table:
+        """All samples: `seconds` since the start of the process, then a nullable int64 column a counter."""
+        names = dict.fromkeys(name for _, reading in self._samples for name in reading)
+        columns: dict[str, pa.Array] = {"seconds": pa.array([s for s, _ in self._samples], pa.float64())}
+        for name in names:
+            columns[name] = pa.array([reading.get(name) for _, reading in self._samples], pa.int64())
+        return pa.table(columns)

@@ -1,0 +1,58 @@
+"""The windows of a watched inference: load, prompt and decode, each with its own times and counters."""
+
+from dataclasses import replace
+from statistics import median
+
+from pagelab.observe.counters import faults_between, reads_between, refaults_between, swap_between
+from pagelab.observe.inference import Watched
+from pagelab.record import Faults, Load, Refaults, Swap, Tokens, WindowReads
+
+
+def load_of(watched: Watched) -> Load:
+    """The load window: from the start of the process to its line that generation begins."""
+    return Load(seconds=watched.ready_seconds)
+
+
+def prompt_of(watched: Watched, prompt_tokens: int | None) -> Tokens:
+    """The prompt window: from ready to the first generated token, which comes with the last prompt token."""
+    if watched.ready_seconds is None or not watched.token_seconds:
+        return Tokens(tokens=prompt_tokens)
+    return _rate(prompt_tokens, watched.token_seconds[0] - watched.ready_seconds)
+
+
+def decode_of(watched: Watched) -> Tokens:
+    """The decode window: from the first token to the last, so one token fewer than were generated."""
+    if len(watched.token_seconds) < 2:
+        return Tokens()
+    return _rate(len(watched.token_seconds) - 1, watched.token_seconds[-1] - watched.token_seconds[0])
+
+
+def _rate(tokens: int | None, seconds: float) -> Tokens:
+    rate = tokens / seconds if tokens and seconds > 0 else None
+    return Tokens(tokens=tokens, seconds=seconds, tokens_per_second=rate)
+
+
+def reads_of(watched: Watched) -> WindowReads:
+    """Reads in each window. A process that has not started has read nothing, so its counter begins at 0."""
+    began = replace(watched.at_start, process_read_bytes=0)
+    return WindowReads(
+        load=reads_between(began, watched.at_ready),
+        prompt=reads_between(watched.at_ready, watched.at_first),
+        decode=reads_between(watched.at_first, watched.at_last),
+    )
+
+
+def events_of(watched: Watched) -> tuple[Faults, Refaults, Swap]:
+    """Faults, refaults and swapping while decoding."""
+    first, last = watched.at_first, watched.at_last
+    if first is None or last is None:
+        return Faults(), Refaults(), Swap()
+    return faults_between(first, last), refaults_between(first, last), swap_between(first, last)
+
+
+def resident_bytes_of(watched: Watched) -> float | None:
+    """Median over the samples taken while decoding of the weights' bytes in the page cache."""
+    if watched.sampler is None or len(watched.token_seconds) < 2:
+        return None
+    seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], "model_resident_bytes")
+    return float(median(seen)) if seen else None

@@ -1,0 +1,127 @@
+"""From configuration to plan: the trials of an experiment, their order, and what they will need."""
+
+import itertools
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagelab.config import Config
+from pagelab.errors import ConfigError, ModelError
+from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path
+from pagelab.models.gguf_map import read_gguf_map
+from pagelab.models.synthetic import estimate_bytes
+from pagelab.record import Factors
+from pagelab.units import format_bytes
+
+ASSUMED_READ_BYTES_PER_SECOND = 1e9  # for the estimate of time only; many disks do better in order and worse at random
+SECONDS_BETWEEN_TRIALS = 2.0
+RESULT_BYTES_PER_TRIAL = 4 << 20
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial to run. `number` counts from 1 in order of execution; `repetition` from 1."""
+
+    number: int
+    repetition: int
+    factors: Factors
+    model: ModelSpec
+
+    @property
+    def limited(self) -> bool:
+        """Whether the trial is under pressure; resident 1.0 is the baseline without any."""
+        return self.factors.resident < 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials of an experiment, in the order in which they run."""
+
+    config: Config
+    trials: tuple[PlannedTrial, ...]
+
+
+def make_plan(config: Config) -> Plan:
+    """The product of models and factors, repeated; each repetition in a seeded random order of its own.
+
+    Interleaving keeps a slow drift of the host (temperature, other load) from looking like an effect of a factor.
+    """
+    combinations = list(_combinations(config))
+    shuffler = random.Random(config.order_seed)  # noqa: S311 - an order that can be repeated, no secret
+    trials: list[PlannedTrial] = []
+    for repetition in range(1, config.repetitions + 1):
+        order = combinations.copy()
+        shuffler.shuffle(order)
+        for model, factors in order:
+            trials.append(PlannedTrial(len(trials) + 1, repetition, factors, model))
+    return Plan(config, tuple(trials))
+
+
+def _combinations(config: Config) -> list[tuple[ModelSpec, Factors]]:
+    lists = config.factors
+    names = tuple(type(lists).model_fields)
+    values = [getattr(lists, name) for name in names]
+    return [
+        (model, Factors(model=model.name, **dict(zip(names, chosen, strict=True))))
+        for model in config.models
+        for chosen in itertools.product(*values)
+    ]
+
+
+def select(plan: Plan, only: dict[str, str]) -> Plan:
+    """The trials whose factors have the given values (`--only resident=0.5`); numbers stay as they are.
+
+    Raises:
+        ConfigError: a name is no factor, or no trial is left.
+    """
+    for name in only:
+        if name not in Factors.model_fields:
+            raise ConfigError(f"--only {name}=…: no such factor; there are {', '.join(Factors.model_fields)}")
+    chosen = tuple(trial for trial in plan.trials if all(_matches(trial, *item) for item in only.items()))
+    if not chosen:
+        raise ConfigError("--only leaves no trial; `pagelab plan CONFIG` shows the values that there are")
+    return Plan(plan.config, chosen)
+
+
+def _matches(trial: PlannedTrial, name: str, wanted: str) -> bool:
+    value = getattr(trial.factors, name)
+    try:
+        return float(value) == float(wanted)
+    except ValueError:
+        return str(value) == wanted
+
+
+def known_weights_bytes(config: Config, models_directory: Path) -> dict[str, int]:
+    """Bytes of each model's weights: from its file, for a synthetic one else from its shape; others are left out."""
+    known = {}
+    for spec in config.models:
+        try:
+            known[spec.name] = read_gguf_map(model_path(spec, models_directory)).weights_bytes
+        except ModelError:
+            if isinstance(spec.source, SyntheticSource):
+                known[spec.name] = estimate_bytes(spec.source.synthetic)
+    return known
+
+
+def check_sizes(config: Config, weights_bytes: dict[str, int], total_bytes: int) -> None:
+    """Refuse sizes that cannot fit this host.
+
+    Raises:
+        ConfigError: a baseline whose model is larger than RAM, or pinning that leaves nothing to lock.
+    """
+    lists, reserve = config.factors, config.memory.os_reserve
+    for name, size in weights_bytes.items():
+        for resident in lists.resident:
+            kept = round(resident * size)
+            if kept + reserve > total_bytes:
+                raise ConfigError(
+                    f"model {name}: resident {resident:g} keeps {format_bytes(kept)} in RAM, which with "
+                    f"memory.os_reserve ({format_bytes(reserve)}) does not fit into {format_bytes(total_bytes)}; "
+                    "lower factors.resident"
+                )
+
+
+def estimate_seconds(trial: PlannedTrial, weights_bytes: int, tokens: int) -> float:
+    """A rough length of a trial: the model is read once to load, and its missing share again for every token."""
+    missing = (1 - trial.factors.resident) * weights_bytes
+    return SECONDS_BETWEEN_TRIALS + (weights_bytes + tokens * missing) / ASSUMED_READ_BYTES_PER_SECOND

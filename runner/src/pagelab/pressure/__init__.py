@@ -1,0 +1,1 @@
+"""Ways to leave the model less memory than it needs."""

@@ -1,0 +1,151 @@
+"""Pressure by pinning: dummy memory locked by a child process, so that the model's pages find no room.
+
+Run as a module this is the child: `python -m pagelab.pressure.pin BYTES KEEP_AVAILABLE_BYTES` locks the memory, writes
+`locked BYTES`, and holds it until its standard input closes or its parent dies.
+"""
+
+import ctypes
+import mmap
+import os
+import select
+import subprocess
+import sys
+from types import TracebackType
+
+from pagelab.errors import HostError
+from pagelab.host.cgroup import Group
+from pagelab.host.child import enter
+from pagelab.host.procfs import PAGE_BYTES, meminfo_bytes
+from pagelab.units import MIB, format_bytes
+
+STEP_BYTES = 64 * MIB
+LOCK_TIMEOUT_SECONDS = 600.0
+HOST_MINIMUM_BYTES = 256 * MIB  # free beside the locked memory at the worst moment, so that the host stays alive
+
+
+def pin_bytes(host_bytes: int, os_reserve_bytes: int, share_bytes: int, anonymous_bytes: int = 0) -> int:
+    """Memory to lock: host - os_reserve - share - anonymous, in whole pages, never negative.
+
+    With `share_bytes` = resident * weights this is the notes' formula, which leaves llama.cpp's own anonymous memory to
+    the reserve. Under a fence that memory cannot come from the reserve, so it is left out of the locked memory as well.
+    """
+    return max(0, host_bytes - os_reserve_bytes - share_bytes - anonymous_bytes) // PAGE_BYTES * PAGE_BYTES
+
+
+def refuse_unsafe(size: int, os_reserve_bytes: int) -> None:
+    """Refuse to lock what the host cannot spare.
+
+    Raises:
+        HostError: what is in use now does not fit beside the locked memory, with HOST_MINIMUM_BYTES to spare.
+    """
+    available = meminfo_bytes().get("MemAvailable", 0)
+    if size + HOST_MINIMUM_BYTES > available:
+        raise HostError(
+            f"locking {format_bytes(size)} would leave less than the reserve of {format_bytes(os_reserve_bytes)} "
+            f"to a host with {format_bytes(available)} available; stop other programs or raise memory.os_reserve"
+        )
+
+
+class PinnedMemory:
+    """A child process that holds locked memory; leaving the context frees it."""
+
+    def __init__(self, size: int, group: Group | None = None) -> None:
+        self.size = size
+        self._group = group
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "PinnedMemory":
+        """Lock the memory and wait until all of it is.
+
+        Raises:
+            HostError: the kernel or the guard for the host's memory refused.
+        """
+        command = [sys.executable, "-m", "pagelab.pressure.pin", str(self.size), str(HOST_MINIMUM_BYTES)]
+        self._child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=enter(self._group),  # system calls only
+            start_new_session=True,  # Ctrl-C is for the parent, which then frees the memory in order
+        )
+        try:
+            answer = self._first_line()
+        except BaseException:
+            self.release()
+            raise
+        if answer != f"locked {self.size}":
+            self.release()
+            raise HostError(f"could not lock {format_bytes(self.size)}: {answer or 'the locking process was killed'}")
+        return self
+
+    def _first_line(self) -> str:
+        if self._child is None or self._child.stdout is None:
+            return ""
+        ready, _, _ = select.select([self._child.stdout], [], [], LOCK_TIMEOUT_SECONDS)
+        return self._child.stdout.readline().decode().strip() if ready else "timed out"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the memory is still held."""
+        return self._child is not None and self._child.poll() is None
+
+    def release(self) -> None:
+        """Free the memory; the process is gone when this returns."""
+        if self._child is None:
+            return
+        self._child.kill()
+        self._child.communicate()
+        self._child = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Free the memory."""
+        self.release()
+
+
+def _lock(size: int, keep_available: int) -> mmap.mmap:
+    """Map and lock memory step by step; stops before the host's available memory falls below the minimum."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    region = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(region))
+    for offset in range(0, size, STEP_BYTES):
+        step = min(STEP_BYTES, size - offset)
+        if meminfo_bytes().get("MemAvailable", 0) < keep_available + step:
+            raise HostError(f"after {offset} bytes the host had less than {keep_available + step} bytes available")
+        if libc.mlock(ctypes.c_void_p(address + offset), ctypes.c_size_t(step)) != 0:
+            problem = os.strerror(ctypes.get_errno())
+            raise HostError(f"mlock refused after {offset} bytes ({problem}); allow CAP_IPC_LOCK or raise ulimit -l")
+    return region
+
+
+def can_lock_page() -> bool:
+    """Whether this process may lock memory, shown by locking one page and letting it go."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as region:
+        page = ctypes.c_char.from_buffer(region)
+        locked = bool(libc.mlock(ctypes.byref(page), ctypes.c_size_t(PAGE_BYTES)) == 0)
+        libc.munlock(ctypes.byref(page), ctypes.c_size_t(PAGE_BYTES))
+        del page
+    return locked
+
+
+def _hold(size: int, keep_available: int) -> int:
+    """The child: lock, say so, wait for the end of standard input."""
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
+        file.write("1000")  # if the host runs out after all, the dummy memory goes first
+    try:
+        region = _lock(size, keep_available)
+    except HostError as error:
+        sys.stdout.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"locked {size}\n")
+    sys.stdout.flush()
+    sys.stdin.buffer.read()
+    del region
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_hold(int(sys.argv[1]), int(sys.argv[2])))

@@ -1,0 +1,265 @@
+"""The shapes of a run's JSON files. A value that could not be read is absent, never 0.
+
+Sizes are bytes and times are seconds, unrounded. Counters belong to one of three windows of a trial:
+`load` (start of the process until the model is ready), `prompt` (until the first generated token) and
+`decode` (from the first generated token until the last).
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pagelab import __version__
+
+SCHEMA_VERSION = 1
+WINDOWS = ("load", "prompt", "decode")
+
+
+class Record(BaseModel):
+    """Base of everything that is written: no unknown keys, and absent values left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    def document(self) -> dict[str, Any]:
+        """The record as plain JSON values, without the values that are absent."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Factors(Record):
+    """What one trial sets; the trials of an experiment are the product of its factors."""
+
+    model: str
+    resident: float
+    pressure: Literal["cgroup", "pin"]
+    weights: Literal["mmap", "anonymous"]
+    readahead_kib: int | Literal["default"]
+    swappiness: int | Literal["default"]
+    huge_pages: Literal["default", "always", "madvise", "never"]
+    strategy: str
+
+
+class Tokens(Record):
+    """Tokens processed in a window, by the lab's own monotonic clock."""
+
+    tokens: int | None = None
+    seconds: float | None = None
+    tokens_per_second: float | None = None
+
+
+class Load(Record):
+    """From the start of the process until llama.cpp says that it begins to generate."""
+
+    seconds: float | None = None
+
+
+class Reads(Record):
+    """Bytes read in one window and where they came from.
+
+    `device_bytes` is what the model's disk delivered to everyone; `process_bytes` what the inference process had
+    submitted for itself (all threads); `swap_bytes` what the kernel swapped in; `model_bytes` the process's reads
+    less the swapped-in ones; `other_bytes` what the device delivered beyond those two.
+    """
+
+    model_bytes: int | None = None
+    swap_bytes: int | None = None
+    other_bytes: int | None = None
+    process_bytes: int | None = None
+    device_bytes: int | None = None
+
+
+class WindowReads(Record):
+    """Reads in each window."""
+
+    load: Reads = Reads()
+    prompt: Reads = Reads()
+    decode: Reads = Reads()
+
+
+class Rereads(Record):
+    """`factor` is decode.model_bytes over the bytes of the weights: how many times decoding read the model again."""
+
+    factor: float | None = None
+
+
+class Throughput(Record):
+    """Bytes that the model's disk delivered during decode, over the seconds of decode."""
+
+    read_bytes_per_second: float | None = None
+
+
+class Faults(Record):
+    """Page faults of the group during decode, all threads."""
+
+    major: int | None = None
+    minor: int | None = None
+
+
+class Refaults(Record):
+    """Pages of the group that came back after having been evicted, during decode (memory.stat workingset_refault_*)."""
+
+    file_pages: int | None = None
+    anon_pages: int | None = None
+
+
+class Swap(Record):
+    """Bytes swapped in and out during decode (host-wide counters of /proc/vmstat)."""
+
+    in_bytes: int | None = None
+    out_bytes: int | None = None
+
+
+class HostMemory(Record):
+    """/proc/meminfo at one moment."""
+
+    total_bytes: int | None = None
+    free_bytes: int | None = None
+    available_bytes: int | None = None
+    cached_bytes: int | None = None
+    locked_bytes: int | None = None
+
+
+class Memory(Record):
+    """The host before and after the trial, and the most that the trial's group was charged."""
+
+    before: HostMemory = HostMemory()
+    after: HostMemory = HostMemory()
+    peak_bytes: int | None = None
+
+
+class SwapUsed(Record):
+    """Swap in use on the host."""
+
+    before_bytes: int | None = None
+    after_bytes: int | None = None
+
+
+class Residency(Record):
+    """Share of the weights in RAM: what was asked, and the median of what was seen while decoding."""
+
+    target_fraction: float | None = None
+    achieved_fraction: float | None = None
+    before_load_bytes: int | None = None
+
+
+class Limit(Record):
+    """The pressure that was applied; `bytes` is the group's limit, `pinned_bytes` the locked dummy memory.
+
+    `effective` says whether the pressure was felt: the kernel had to reclaim to keep the group below its limit or,
+    for pinning, the model was not resident as a whole while decoding. Absent where no pressure was asked.
+    """
+
+    bytes: int | None = None
+    pinned_bytes: int | None = None
+    anonymous_bytes: int | None = None
+    hits: int | None = None
+    effective: bool | None = None
+
+
+class Bound(Record):
+    """The best that the disk's measured rate allows for the bytes that had to come from it."""
+
+    tokens_per_second: float | None = None
+    fraction_of_bound: float | None = None
+
+
+class EngineTimings(Record):
+    """llama.cpp's own clock, from its log, to hold against ours."""
+
+    load_seconds: float | None = None
+    prompt_seconds: float | None = None
+    prompt_tokens: int | None = None
+    decode_seconds: float | None = None
+    decode_runs: int | None = None
+    repacked_bytes: int | None = None
+
+
+class Validity(Record):
+    """Whether the trial may enter an aggregate. `reasons` say why not; `warnings` do not make it invalid."""
+
+    valid: bool
+    reasons: list[str] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+
+
+class TrialRecord(Record):
+    """trial.json: everything about one measured run."""
+
+    schema_version: int = SCHEMA_VERSION
+    trial: int
+    factors: Factors
+    repetition: int
+    order: int
+    started_at: str
+    weights_bytes: int
+    model_file_bytes: int
+    load: Load = Load()
+    prompt: Tokens = Tokens()
+    decode: Tokens = Tokens()
+    time_to_first_token_seconds: float | None = None
+    reads: WindowReads = WindowReads()
+    rereads: Rereads = Rereads()
+    throughput: Throughput = Throughput()
+    faults: Faults = Faults()
+    refaults: Refaults = Refaults()
+    swap: Swap = Swap()
+    memory: Memory = Memory()
+    swap_used: SwapUsed = SwapUsed()
+    residency: Residency = Residency()
+    limit: Limit = Limit()
+    bound: Bound = Bound()
+    engine: EngineTimings = EngineTimings()
+    command: list[str] = Field(default_factory=list)
+    exit_status: int | None = None
+    validity: Validity
+
+
+class Identity(Record):
+    """What must be equal for two runs to be the same experiment."""
+
+    config_sha256: str
+    llama_cpp_commit: str
+    llama_cpp_sha256: str
+    image_digest: str | None = None
+    model_sha256: dict[str, str]
+    pagelab_version: str = __version__
+
+
+class CheckRecord(Record):
+    """One preflight check: what was found, why it matters, and what would fix it."""
+
+    name: str
+    verdict: Literal["pass", "warn", "fail", "info"]
+    found: str
+    why: str
+    fix: str | None = None
+
+
+class RunRecord(Record):
+    """run.json: what was run, where, and how it ended. Written incomplete first, complete last."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    experiment: str
+    host: str
+    status: Literal["incomplete", "complete"]
+    identity: Identity
+    manifest: dict[str, Any]
+    started_at: str
+    ended_at: str | None = None
+    trials_planned: int
+    trials_done: int = 0
+    preflight: list[CheckRecord] = Field(default_factory=list)
+    forced: list[str] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+
+
+def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested keys into dotted ones, the columns of summary.parquet: `reads.decode.model_bytes`."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,277 @@
+"""The figures of a run. Matplotlib is loaded when a figure is drawn, so that other commands start quickly."""
+
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pagelab.analysis.summary import Aggregate, aggregate
+from pagelab.record import TrialRecord
+from pagelab.report import wording
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Latencies = Mapping[int, Sequence[tuple[int, float]]]
+"""For each trial's number: index of a token, and seconds since the token before it."""
+
+FORMATS = ("svg", "png", "pdf")
+# Okabe and Ito: told apart with every common kind of colour blindness, and in print by marker and hatch.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "os^DvP*"
+_GREY = "#6b7280"
+_SPAN_FOR_LOGARITHM = 10
+_PANELS_A_ROW = 3
+_WIDTH = 8.4
+_STYLE: Any = {  # matplotlib's type of it lists every setting there is
+    "axes.edgecolor": "#9ca3af",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": "#1f2937",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "figure.constrained_layout.use": True,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
+    "font.size": 10,
+    "grid.color": "#e5e7eb",
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pagelab",
+    "text.color": "#1f2937",
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+}
+
+
+def render_all(trials: Sequence[TrialRecord], latencies: Latencies) -> dict[str, dict[str, bytes]]:
+    """Draw every figure of a run.
+
+    Args:
+        trials: the finished trials; invalid ones are drawn as hollow grey points and enter no median.
+        latencies: what is known of single tokens; a trial may be missing.
+
+    Returns:
+        For each figure's name, the content of its file in each of `FORMATS`; the same for the same input.
+    """
+    import matplotlib as mpl
+
+    rows = aggregate(trials)
+    with mpl.rc_context(_STYLE):
+        figures = {
+            "speed": _draw_speed(rows, trials),
+            "latency": _draw_latency(rows, trials, latencies),
+            "reads": _draw_reads(rows),
+        }
+        return {name: {kind: _render(figure, kind) for kind in FORMATS} for name, figure in figures.items()}
+
+
+def _render(figure: "Figure", kind: str) -> bytes:
+    """A file without the date and the program's name, which would make equal figures differ."""
+    metadata: dict[str, dict[str, None]] = {
+        "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
+        "png": {"Software": None},
+    }
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=160, metadata=metadata[kind])
+    return stream.getvalue()
+
+
+def _new_figure(height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(_WIDTH, height))
+
+
+# --- tokens/s against the share of the weights in RAM -----------------------------------------------------------------
+
+
+def _draw_speed(rows: Sequence[Aggregate], trials: Sequence[TrialRecord]) -> "Figure":
+    figure = _new_figure(4.4)
+    axes = figure.add_subplot()
+    series = wording.series_of(rows)
+    names = wording.series_names(series)
+    for index, (group, name) in enumerate(zip(series, names, strict=True)):
+        _draw_series(axes, group, name, PALETTE[index % len(PALETTE)], _MARKERS[index % len(_MARKERS)])
+    invalid = [
+        (trial.factors.resident * 100, trial.decode.tokens_per_second)
+        for trial in trials
+        if not trial.validity.valid and trial.decode.tokens_per_second is not None
+    ]
+    if invalid:
+        shares, speeds = zip(*invalid, strict=True)
+        axes.plot(shares, speeds, "X", color=_GREY, markersize=7, fillstyle="none", label="invalid, not in the median")
+    rates = [value for row in rows if row.tokens_per_second for value in row.tokens_per_second.values]
+    _scale(axes, rates + [rate for _, rate in invalid])
+    axes.set_xlabel("share of the weights allowed in RAM (%)")
+    axes.set_ylabel("decode speed (tokens/s)")
+    axes.set_xticks(sorted({row.factors.resident * 100 for row in rows}))
+    axes.set_xlim(-6, 108)
+    _legend(axes)
+    return figure
+
+
+def _draw_series(axes: "Axes", group: Sequence[Aggregate], name: str, colour: str, marker: str) -> None:
+    measured = [(row.factors.resident * 100, row.tokens_per_second) for row in group if row.tokens_per_second]
+    points = [(share + shift, value) for share, spread in measured for shift, value in _side_by_side(spread.values)]
+    if not points:
+        return
+    medians = [(share, spread.median) for share, spread in measured]
+    axes.plot(*zip(*medians, strict=True), "-", color=colour, linewidth=1.6, zorder=2)
+    shares, speeds = zip(*points, strict=True)
+    axes.plot(shares, speeds, marker, color=colour, label=name, markersize=6, markeredgecolor="white", zorder=3)
+    for share, value in medians:
+        text = wording.number(value)
+        axes.annotate(text, (share, value), (11, -11), textcoords="offset points", color=colour, fontsize=9)
+
+
+def _side_by_side(values: Sequence[float]) -> list[tuple[float, float]]:
+    """Move the repetitions of one share apart, by a percent each, so that equal ones do not hide each other."""
+    middle = (len(values) - 1) / 2
+    return [(index - middle, value) for index, value in enumerate(values)]
+
+
+# --- the time of each token -------------------------------------------------------------------------------------------
+
+
+def _draw_latency(rows: Sequence[Aggregate], trials: Sequence[TrialRecord], latencies: Latencies) -> "Figure":
+    shares = sorted({trial.factors.resident for trial in trials}, reverse=True)
+    columns = min(_PANELS_A_ROW, len(shares))
+    lines = math.ceil(len(shares) / columns)
+    figure = _new_figure(0.9 + 2.5 * lines)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    series = wording.series_of(rows)
+    names = wording.series_names(series)
+    colour_of = {
+        wording.combination(row.factors): (PALETTE[index % len(PALETTE)], names[index])
+        for index, group in reversed(list(enumerate(series)))
+        for row in group
+    }
+    flat = [axes for line in panels for axes in line]
+    for axes, share in zip(flat, shares, strict=False):
+        here = [trial for trial in trials if trial.factors.resident == share]
+        drawn = [
+            _draw_trial(axes, trial, latencies.get(trial.trial, ()), *_style_of(trial, colour_of)) for trial in here
+        ]
+        axes.set_title(f"{wording.percent(share)} allowed in RAM")
+        if not any(drawn):
+            axes.text(0.5, 0.5, "no token times recorded", transform=axes.transAxes, ha="center", color=_GREY)
+    for axes in flat[len(shares) :]:
+        axes.set_visible(False)
+    values = [seconds * 1000 for line in latencies.values() for _, seconds in line]
+    for line in panels:
+        line[0].set_ylabel("time of the token (ms)")
+        _scale(line[0], values)
+    figure.supxlabel("token (0 is the first generated one)", fontsize=10)
+    handles = {label: handle for axes in flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if len(handles) > 1:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=2, fontsize=9)
+    return figure
+
+
+def _style_of(trial: TrialRecord, colour_of: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
+    if not trial.validity.valid:
+        return _GREY, "invalid trial"
+    return colour_of[wording.combination(trial.factors)]
+
+
+def _draw_trial(axes: "Axes", trial: TrialRecord, line: Sequence[tuple[int, float]], colour: str, name: str) -> bool:
+    if line:
+        dashes = "-" if trial.validity.valid else ":"
+        values = [(token, seconds * 1000) for token, seconds in line]
+        axes.plot(*zip(*values, strict=True), dashes, color=colour, linewidth=0.9, alpha=0.75, label=name)
+    return bool(line)
+
+
+# --- bytes read for each token ----------------------------------------------------------------------------------------
+
+_ORIGINS: tuple[tuple[str, str, str, Callable[[Aggregate], float | None]], ...] = (
+    ("from the model file", PALETTE[0], "", lambda row: wording.median(row.model_bytes_per_token)),
+    ("from swap", PALETTE[1], "//", lambda row: wording.median(row.swap_bytes_per_token)),
+    ("other reads of the disk", "#b8bec8", "..", lambda row: wording.median(row.other_bytes_per_token)),
+)
+
+
+def _draw_reads(rows: Sequence[Aggregate]) -> "Figure":
+    models = list(dict.fromkeys(row.factors.model for row in rows))
+    bars = max(sum(row.factors.model == model for row in rows) for model in models)
+    figure = _new_figure(1.1 * len(models) + 0.5 * bars * len(models) + 0.5)
+    panels = figure.subplots(len(models), 1, squeeze=False)
+    for line, model in zip(panels, models, strict=True):
+        _draw_model_reads(line[0], [row for row in rows if row.factors.model == model])
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=9)
+    return figure
+
+
+def _draw_model_reads(axes: "Axes", rows: Sequence[Aggregate]) -> None:
+    scale, unit = _byte_unit([rows[0].weights_bytes, *(_read_in_all(row) for row in rows)])
+    varying, _ = wording.split_settings([row.factors for row in rows])
+    positions = range(len(rows))
+    left = [0.0] * len(rows)
+    for name, colour, hatch, value in _ORIGINS:
+        widths = [(value(row) or 0.0) / scale for row in rows]
+        axes.barh(positions, widths, 0.62, left, color=colour, hatch=hatch, edgecolor="white", linewidth=0, label=name)
+        left = [start + width for start, width in zip(left, widths, strict=True)]
+    axes.axvline(
+        rows[0].weights_bytes / scale, color="black", linewidth=1.2, linestyle="--", label="size of the weights"
+    )
+    for position, row, end in zip(positions, rows, left, strict=True):
+        axes.annotate(_total(row), (end, position), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    labels = [", ".join(filter(None, (_place(row), wording.settings(row.factors, varying)))) for row in rows]
+    axes.set_yticks(positions, labels)
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(*left, rows[0].weights_bytes / scale) * 1.25)
+    axes.set_xlabel(f"bytes read for each decoded token, medians ({unit})")
+    axes.set_title(f"{rows[0].factors.model}, {wording.size(rows[0].weights_bytes)} of weights")
+    axes.grid(visible=False, axis="y")
+
+
+def _total(row: Aggregate) -> str:
+    share = row.read_share_of_weights
+    if share is None:
+        return "not measured"
+    return f"{wording.size(wording.median(row.read_bytes_per_token))} ({wording.number(share)}{wording.TIMES})"
+
+
+def _place(row: Aggregate) -> str:
+    share = f"{wording.percent(row.factors.resident)} in RAM"
+    return share if row.is_baseline else f"{share}, {row.factors.pressure}"
+
+
+def _read_in_all(row: Aggregate) -> float:
+    return sum(value(row) or 0.0 for *_, value in _ORIGINS)
+
+
+def _byte_unit(values: Iterable[float]) -> tuple[float, str]:
+    highest = max(values)
+    return next(
+        ((scale, unit) for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if highest >= scale), (1.0, "B")
+    )
+
+
+# --- axes -------------------------------------------------------------------------------------------------------------
+
+
+def _scale(axes: "Axes", values: Sequence[float]) -> None:
+    """A linear axis from 0, or a logarithmic one where the values span more than tenfold."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    positive = [value for value in values if value > 0]
+    if not positive or max(positive) <= _SPAN_FOR_LOGARITHM * min(positive):
+        axes.set_ylim(0, max(positive, default=1.0) * 1.15)
+        return
+    axes.set_yscale("log")
+    axes.set_ylim(min(positive) / 1.5, max(positive) * 1.5)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _legend(axes: "Axes") -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="best", fontsize=9)

@@ -1,0 +1,239 @@
+"""The report of a run: one page that works offline, its figures as files, and the summary as CSV and Parquet."""
+
+import csv
+import io
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pagelab.analysis.summary import Aggregate, aggregate, summary_table
+from pagelab.errors import StoreError
+from pagelab.record import RunRecord, TrialRecord, flatten
+from pagelab.report import figures, tables, wording
+from pagelab.store import RunStore, unit_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PAGE = "index.html"
+
+TrialColumn = tuple[str, Callable[[TrialRecord], str]]
+
+_TRIAL_TABLES: list[tuple[str, list[TrialColumn]]] = [
+    (
+        "Speed",
+        [
+            ("tokens decoded", lambda trial: wording.count(trial.decode.tokens)),
+            ("tokens/s", lambda trial: wording.number(trial.decode.tokens_per_second)),
+            ("load", lambda trial: wording.duration(trial.load.seconds)),
+            ("prompt", lambda trial: wording.duration(trial.prompt.seconds)),
+            ("decode", lambda trial: wording.duration(trial.decode.seconds)),
+            ("first token after", lambda trial: wording.duration(trial.time_to_first_token_seconds)),
+            ("decode by llama.cpp's clock", lambda trial: wording.duration(trial.engine.decode_seconds)),
+        ],
+    ),
+    (
+        "Reads",
+        [
+            ("load, from file", lambda trial: wording.size(trial.reads.load.model_bytes)),
+            ("prompt, from file", lambda trial: wording.size(trial.reads.prompt.model_bytes)),
+            ("decode, from file", lambda trial: wording.size(trial.reads.decode.model_bytes)),
+            (f"{wording.TIMES} weights", lambda trial: wording.number(trial.rereads.factor)),
+            ("decode, from swap", lambda trial: wording.size(trial.reads.decode.swap_bytes)),
+            ("decode, other", lambda trial: wording.size(trial.reads.decode.other_bytes)),
+            ("decode, whole disk", lambda trial: wording.size(trial.reads.decode.device_bytes)),
+            ("disk rate", lambda trial: _rate(trial.throughput.read_bytes_per_second)),
+            ("share of bound", lambda trial: wording.percent(trial.bound.fraction_of_bound)),
+        ],
+    ),
+    (
+        "Memory",
+        [
+            ("group's limit", lambda trial: wording.size(trial.limit.bytes)),
+            ("pinned", lambda trial: wording.size(trial.limit.pinned_bytes)),
+            ("limit felt", lambda trial: wording.yes_no(trial.limit.effective)),
+            ("weights seen in RAM", lambda trial: wording.percent(trial.residency.achieved_fraction)),
+            ("peak of group", lambda trial: wording.size(trial.memory.peak_bytes)),
+            ("available before", lambda trial: wording.size(trial.memory.before.available_bytes)),
+            ("available after", lambda trial: wording.size(trial.memory.after.available_bytes)),
+            ("swap used before", lambda trial: wording.size(trial.swap_used.before_bytes)),
+            ("swap used after", lambda trial: wording.size(trial.swap_used.after_bytes)),
+        ],
+    ),
+    (
+        "Faults and swapping while decoding",
+        [
+            ("major faults", lambda trial: wording.count(trial.faults.major)),
+            ("minor faults", lambda trial: wording.count(trial.faults.minor)),
+            ("refaults, file pages", lambda trial: wording.count(trial.refaults.file_pages)),
+            ("refaults, anonymous pages", lambda trial: wording.count(trial.refaults.anon_pages)),
+            ("swapped in", lambda trial: wording.size(trial.swap.in_bytes)),
+            ("swapped out", lambda trial: wording.size(trial.swap.out_bytes)),
+        ],
+    ),
+]
+_CAPTIONS = {
+    "speed": (
+        "Decode speed against the share of the weights allowed in RAM",
+        "Each point is one repetition (moved sideways a little where several share a place), each line joins medians.",
+    ),
+    "latency": (
+        "Time of each token",
+        "Each line is one repetition, by the lab's own clock from the token before; the first token has none.",
+    ),
+    "reads": (
+        "Bytes read for each decoded token, and where they came from",
+        "Each part is a median; the figure at the end of a bar is what file and swap gave together, in bytes and in "
+        "times the size of the weights. A bar that reaches the dashed line means as many bytes for each token as the "
+        "weights have.",
+    ),
+}
+
+
+def write_report(store: RunStore) -> Path:
+    """Write everything that is derived from a run's trials, and return the path of the page.
+
+    The page is `report/index.html`; beside it stand `summary.csv` and `figures/`, and the run gets its
+    `summary.parquet`. The same raw files give the same report.
+
+    Raises:
+        StoreError: no trial is finished, a raw file is damaged, or the disk refused.
+    """
+    run, trials = store.read_run(), store.read_trials()
+    if not trials:
+        raise StoreError(f"{store.directory} has no finished trial to report: go on with it by `pagelab run --resume`")
+    table = summary_table(trials)
+    drawn = figures.render_all(trials, {trial.trial: read_latencies(store, trial.trial) for trial in trials})
+    store.write_summary(table)
+    store.write_report_file("summary.csv", _comma_separated(table))
+    for name, formats in drawn.items():
+        for kind, content in formats.items():
+            store.write_report_file(f"figures/{name}.{kind}", content)
+    drawings = {name: formats["svg"].decode() for name, formats in drawn.items()}
+    page = render_page(run, trials, drawings, store.read_config_text())
+    return store.write_report_file(PAGE, page.encode())
+
+
+def read_latencies(store: RunStore, number: int) -> list[tuple[int, float]]:
+    """Index and seconds of each token of a trial that has a token before it; empty where none were recorded."""
+    table = store.read_trial_table(number, "tokens")
+    if table is None or not {"token_index", "latency_seconds"} <= set(table.column_names):
+        return []
+    pairs = zip(table["token_index"].to_pylist(), table["latency_seconds"].to_pylist(), strict=True)
+    return [(index, seconds) for index, seconds in pairs if index is not None and seconds is not None]
+
+
+def render_page(
+    run: RunRecord, trials: Sequence[TrialRecord], drawings: dict[str, str], configuration: str | None = None
+) -> str:
+    """The whole page as text.
+
+    Args:
+        run: the run's record.
+        trials: its finished trials, invalid ones too; at least one.
+        drawings: the figures as SVG documents, by the names that `figures.render_all` gives them.
+        configuration: the text of config.yml, where it is known.
+    """
+    import jinja2
+
+    rows = aggregate(trials)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html.j2").render(
+        run=run,
+        findings=wording.findings(rows),
+        notices=tables.warning_lines(run, trials, rows),
+        common=tables.common_settings(rows),
+        summary=_aggregate_table(rows, tables.summary_columns(rows)),
+        spreads=_aggregate_table(rows, tables.spread_columns(rows)),
+        figures=[(name, *_CAPTIONS[name], _inline(drawing, name)) for name, drawing in drawings.items()],
+        trials=trials,
+        labels=_trial_labels(trials),
+        trial_tables=_TRIAL_TABLES,
+        wording=wording,
+        host_facts=[(_label(name), describe(name, value)) for name, value in flatten(run.manifest).items()],
+        commands=_commands(trials),
+        configuration=configuration,
+    )
+
+
+def _trial_labels(trials: Sequence[TrialRecord]) -> list[TrialColumn]:
+    """What tells the trials apart; model and settings only where they vary."""
+    varying, _ = wording.split_settings([trial.factors for trial in trials])
+    labels: list[TrialColumn] = []
+    if len({trial.factors.model for trial in trials}) > 1:
+        labels.append(("model", lambda trial: trial.factors.model))
+    if varying:
+        labels.append(("settings", lambda trial: wording.settings(trial.factors, varying)))
+    labels.append(("in RAM", lambda trial: wording.percent(trial.factors.resident)))
+    labels.append(("pressure", lambda trial: wording.pressure(trial.factors)))
+    return labels
+
+
+def describe(name: str, value: object) -> str:
+    """A fact of the host in words; the unit follows from its name."""
+    if value is None or isinstance(value, bool):
+        return wording.yes_no(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{_label(key)} {describe(key, item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(describe(name, item) for item in value) or "none"
+    if isinstance(value, int | float) and unit_of(name) == "bytes":
+        return wording.size(value)
+    return str(value)
+
+
+def _label(name: str) -> str:
+    return name.removesuffix("_bytes").replace("_", " ").replace(".", ", ")
+
+
+def _aggregate_table(rows: Sequence[Aggregate], columns: Sequence[tables.Column]) -> dict[str, Any]:
+    return {
+        "headings": [(heading, below) for heading, below, _ in columns],
+        "rows": [[cell(row) for _, _, cell in columns] for row in rows],
+    }
+
+
+def _rate(bytes_per_second: float | None) -> str:
+    return wording.ABSENT if bytes_per_second is None else f"{wording.size(bytes_per_second)}/s"
+
+
+def _commands(trials: Iterable[TrialRecord]) -> list[tuple[str, str]]:
+    """Each distinct command line of llama.cpp, with the numbers of the trials that ran it."""
+    numbers: dict[str, list[str]] = {}
+    for trial in trials:
+        if trial.command:
+            numbers.setdefault(shlex.join(trial.command), []).append(f"{trial.trial:03d}")
+    return [(", ".join(found), command) for command, found in numbers.items()]
+
+
+def _inline(drawing: str, name: str) -> str:
+    """An SVG document as an element of a page: no prolog or fixed size, and names that no other figure uses."""
+    element = drawing[drawing.index("<svg") :]
+    head, rest = element.split(">", 1)
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", f"{head}>{rest}")
+    return text.replace("<svg", f'<svg role="img" aria-labelledby="{name}-caption"', 1)
+
+
+def _comma_separated(table: "pa.Table") -> bytes:
+    """The summary for spreadsheets: numbers unrounded, absent values empty, lists joined into one cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.column_names)
+    for row in table.to_pylist():
+        writer.writerow([_cell(name, value) for name, value in row.items()])
+    return text.getvalue().encode()
+
+
+def _cell(name: str, value: object) -> object:
+    if isinstance(value, list):
+        return shlex.join(value) if name == "command" else "; ".join(value)
+    return value

@@ -1,0 +1,198 @@
+"""The summary of a run as a table for the terminal."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pagelab.analysis.summary import Aggregate, Spread, aggregate
+from pagelab.record import RunRecord, TrialRecord
+from pagelab.report import wording
+from pagelab.report.wording import DASH, TIMES
+from pagelab.store import RunStore
+
+Cell = tuple[str, str]
+"""The figure itself and a second line below it, such as its spread; the second may be empty."""
+
+Column = tuple[str, str, Callable[[Aggregate], Cell]]
+"""Heading, second heading, and what a row has below them."""
+
+_LABELS: list[Column] = [
+    ("in RAM", "weights", lambda row: (wording.percent(row.factors.resident), "")),
+    ("pressure", "", lambda row: (wording.pressure(row.factors), "")),
+]
+_SUMMARY: list[Column] = [
+    ("tokens/s", f"min{DASH}max", lambda row: _with_extremes(row)),
+    ("slowdown", f"min{DASH}max", lambda row: _slowdown(row)),
+    ("read/token", f"{TIMES} weights", lambda row: _read(row)),
+    ("from file", "per token", lambda row: (wording.size(wording.median(row.model_bytes_per_token)), "")),
+    ("from swap", "per token", lambda row: (wording.size(wording.median(row.swap_bytes_per_token)), "")),
+    ("disk", "GB/s", lambda row: (_gigabytes(row), "")),
+    ("limit", "felt", lambda row: (wording.limit_felt(row), "")),
+    ("valid", "trials", lambda row: (f"{row.valid}/{row.trials}", "")),
+]
+_NARROW: dict[str, Column | None] = {  # for the terminal, both origins in one column
+    "from file": ("from file", "from swap", lambda row: _origins(row)),
+    "from swap": None,
+}
+_SPREAD: list[Column] = [
+    ("n", "", lambda row: (str(row.tokens_per_second.count if row.tokens_per_second else 0), "")),
+    ("median", "tokens/s", lambda row: (wording.number(wording.median(row.tokens_per_second)), "")),
+    ("mean", "tokens/s", lambda row: (_of_rates(row, lambda rates: wording.number(rates.mean)), "")),
+    ("standard deviation", "tokens/s", lambda row: (_of_rates(row, lambda rates: wording.number(rates.deviation)), "")),
+    ("relative", "", lambda row: (_of_rates(row, lambda rates: wording.percent(rates.relative_deviation)), "")),
+    ("95 % interval of the mean", "tokens/s", lambda row: (_of_rates(row, _interval), "")),
+    (
+        "first token after",
+        "median",
+        lambda row: (wording.duration(wording.median(row.time_to_first_token_seconds)), ""),
+    ),
+    ("weights seen in RAM", "median", lambda row: (wording.percent(wording.median(row.achieved_fraction)), "")),
+    ("share of the disk's bound", "median", lambda row: (wording.percent(wording.median(row.fraction_of_bound)), "")),
+]
+
+
+def summary_columns(rows: Sequence[Aggregate]) -> list[Column]:
+    """The columns of the summary; model and settings have one only where they vary."""
+    return _varying_columns(rows) + _LABELS + _SUMMARY
+
+
+def spread_columns(rows: Sequence[Aggregate]) -> list[Column]:
+    """The columns of the table of spreads: how far the repetitions lie apart, and what else has a median."""
+    return _varying_columns(rows) + _LABELS + _SPREAD
+
+
+def _varying_columns(rows: Sequence[Aggregate]) -> list[Column]:
+    columns: list[Column] = []
+    if len({row.factors.model for row in rows}) > 1:
+        columns.append(("model", "weights", lambda row: (row.factors.model, wording.size(row.weights_bytes))))
+    varying, _ = wording.split_settings([row.factors for row in rows])
+    if varying:
+        columns.append(("settings", "", lambda row: (wording.settings(row.factors, varying), "")))
+    return columns
+
+
+def common_settings(rows: Sequence[Aggregate]) -> str:
+    """What every row has in common, in words; empty without rows."""
+    if not rows:
+        return ""
+    parts = [_model(rows[0])] if len({row.factors.model for row in rows}) == 1 else []
+    _, same = wording.split_settings([row.factors for row in rows])
+    parts += [wording.settings(rows[0].factors, [name]) for name in same]
+    return ", ".join(parts)
+
+
+def warning_lines(run: RunRecord, trials: Sequence[TrialRecord], rows: Sequence[Aggregate]) -> list[str]:
+    """What a reader has to know before believing the numbers, most serious first."""
+    lines = []
+    if run.status == "incomplete":
+        lines.append(f"This run is incomplete: {len(trials)} of {run.trials_planned} trials are finished.")
+    lines += run.notes
+    lines += [f"This preflight check failed and was forced: {name}." for name in run.forced]
+    lines += [
+        f"Trial {trial.trial:03d} is invalid and left out: {'; '.join(trial.validity.reasons) or 'no reason given'}."
+        for trial in trials
+        if not trial.validity.valid
+    ]
+    varying, _ = wording.split_settings([row.factors for row in rows])
+    for row in rows:
+        label = f"{row.factors.model}, {wording.place(row.factors, varying)}"
+        lines += [f"{label}: {warning}." for warning in row.warnings]
+    return list(dict.fromkeys(lines))
+
+
+def summary_renderable(run: RunRecord, trials: Sequence[TrialRecord]) -> RenderableType:
+    """The table, the findings and the warnings of a run, for a rich console; fits into 80 columns."""
+    rows = aggregate(trials)
+    varying, _ = wording.split_settings([row.factors for row in rows])
+    parts: list[RenderableType] = [Text(f"{run.experiment} on {run.host}: {common_settings(rows)}"), Text()]
+    groups: dict[str, list[Aggregate]] = {}
+    for row in rows:
+        groups.setdefault(", ".join(filter(None, (_model(row), wording.settings(row.factors, varying)))), []).append(
+            row
+        )
+    for title, group in groups.items():
+        parts += [Text(title, style="bold")] if len(groups) > 1 else []
+        parts += [_table(group), Text()]
+    parts += [Text(sentence, style="bold") for sentence in wording.findings(rows)]
+    parts += [Text(f"! {line}", style="yellow") for line in warning_lines(run, trials, rows)]
+    return Group(*parts)
+
+
+def summary_text(run: RunRecord, trials: Sequence[TrialRecord], width: int = 120) -> str:
+    """The same as plain text, `width` characters wide."""
+    console = Console(width=width, color_system=None, force_terminal=False, highlight=False)
+    with console.capture() as capture:
+        console.print(summary_renderable(run, trials))
+    return capture.get()
+
+
+def print_summary(store: RunStore, console: Console | None = None) -> None:
+    """Print a run's summary on the terminal.
+
+    Raises:
+        StoreError: the run's files are damaged.
+    """
+    (console or Console(highlight=False)).print(summary_renderable(store.read_run(), store.read_trials()))
+
+
+def _table(rows: Sequence[Aggregate]) -> Table:
+    columns = [narrow for column in _LABELS + _SUMMARY if (narrow := _NARROW.get(column[0], column)) is not None]
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
+    for heading, below, _ in columns:
+        justify: Literal["left", "right"] = "left" if heading == "pressure" else "right"
+        table.add_column(Text(f"{heading}\n{below}"), justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*(_two_lines(cell(row)) for _, _, cell in columns))
+    return table
+
+
+def _model(row: Aggregate) -> str:
+    return f"{row.factors.model} ({wording.size(row.weights_bytes)} of weights)"
+
+
+def _two_lines(cell: Cell) -> Text:
+    text = Text(cell[0])
+    if cell[1]:
+        text.append(f"\n{cell[1]}", style="dim")
+    return text
+
+
+def _with_extremes(row: Aggregate) -> Cell:
+    return wording.number(wording.median(row.tokens_per_second)), wording.extremes(row.tokens_per_second)
+
+
+def _slowdown(row: Aggregate) -> Cell:
+    if row.is_baseline:
+        return ("baseline" if row.tokens_per_second else wording.ABSENT), ""
+    return wording.times(row.slowdown), wording.ratio_extremes(row.slowdown)
+
+
+def _read(row: Aggregate) -> Cell:
+    share = row.read_share_of_weights
+    below = "" if share is None else f"{wording.number(share)}{TIMES}"
+    return wording.size(wording.median(row.read_bytes_per_token)), below
+
+
+def _origins(row: Aggregate) -> Cell:
+    from_swap = wording.median(row.swap_bytes_per_token)
+    return wording.size(wording.median(row.model_bytes_per_token)), wording.size(from_swap)
+
+
+def _of_rates(row: Aggregate, text: Callable[[Spread], str]) -> str:
+    return text(row.tokens_per_second) if row.tokens_per_second else wording.ABSENT
+
+
+def _interval(rates: Spread) -> str:
+    if rates.interval is None:
+        return wording.ABSENT
+    low, high = rates.interval
+    return f"{wording.number(low)} to {wording.number(high)}"
+
+
+def _gigabytes(row: Aggregate) -> str:
+    rate = wording.median(row.read_bytes_per_second)
+    return wording.number(None if rate is None else rate / 1e9)

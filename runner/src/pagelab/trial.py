@@ -1,0 +1,110 @@
+"""One measured run: the experiment of the notes, step by step, and its clean-up."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pagelab.config import Config
+from pagelab.describe import Circumstances, describe, now
+from pagelab.host.cgroup import Group, new_group
+from pagelab.host.journal import Journal
+from pagelab.host.knobs import settings_for
+from pagelab.host.procfs import meminfo_bytes
+from pagelab.host.storage import Disk
+from pagelab.inference.llama_cpp import Build, command_line
+from pagelab.models.gguf_map import GgufMap
+from pagelab.observe.counters import Counters
+from pagelab.observe.inference import Watched, watch
+from pagelab.plan import PlannedTrial
+from pagelab.pressure.applied import Sizes, applied
+from pagelab.pressure.residency import evict, resident_bytes
+from pagelab.record import TrialRecord
+from pagelab.store import RunStore, write_text
+
+Notify = Callable[[str, int], None]  # the phase that has begun, and the tokens generated so far
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all trials of one model share on this host."""
+
+    config: Config
+    build: Build
+    model: GgufMap
+    disk: Disk
+    journal: Journal
+    disk_read_bytes_per_second: float | None = None
+
+    def counters(self, group: Group) -> Counters:
+        """The counters of a trial that runs in `group`."""
+        return Counters(group, self.disk, self.model.path, self.model.data_offset, self.model.weights_bytes)
+
+    def sizes(self, anonymous_bytes: int) -> Sizes:
+        """What the pressure's sizes are computed from."""
+        return Sizes(self.model.weights_bytes, anonymous_bytes, meminfo_bytes()["MemTotal"], self.config.memory)
+
+
+def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: RunStore, notify: Notify) -> TrialRecord:
+    """Run one trial, write its files, and leave the host as it was.
+
+    Raises:
+        HostError: the host refused a step; nothing is written unless the inference had ended.
+        InferenceError: llama.cpp cannot be started.
+        StoreError: the result cannot be written.
+    """
+    settings, factors = bench.config.inference, trial.factors
+    command = command_line(bench.build, bench.model.path, settings, factors.weights == "anonymous")
+    before = now()
+
+    with put_back_afterwards(bench.journal), trial_group(bench.journal, f"trial-{trial.number:03d}") as group:
+        notify("settings", 0)
+        for setting in settings_for(factors, bench.disk, group):
+            setting.apply(bench.journal)
+
+        notify("evict", 0)
+        evict(bench.model.path)
+        resident_before_load = resident_bytes(bench.model.path)
+
+        notify("pressure", 0)
+        with applied(factors, bench.sizes(anonymous_bytes), group) as pressure:
+            watched = watch(command, bench.counters(group), settings.tokens, bench.config.trial_timeout_seconds, notify)
+            peak_bytes, oom_kills = group.peak_bytes(), group.oom_kills()
+
+        seen = Circumstances(
+            command, before, now(), resident_before_load, pressure, anonymous_bytes, peak_bytes, oom_kills
+        )
+        record = describe(trial, bench.model, bench.disk_read_bytes_per_second, settings, seen, watched)
+        write_trial(store, record, watched)
+    return record
+
+
+@contextmanager
+def put_back_afterwards(journal: Journal) -> Iterator[None]:
+    """Undo on every way out what the journal holds."""
+    try:
+        yield
+    finally:
+        journal.undo()
+
+
+@contextmanager
+def trial_group(journal: Journal, name: str) -> Iterator[Group]:
+    """A fresh control group, journalled before it is made; whatever runs in it is killed when the context ends."""
+    group = new_group(name)
+    journal.note_group(group.path)
+    group.create()
+    try:
+        yield group
+    finally:
+        group.remove()
+
+
+def write_trial(store: RunStore, record: TrialRecord, watched: Watched) -> None:
+    """Write the files of a trial, trial.json last: its presence says that the trial is finished."""
+    directory = store.trial_directory(record.trial)
+    write_text(directory / "llama.log", watched.log, store.owner)
+    write_text(directory / "output.txt", watched.text.decode(errors="replace"), store.owner)
+    store.write_trial_table(record.trial, "tokens", watched.tokens_table())
+    if watched.sampler is not None:
+        store.write_trial_table(record.trial, "samples", watched.sampler.table())
+    store.write_trial(record)
