@@ -47,6 +47,7 @@ class Circumstances:
     after: Moment
     resident_before_load: int
     pressure: Applied
+    pressure_in_force: bool
     anonymous_bytes: int
     peak_bytes: int | None
     oom_kills: int | None
@@ -128,7 +129,9 @@ def _limit(trial: PlannedTrial, seen: Circumstances, watched: Watched, residency
         return Limit()
     last, pressure = watched.at_last, seen.pressure
     effective: bool | None = None
-    if last is not None and pressure.limit_bytes is not None:
+    if not seen.pressure_in_force:
+        effective = False
+    elif last is not None and pressure.limit_bytes is not None:
         effective = limit_was_felt(last.limit_hits, last.group, pressure.limit_bytes)
     elif residency.achieved_fraction is not None:
         effective = residency.achieved_fraction < FELT_BELOW_FRACTION

@@ -1,12 +1,12 @@
 """All trials of a plan, in order, resumable: finished trials are kept whatever happens later."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from pagelab.analysis.summary import summary_table
-from pagelab.calibration import measure_anonymous_bytes
+from pagelab.calibration import Calibration, calibrate
 from pagelab.errors import HostError, InferenceError, PreflightRefusedError
 from pagelab.host.facts import manifest
 from pagelab.host.journal import Journal, exclusive, restore
@@ -58,7 +58,11 @@ class Progress:
 
     store: RunStore
     record: RunRecord
-    anonymous_bytes: dict[str, int] = field(default_factory=dict)
+    calibrations: dict[tuple[str, str], Calibration] = field(default_factory=dict)
+
+    def anonymous_bytes(self, trial: PlannedTrial) -> int:
+        """What the trial's llama.cpp keeps in RAM beside the weights, as calibrated."""
+        return self.calibrations[trial.factors.model, trial.factors.huge_pages].kept_bytes
 
 
 def run_experiment(request: Request, observer: Observer) -> RunStore:
@@ -161,7 +165,7 @@ def resumed(request: Request, build: Build, observer: Observer) -> Progress | No
 
 
 def prepare(request: Request, build: Build, run: Progress, observer: Observer) -> dict[str, Bench]:
-    """Per model: its bench, the disk's rate for its file, and its anonymous memory from a calibration run."""
+    """Per model: its bench, the disk's rate for its file, and its anonymous memory from calibration runs."""
     config = request.plan.config
     left = {trial.factors.model for trial in remaining(request.plan, run.store)}
     benches: dict[str, Bench] = {}
@@ -172,10 +176,14 @@ def prepare(request: Request, build: Build, run: Progress, observer: Observer) -
             rates[spec.name] = benches[spec.name].disk_read_bytes_per_second or 0.0
     check_sizes(config, {name: bench.model.weights_bytes for name, bench in benches.items()}, total_memory())
     for name, bench in benches.items():
-        observer.begin(f"calibrate {name}", config.inference.tokens)
-        run.anonymous_bytes[name] = measure_anonymous_bytes(bench, observer.phase)
-    measured = {"anonymous_bytes": run.anonymous_bytes, "disk_read_bytes_per_second": rates}
-    run.record.manifest["calibration"] = measured
+        for huge_pages in config.factors.huge_pages:
+            observer.begin(f"calibrate {name}", config.inference.tokens)
+            run.calibrations[name, huge_pages] = calibrate(bench, huge_pages, observer.phase)
+    run.record.manifest["disk_read_bytes_per_second"] = rates
+    run.record.manifest["calibration"] = [
+        {"model": name, "huge_pages": huge_pages, **asdict(found)}
+        for (name, huge_pages), found in run.calibrations.items()
+    ]
     run.store.write_run(run.record)
     return benches
 
@@ -209,7 +217,7 @@ def run_one(bench: Bench, trial: PlannedTrial, run: Progress, observer: Observer
     """Run a trial; one that the host or llama.cpp refused is kept as invalid, and the experiment goes on."""
     factors = trial.factors
     observer.begin(f"{factors.model}, resident {factors.resident:g}, {factors.pressure}", bench.config.inference.tokens)
-    anonymous_bytes = run.anonymous_bytes[factors.model]
+    anonymous_bytes = run.anonymous_bytes(trial)
     try:
         record = run_trial(bench, trial, anonymous_bytes, run.store, observer.phase)
     except (HostError, InferenceError) as error:

@@ -68,10 +68,10 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
         notify("pressure", 0)
         with applied(factors, bench.sizes(anonymous_bytes), group) as pressure:
             watched = watch(command, bench.counters(group), settings.tokens, bench.config.trial_timeout_seconds, notify)
-            peak_bytes, oom_kills = group.peak_bytes(), group.oom_kills()
+            peak_bytes, oom_kills, in_force = group.peak_bytes(), group.oom_kills(), pressure.in_force
 
         seen = Circumstances(
-            command, before, now(), resident_before_load, pressure, anonymous_bytes, peak_bytes, oom_kills
+            command, before, now(), resident_before_load, pressure, in_force, anonymous_bytes, peak_bytes, oom_kills
         )
         record = describe(trial, bench.model, bench.disk_read_bytes_per_second, settings, seen, watched)
         write_trial(store, record, watched)

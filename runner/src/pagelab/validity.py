@@ -27,7 +27,7 @@ def _ending(watched: Watched, oom_kills: int | None) -> Iterator[str]:
     if watched.timed_out:
         yield "it took longer than trial_timeout_seconds and was stopped"
     elif oom_kills:
-        yield "the kernel killed llama.cpp because its group ran out of memory: raise memory.floor, or add swap"
+        yield "the kernel killed a process because the group ran out of memory: raise memory.floor, or add swap"
     elif watched.exit_status == -signal.SIGKILL:
         yield "llama.cpp was killed from outside"
     elif watched.exit_status != 0:
@@ -45,7 +45,7 @@ def _pressure_reasons(record: TrialRecord) -> Iterator[str]:
     reread = record.reads.decode.model_bytes
     if record.limit.effective is False:
         yield (
-            "the pressure was not felt: the model stayed in RAM; for pinning set memory.fence_reserve, "
+            "the pressure was not felt to the end (limit.effective); for pinning set memory.fence_reserve, "
             "or lower memory.os_reserve"
         )
     no_pressure = record.factors.resident >= 1.0 and record.factors.weights == "mmap"

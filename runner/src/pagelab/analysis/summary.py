@@ -4,7 +4,8 @@ Formulas, over the valid repetitions of one combination:
 
 - median, minimum and maximum as they are; nothing is rounded or trimmed.
 - standard deviation `s`: of the sample, `sqrt(sum((x - mean)^2) / (n - 1))`, from three repetitions on.
-- interval: 95 % for the mean by Student's t, `mean ± t(0.975, n - 1) * s / sqrt(n)`, from three repetitions on.
+- interval: 95 % for the geometric mean, by Student's t on logarithms: `exp(m ± t(0.975, n - 1) * s / sqrt(n))` with m
+  and s of the logarithms, from three repetitions on. Speeds vary by factors, and a bound below 0 would say nothing.
 - slowdown: `median(baseline) / median(limited)` of the decode tokens per second. Its spread is the least and the
   greatest ratio over all pairs of one baseline and one limited repetition, `min(baseline) / max(limited)` to
   `max(baseline) / min(limited)`. The baseline is the same model with resident 1.0 and otherwise equal factors. Since a
@@ -79,11 +80,13 @@ class Spread:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the mean by Student's t."""
-        if self.deviation is None:
+        """The 95 % interval of the geometric mean; absent too where a value is not above 0."""
+        if self.count < MINIMUM_REPETITIONS or self.minimum <= 0:
             return None
-        half = _student_t(self.count - 1) * self.deviation / math.sqrt(self.count)
-        return self.mean - half, self.mean + half
+        logarithms = [math.log(value) for value in self.values]
+        half = _student_t(self.count - 1) * statistics.stdev(logarithms) / math.sqrt(self.count)
+        middle = statistics.fmean(logarithms)
+        return math.exp(middle - half), math.exp(middle + half)
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ def _warnings(count: int, rates: Spread | None) -> Iterator[str]:
     deviation = rates.relative_deviation if rates else None
     if deviation is not None and deviation >= UNSTABLE_DEVIATION:
         yield (
-            f"tokens/s are unstable, their standard deviation is {deviation:.0%} of the mean: "
+            f"tokens/s are unstable, their standard deviation is {deviation * 100:.0f} % of the mean: "
             "use more repetitions, or look for other load on the host"
         )
 

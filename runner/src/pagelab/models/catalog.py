@@ -234,8 +234,7 @@ def _obtain(source: PypiSource | SyntheticSource | UrlSource, path: Path) -> Non
     """Get the file under its name, with a stamp. The stamp of what was there before goes first."""
     _stamp_path(path).unlink(missing_ok=True)
     if isinstance(source, SyntheticSource):
-        write_synthetic(source.synthetic, path)
-        _write_stamp(path, _hash(path), path.stat())
+        _write_stamp(path, write_synthetic(source.synthetic, path), path.stat())
         return
     part = path.with_name(f".{path.name}.part")
     if isinstance(source, PypiSource):

@@ -13,9 +13,11 @@ import os
 import shutil
 import string
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from gguf import GGUFWriter
@@ -35,7 +37,8 @@ from pagelab.units import MIB, format_bytes
 
 # Changes whenever the same spec gives other bytes than before, so that files made earlier are not taken for new ones.
 _GENERATOR_VERSION = 1
-_CHUNK_BYTES = 8 * MIB
+_CHUNK_BYTES = 2 * MIB
+_SYNC_BYTES = 64 * MIB
 
 Bytes = NDArray[np.uint8]
 Count = Annotated[int, Field(ge=1)]
@@ -134,10 +137,10 @@ def estimate_bytes(spec: SyntheticSpec) -> int:
     return sum(_padded(tensor.bytes) for tensor in tensors) + tokens + len(tensors) * 72 + 1024
 
 
-def write_synthetic(spec: SyntheticSpec, path: Path) -> None:
-    """Write the model of `spec` to `path`, in chunks of a few MiB.
+def write_synthetic(spec: SyntheticSpec, path: Path) -> str:
+    """Write the model of `spec` to `path`, in chunks of a few MiB; returns the file's sha256.
 
-    The file appears under its name only when it is whole and on disk.
+    The file appears under its name only when it is whole and on disk. It does not stay in the page cache.
 
     Raises:
         ModelError: the file cannot be written, for one because the disk has too little room.
@@ -148,12 +151,13 @@ def write_synthetic(spec: SyntheticSpec, path: Path) -> None:
         _require_room(path.parent, estimate_bytes(spec), path)
         tensors = _tensors(spec)
         _write_header(spec, tensors, part)
-        with part.open("r+b") as file:
-            _write_tensors(spec.seed, tensors, file)
-            file.flush()
-            os.fsync(file.fileno())
+        with part.open("r+b", buffering=0) as file, ThreadPoolExecutor(max_workers=1) as hasher:
+            output = _Output(file, hasher)
+            _write_tensors(spec.seed, tensors, output)
+            sha256 = output.finish()
         part.replace(path)
         _sync_directory(path.parent)
+        return sha256
     except OSError as error:
         raise ModelError(
             f"{path} cannot be written ({error.strerror}): choose a directory that can be written and has room for "
@@ -342,16 +346,53 @@ def _write_header(spec: SyntheticSpec, tensors: tuple[_Tensor, ...], path: Path)
     writer.close()
 
 
-def _write_tensors(seed: int, tensors: tuple[_Tensor, ...], file: BinaryIO) -> None:
-    start = file.seek(0, os.SEEK_END)
+class _Output:
+    """Goes on where a file ends, and hashes the whole of it.
+
+    What has been written goes to disk and out of the page cache as it grows: a model larger than the free memory then
+    pushes nothing else out, and the next pages are written into memory that the process already has.
+    """
+
+    def __init__(self, file: FileIO, hasher: Executor) -> None:
+        self.file = file
+        self.hasher = hasher
+        self.digest = hashlib.sha256()
+        self.hashing = hasher.submit(self.digest.update, file.readall())
+        self.start = file.tell()
+        self.unsynced_bytes = 0
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Append `data`, which must not change any more: it is hashed while the next is made."""
+        self.hashing.result()
+        self.hashing = self.hasher.submit(self.digest.update, data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self.file.write(rest) :]
+        self.unsynced_bytes += len(data)
+        if self.unsynced_bytes >= _SYNC_BYTES:
+            self._sync()
+
+    def finish(self) -> str:
+        """Put the rest on disk; returns the sha256 of the file."""
+        self._sync()
+        self.hashing.result()
+        return self.digest.hexdigest()
+
+    def _sync(self) -> None:
+        os.fsync(self.file.fileno())
+        os.posix_fadvise(self.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        self.unsynced_bytes = 0
+
+
+def _write_tensors(seed: int, tensors: tuple[_Tensor, ...], output: _Output) -> None:
     # Takes the room at once: a full disk is seen before the work, and the file lies in few pieces.
-    os.posix_fallocate(file.fileno(), 0, _padded(start) + sum(_padded(tensor.bytes) for tensor in tensors))
-    file.seek(start)
-    file.write(bytes(_padded(start) - start))
+    data_offset = _padded(output.start)
+    os.posix_fallocate(output.file.fileno(), 0, data_offset + sum(_padded(tensor.bytes) for tensor in tensors))
+    output.write(bytes(data_offset - output.start))
     for index, tensor in enumerate(tensors):
         for chunk in _tensor_data(tensor, seed, index):
-            file.write(chunk.data)
-        file.write(bytes(_padded(tensor.bytes) - tensor.bytes))
+            output.write(chunk.data)
+        output.write(bytes(_padded(tensor.bytes) - tensor.bytes))
 
 
 def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[Bytes]:

@@ -5,10 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pagelab.config import MemorySettings
+from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
+from pagelab.host.procfs import PAGE_BYTES
 from pagelab.pressure.limit import group_limit_bytes
 from pagelab.pressure.pin import PinnedMemory, pin_bytes, refuse_unsafe
 from pagelab.record import Factors
+from pagelab.units import MIB
+
+PAGE_TABLE_SHARE = 512  # a page table entry has 8 bytes for each page of 4096
+LOCKER_BYTES = 32 * MIB  # the locking process itself
 
 
 @dataclass(frozen=True)
@@ -29,41 +35,55 @@ class Applied:
     """The pressure in force: the group's limit as the kernel holds it, and the locked dummy memory."""
 
     limit_bytes: int | None = None
-    pinned_bytes: int | None = None
+    pin: PinnedMemory | None = None
 
+    @property
+    def pinned_bytes(self) -> int | None:
+        """The locked dummy memory, in bytes; None where there is none."""
+        return None if self.pin is None else self.pin.size
 
-def limit_of(factors: Factors, sizes: Sizes) -> int | None:
-    """The limit of the trial's group; None where there is none."""
-    if factors.resident >= 1.0:
-        return None
-    if factors.pressure == "cgroup":
-        return group_limit_bytes(sizes.anonymous_bytes, sizes.weights_bytes, factors.resident, sizes.memory.floor)
-    return sizes.host_bytes - sizes.memory.os_reserve if sizes.memory.fence_reserve else None
-
-
-def pinned_of(factors: Factors, sizes: Sizes) -> int | None:
-    """The memory that the trial locks; None where it locks none."""
-    if factors.resident >= 1.0 or factors.pressure != "pin":
-        return None
-    memory = sizes.memory
-    beside = sizes.anonymous_bytes if memory.fence_reserve else 0
-    share = max(round(factors.resident * sizes.weights_bytes), memory.floor if memory.fence_reserve else 0)
-    return pin_bytes(sizes.host_bytes, memory.os_reserve, share, beside)
+    @property
+    def in_force(self) -> bool:
+        """Whether the dummy memory, if there is any, is still locked."""
+        return self.pin is None or self.pin.alive
 
 
 @contextmanager
 def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
-    """Put the group, which is empty yet, under its limit, and lock dummy memory; both end with the context.
+    """Put the group, which is empty yet, under its limit, or lock dummy memory; both end with the context.
 
     Raises:
         HostError: the kernel refused, or the host could not spare the memory.
     """
-    limit, pinned = limit_of(factors, sizes), pinned_of(factors, sizes)
-    if limit is not None:
-        limit = group.set_limit(limit)
-    if not pinned:
-        yield Applied(limit_bytes=limit)
-        return
-    refuse_unsafe(pinned, sizes.memory.os_reserve)
-    with PinnedMemory(pinned, group if sizes.memory.fence_reserve else None):
-        yield Applied(limit_bytes=limit, pinned_bytes=pinned)
+    if factors.resident >= 1.0:
+        yield Applied()
+    elif factors.pressure == "cgroup":
+        limit = group_limit_bytes(sizes.anonymous_bytes, sizes.weights_bytes, factors.resident, sizes.memory.floor)
+        yield Applied(limit_bytes=group.set_limit(limit))
+    elif sizes.memory.fence_reserve:
+        with _fenced(factors, sizes, group) as pressure:
+            yield pressure
+    else:
+        share = round(factors.resident * sizes.weights_bytes)
+        size = pin_bytes(sizes.host_bytes, sizes.memory.os_reserve, share)
+        refuse_unsafe(size, sizes.memory.os_reserve)
+        with PinnedMemory(size) as pin:
+            yield Applied(pin=pin)
+
+
+@contextmanager
+def _fenced(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
+    """Lock dummy memory inside the group, then limit the group to what that took plus the weights' share.
+
+    Locking N bytes charges the group with more than N (page tables, the locking process), so the limit is set from what
+    the kernel has charged; the locked memory is made smaller by an estimate of it to stay inside RAM - os_reserve.
+    """
+    beside = group_limit_bytes(sizes.anonymous_bytes, sizes.weights_bytes, factors.resident, sizes.memory.floor)
+    size = pin_bytes(sizes.host_bytes, sizes.memory.os_reserve, beside)
+    size = max(0, size - size // PAGE_TABLE_SHARE - LOCKER_BYTES) // PAGE_BYTES * PAGE_BYTES
+    refuse_unsafe(size, sizes.memory.os_reserve)
+    with PinnedMemory(size, group) as pin:
+        charged = group.counters().memory_bytes
+        if charged is None:
+            raise HostError(f"{group.path} does not say what it is charged; use pressure cgroup, or no fence_reserve")
+        yield Applied(limit_bytes=group.set_limit(charged + beside), pin=pin)

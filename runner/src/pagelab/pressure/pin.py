@@ -23,13 +23,13 @@ LOCK_TIMEOUT_SECONDS = 600.0
 HOST_MINIMUM_BYTES = 256 * MIB  # free beside the locked memory at the worst moment, so that the host stays alive
 
 
-def pin_bytes(host_bytes: int, os_reserve_bytes: int, share_bytes: int, anonymous_bytes: int = 0) -> int:
-    """Memory to lock: host - os_reserve - share - anonymous, in whole pages, never negative.
+def pin_bytes(host_bytes: int, os_reserve_bytes: int, beside_bytes: int) -> int:
+    """Memory to lock: host - os_reserve - beside, in whole pages, never negative.
 
-    With `share_bytes` = resident * weights this is the notes' formula, which leaves llama.cpp's own anonymous memory to
-    the reserve. Under a fence that memory cannot come from the reserve, so it is left out of the locked memory as well.
+    With `beside_bytes` = resident * weights this is the notes' formula, which leaves llama.cpp's own anonymous memory
+    to the reserve. Under a fence that memory cannot come from the reserve, so it is part of `beside_bytes`.
     """
-    return max(0, host_bytes - os_reserve_bytes - share_bytes - anonymous_bytes) // PAGE_BYTES * PAGE_BYTES
+    return max(0, host_bytes - os_reserve_bytes - beside_bytes) // PAGE_BYTES * PAGE_BYTES
 
 
 def refuse_unsafe(size: int, os_reserve_bytes: int) -> None:

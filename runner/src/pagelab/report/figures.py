@@ -42,6 +42,7 @@ _STYLE: Any = {  # matplotlib's type of it lists every setting there is
     "svg.fonttype": "none",
     "svg.hashsalt": "pagelab",
     "text.color": "#1f2937",
+    "text.parse_math": False,  # a dollar in a model's name is a dollar
     "xtick.color": "#4b5563",
     "ytick.color": "#4b5563",
 }
@@ -111,7 +112,7 @@ def _draw_speed(rows: Sequence[Aggregate], trials: Sequence[TrialRecord]) -> "Fi
     axes.set_ylabel("decode speed (tokens/s)")
     axes.set_xticks(sorted({row.factors.resident * 100 for row in rows}))
     axes.set_xlim(-6, 108)
-    _legend(axes)
+    _legend(figure, [axes])
     return figure
 
 
@@ -167,9 +168,7 @@ def _draw_latency(rows: Sequence[Aggregate], trials: Sequence[TrialRecord], late
         line[0].set_ylabel("time of the token (ms)")
         _scale(line[0], values)
     figure.supxlabel("token (0 is the first generated one)", fontsize=10)
-    handles = {label: handle for axes in flat for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    if len(handles) > 1:
-        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=2, fontsize=9)
+    _legend(figure, flat)
     return figure
 
 
@@ -196,6 +195,9 @@ _ORIGINS: tuple[tuple[str, str, str, Callable[[Aggregate], float | None]], ...] 
 )
 
 
+_ON_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+
+
 def _draw_reads(rows: Sequence[Aggregate]) -> "Figure":
     models = list(dict.fromkeys(row.factors.model for row in rows))
     bars = max(sum(row.factors.model == model for row in rows) for model in models)
@@ -203,8 +205,7 @@ def _draw_reads(rows: Sequence[Aggregate]) -> "Figure":
     panels = figure.subplots(len(models), 1, squeeze=False)
     for line, model in zip(panels, models, strict=True):
         _draw_model_reads(line[0], [row for row in rows if row.factors.model == model])
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=4, fontsize=9)
+    _legend(figure, [panels[0][0]], columns=4)
     return figure
 
 
@@ -221,8 +222,10 @@ def _draw_model_reads(axes: "Axes", rows: Sequence[Aggregate]) -> None:
         rows[0].weights_bytes / scale, color="black", linewidth=1.2, linestyle="--", label="size of the weights"
     )
     for position, row, end in zip(positions, rows, left, strict=True):
-        axes.annotate(_total(row), (end, position), (4, 0), textcoords="offset points", va="center", fontsize=9)
-    labels = [", ".join(filter(None, (_place(row), wording.settings(row.factors, varying)))) for row in rows]
+        axes.annotate(
+            _total(row), (end, position), (4, 0), textcoords="offset points", va="center", fontsize=9, bbox=_ON_WHITE
+        )
+    labels = [wording.place(row.factors, varying) for row in rows]
     axes.set_yticks(positions, labels)
     axes.invert_yaxis()
     axes.set_xlim(0, max(*left, rows[0].weights_bytes / scale) * 1.25)
@@ -236,11 +239,6 @@ def _total(row: Aggregate) -> str:
     if share is None:
         return "not measured"
     return f"{wording.size(wording.median(row.read_bytes_per_token))} ({wording.number(share)}{wording.TIMES})"
-
-
-def _place(row: Aggregate) -> str:
-    share = f"{wording.percent(row.factors.resident)} in RAM"
-    return share if row.is_baseline else f"{share}, {row.factors.pressure}"
 
 
 def _read_in_all(row: Aggregate) -> float:
@@ -272,6 +270,9 @@ def _scale(axes: "Axes", values: Sequence[float]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: "Axes") -> None:
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="best", fontsize=9)
+def _legend(figure: "Figure", panels: Iterable["Axes"], columns: int = 2) -> None:
+    """One legend above the panels, each name once."""
+    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels]
+    handles = {label: handle for panel in entries for handle, label in panel}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=columns, fontsize=9)

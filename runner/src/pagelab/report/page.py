@@ -31,6 +31,7 @@ _TRIAL_TABLES: list[tuple[str, list[TrialColumn]]] = [
             ("prompt", lambda trial: wording.duration(trial.prompt.seconds)),
             ("decode", lambda trial: wording.duration(trial.decode.seconds)),
             ("first token after", lambda trial: wording.duration(trial.time_to_first_token_seconds)),
+            ("start to last token", lambda trial: wording.duration(_whole_time(trial))),
             ("decode by llama.cpp's clock", lambda trial: wording.duration(trial.engine.decode_seconds)),
         ],
     ),
@@ -187,11 +188,11 @@ def describe(name: str, value: object) -> str:
         return "; ".join(describe(name, item) for item in value) or "none"
     if isinstance(value, int | float) and unit_of(name) == "bytes":
         return wording.size(value)
-    return str(value)
+    return f"{value} KiB" if name.endswith("_kib") else str(value)
 
 
 def _label(name: str) -> str:
-    return name.removesuffix("_bytes").replace("_", " ").replace(".", ", ")
+    return name.removesuffix("_bytes").removesuffix("_kib").replace("_", " ").replace(".", ", ")
 
 
 def _aggregate_table(rows: Sequence[Aggregate], columns: Sequence[tables.Column]) -> dict[str, Any]:
@@ -203,6 +204,11 @@ def _aggregate_table(rows: Sequence[Aggregate], columns: Sequence[tables.Column]
 
 def _rate(bytes_per_second: float | None) -> str:
     return wording.ABSENT if bytes_per_second is None else f"{wording.size(bytes_per_second)}/s"
+
+
+def _whole_time(trial: TrialRecord) -> float | None:
+    parts = (trial.load.seconds, trial.prompt.seconds, trial.decode.seconds)
+    return None if None in parts else sum(part for part in parts if part is not None)
 
 
 def _commands(trials: Iterable[TrialRecord]) -> list[tuple[str, str]]:

@@ -44,7 +44,7 @@ _SPREAD: list[Column] = [
     ("mean", "tokens/s", lambda row: (_of_rates(row, lambda rates: wording.number(rates.mean)), "")),
     ("standard deviation", "tokens/s", lambda row: (_of_rates(row, lambda rates: wording.number(rates.deviation)), "")),
     ("relative", "", lambda row: (_of_rates(row, lambda rates: wording.percent(rates.relative_deviation)), "")),
-    ("95 % interval of the mean", "tokens/s", lambda row: (_of_rates(row, _interval), "")),
+    ("95 % interval", "tokens/s", lambda row: (_of_rates(row, _interval), "")),
     (
         "first token after",
         "median",

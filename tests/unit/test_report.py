@@ -1,0 +1,361 @@
+"""The page and the table say what the trials say, need nothing from outside, and never make up a zero."""
+
+import csv
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow.parquet as pq
+import pytest
+from example_run import STAND_IN, WEIGHTS, factors, run_record, stored_run, trial_record, trials
+
+from pagelab.analysis.summary import aggregate
+from pagelab.errors import StoreError
+from pagelab.record import (
+    Identity,
+    Limit,
+    Memory,
+    Reads,
+    Rereads,
+    Residency,
+    SwapUsed,
+    Throughput,
+    Tokens,
+    TrialRecord,
+    Validity,
+    WindowReads,
+)
+from pagelab.report import wording
+from pagelab.report.page import describe, write_report
+from pagelab.report.tables import summary_text
+from pagelab.report.wording import ABSENT, DASH, TIMES
+from pagelab.store import RunStore
+
+
+class Page(HTMLParser):
+    """The links, ids and tables of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+        self.links: list[str] = []
+        self.ids: list[str] = []
+        self.tags: set[str] = set()
+        self.tables: list[list[list[str]]] = []
+        self._cell: list[str] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attributes if name in ("href", "src", "srcset", "data", "action")]
+        self.links += [value or "" for name, value in attributes if name == "xlink:href"]
+        self.ids += [value or "" for name, value in attributes if name == "id"]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self._cell = []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th") and self._cell is not None:
+            self.tables[-1][-1].append(" ".join(self._cell))
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self._cell is not None and data.strip():
+            self._cell.append(data.strip())
+
+    def table(self, *headings: str) -> list[list[str]]:
+        """The one table that has these headings, without its head."""
+        found = [rows for rows in self.tables if all(any(name in cell for cell in rows[0]) for name in headings)]
+        assert len(found) == 1, [rows[0] for rows in self.tables]
+        return found[0][1:]
+
+
+def report(store: RunStore) -> Page:
+    return Page(write_report(store).read_text())
+
+
+def with_one_invalid() -> list[TrialRecord]:
+    records = trials()
+    records[7].validity = Validity(
+        valid=False, reasons=["12 MB of the model <stayed> in cache"], warnings=["swap in use"]
+    )
+    return records
+
+
+@pytest.fixture(scope="module")
+def complete(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    return stored_run(tmp_path_factory.mktemp("results"), with_one_invalid())
+
+
+@pytest.fixture(scope="module")
+def page(complete: RunStore) -> Page:
+    return report(complete)
+
+
+class TestPage:
+    def test_needs_nothing_from_outside(self, page: Page) -> None:
+        assert page.links
+        for link in page.links:
+            parts = urlsplit(link)
+            assert (parts.scheme, parts.netloc) == ("", ""), link
+            assert not parts.path.startswith("/"), link
+        assert not page.tags & {"script", "link", "img", "iframe", "object"}
+        assert "@import" not in page.text
+        assert re.findall(r"url\((?!#)", page.text) == []
+        names = set(re.findall(r"https?://[^\"'<\s]+", page.text))
+        assert names <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}, "only names of XML namespaces"
+
+    def test_every_link_leads_somewhere(self, page: Page, complete: RunStore) -> None:
+        for link in page.links:
+            if link.startswith("#"):
+                assert link[1:] in page.ids
+            else:
+                assert (complete.report_directory / link).exists(), link
+
+    def test_ids_are_unique_over_all_figures(self, page: Page) -> None:
+        assert len(page.ids) == len(set(page.ids))
+        references = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', page.text))
+        assert {first or second for first, second in references} <= set(page.ids)
+
+    def test_the_summary_holds_the_aggregates(self, page: Page) -> None:
+        rows = page.table("slowdown", "read/token")
+        assert [row[0] for row in rows] == ["100 %", "50 %", "0 %"]
+        half = rows[1]
+        # valid repetitions 6.71 and 5.93 against 82.9, 84.1 and 81.7
+        assert half[1:4] == ["cgroup", f"6.32 5.93{DASH}6.71", f"13.1{TIMES} 12.2{DASH}14.2"]
+        assert half[-2:] == ["yes", "2/3"]
+        assert rows[0][2:7] == [f"82.9 81.7{DASH}84.1", "baseline", f"0 B 0{TIMES}", "0 B", "0 B"]
+        for row, aggregated in zip(rows, aggregate(with_one_invalid()), strict=True):
+            assert row[5] == wording.size(wording.median(aggregated.model_bytes_per_token))
+            assert row[6] == wording.size(wording.median(aggregated.swap_bytes_per_token))
+
+    def test_the_answer_is_computed(self, page: Page) -> None:
+        assert (
+            f"With half of the weights allowed in RAM decoding was 13.1{TIMES} slower (12.2{DASH}14.2; 6.32 tokens/s); "
+            f"with none of them it was 17.9{TIMES} slower (16.7{DASH}19.1; 4.63 tokens/s)." in page.text
+        )
+
+    def test_every_trial_is_listed_in_every_table(self, page: Page, complete: RunStore) -> None:
+        records = complete.read_trials()
+        for headings in (["reasons and warnings"], ["load", "tokens decoded"], ["disk rate"], ["pinned"], ["major"]):
+            assert [row[0] for row in page.table(*headings)] == [f"{record.trial:03d}" for record in records]
+        for row, record in zip(page.table("load", "tokens decoded"), records, strict=True):
+            assert row[4] == wording.number(record.decode.tokens_per_second)
+
+    def test_an_invalid_trial_says_why(self, page: Page) -> None:
+        row = page.table("reasons and warnings")[7]
+        assert row[-2:] == ["invalid", "12 MB of the model <stayed> in cache Warning: swap in use"]
+        assert "&lt;stayed&gt;" in page.text
+        assert "Trial 008 is invalid and left out" in page.text
+
+    def test_identity_host_preflight_and_command(self, page: Page) -> None:
+        identity = run_record().identity
+        for digest in (identity.config_sha256, identity.llama_cpp_sha256, identity.image_digest or ""):
+            assert digest in page.text
+        assert ["cpu, physical cores", "2"] in [row for table in page.tables for row in table]
+        assert ["memory total", "25 GB"] in [row for table in page.tables for row in table]
+        assert page.table("what fixes it")[1][:2] == ["readahead", "warn"]
+        assert "llama-cli --model gemma-3-270m-q4_k_m.gguf --prompt &#39;Once upon a time&#39; --no-repack" in page.text
+        assert STAND_IN in page.text
+
+    def test_figures_are_inside_and_hold_the_medians(self, page: Page, complete: RunStore) -> None:
+        assert page.text.count("<svg role=") == 3
+        speed = (complete.report_directory / "figures/speed.svg").read_text()
+        assert all(f">{text}</text>" in speed for text in ("82.9", "6.32", "4.63"))
+        assert {path.name for path in (complete.report_directory / "figures").iterdir()} == {
+            f"{name}.{kind}" for name in ("speed", "latency", "reads") for kind in ("svg", "png", "pdf")
+        }
+
+    def test_recomputing_gives_the_same(self, complete: RunStore, page: Page) -> None:
+        def content() -> dict[Path, bytes]:
+            files = [*complete.report_directory.rglob("*.*"), complete.directory / "summary.parquet"]
+            return {path: path.read_bytes() for path in files}
+
+        before = content()
+        write_report(complete)
+        assert content() == before
+
+    def test_summary_files(self, complete: RunStore, page: Page) -> None:
+        rows = list(csv.DictReader((complete.report_directory / "summary.csv").open()))
+        records = complete.read_trials()
+        assert [float(row["decode.tokens_per_second"]) for row in rows] == [r.decode.tokens_per_second for r in records]
+        assert rows[0]["limit.bytes"] == ""
+        assert rows[7]["validity.reasons"] == "12 MB of the model <stayed> in cache"
+        table = pq.read_table(complete.directory / "summary.parquet")
+        assert table.num_rows == 9
+        assert list(rows[0]) == table.column_names
+
+
+class TestOddRuns:
+    def test_an_incomplete_run_says_so(self, tmp_path: Path) -> None:
+        page = report(stored_run(tmp_path, trials()[:4], status="incomplete", ended_at=None))
+        assert "This run is incomplete: 4 of 9 trials are finished." in page.text
+
+    def test_a_forced_check_is_said(self, tmp_path: Path) -> None:
+        page = report(stored_run(tmp_path, forced=["swap"]))
+        assert "This preflight check failed and was forced: swap." in page.text
+        assert page.table("what fixes it")[0][1] == "pass, forced"
+
+    def test_no_finished_trial(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="no finished trial to report"):
+            write_report(stored_run(tmp_path, []))
+
+    def test_only_invalid_trials(self, tmp_path: Path) -> None:
+        records = trials()
+        for record in records:
+            record.validity = Validity(valid=False, reasons=["no"])
+        page = report(stored_run(tmp_path, records))
+        assert "there is no slowdown to report" in page.text
+        for row in page.table("slowdown", "read/token"):
+            assert row[2:9] == [ABSENT] * 7
+            assert row[9] == "0/3"
+
+    def test_absent_values_are_dashes_and_never_zero(self, tmp_path: Path) -> None:
+        bare = {
+            "decode": Tokens(),
+            "prompt": Tokens(),
+            "reads": WindowReads(),
+            "rereads": Rereads(),
+            "throughput": Throughput(),
+            "memory": Memory(),
+            "swap_used": SwapUsed(),
+            "residency": Residency(),
+            "limit": Limit(),
+            "load": {},
+            "faults": {},
+            "refaults": {},
+            "swap": {},
+            "engine": {},
+            "time_to_first_token_seconds": None,
+            "exit_status": None,
+            "command": [],
+        }
+        page = report(
+            stored_run(tmp_path, [trial_record(1, 0.5, None, **bare)], preflight=[], manifest={}, ended_at=None)
+        )
+        (row,) = page.table("slowdown", "read/token")
+        assert row[2:9] == [ABSENT] * 7
+        for headings in (["load", "tokens decoded"], ["disk rate"], ["pinned"], ["major"]):
+            (row,) = page.table(*headings)
+            assert set(row[3:-1]) == {ABSENT}, row
+        assert "no token times recorded" in page.text
+        assert "not measured" in page.text
+
+    def test_a_real_zero_stays_a_zero(self, tmp_path: Path) -> None:
+        page = report(stored_run(tmp_path))
+        assert page.table("disk rate")[0][5] == "0 B"
+
+    def test_several_models_pressures_and_settings(self, tmp_path: Path) -> None:
+        records = trials()
+        for offset, values in (
+            (20, {"model": "dense $2g$"}),
+            (40, {"pressure": "pin"}),
+            (60, {"weights": "anonymous"}),
+        ):
+            records += [
+                TrialRecord.model_validate(
+                    record.model_dump()
+                    | {"trial": record.trial + offset, "factors": factors(record.factors.resident, **values)}
+                )
+                for record in trials()
+            ]
+        page = report(stored_run(tmp_path, records, trials_planned=36))
+        rows = page.table("slowdown", "read/token")
+        assert len(rows) == 12
+        assert rows[0][:4] == [f"dense $2g$ {wording.size(WEIGHTS)}", "weights mmap", "100 %", "none"]
+        assert "gemma-3-270m, cgroup, weights anonymous: With half of the weights" in page.text
+        assert page.text.count("With half of the weights") == 4
+
+
+class TestWording:
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            (None, ABSENT),
+            (0, "0"),
+            (83.06, "83.1"),
+            (4.9, "4.90"),
+            (12, "12.0"),
+            (99.96, "100"),
+            (1234.4, "1,234"),
+            (0.0123, "0.0123"),
+        ],
+    )
+    def test_number(self, value: float | None, text: str) -> None:
+        assert wording.number(value) == text
+
+    def test_no_change_is_called_no_change(self) -> None:
+        (finding,) = wording.findings(aggregate(trials({1.0: (80.0, 82.0, 84.0), 0.75: (79.0, 83.0, 81.0)})))
+        assert f"was as fast as in RAM within the spread (slowdown 1.01, 0.964{DASH}1.06; 81.0 tokens/s)" in finding
+
+    def test_faster_is_called_faster(self) -> None:
+        (finding,) = wording.findings(aggregate(trials({1.0: (10.0, 10.0, 10.0), 0.3: (20.0, 20.0, 25.0)})))
+        assert finding.startswith(
+            f"With 30 % of the weights allowed in RAM decoding was 2.00{TIMES} faster (2.00{DASH}2.50; 20.0 tokens/s)"
+        )
+
+    def test_without_a_baseline(self) -> None:
+        (finding,) = wording.findings(aggregate([trial_record(1, 0.0, 4.0)]))
+        assert finding.startswith(
+            "With none of the weights allowed in RAM decoding ran at 4.00 tokens/s, and no valid baseline"
+        )
+
+    def test_a_shared_baseline_begins_both_series(self) -> None:
+        records = trials()
+        records += [
+            TrialRecord.model_validate(
+                record.model_dump()
+                | {"trial": record.trial + 20, "factors": factors(record.factors.resident, pressure="pin")}
+            )
+            for record in trials()
+            if record.factors.resident < 1.0
+        ]
+        series = wording.series_of(aggregate(records))
+        assert [[row.factors.resident for row in group] for group in series] == [[1.0, 0.5, 0.0]] * 2
+        assert wording.series_names(series) == ["gemma-3-270m, cgroup", "gemma-3-270m, pin"]
+
+    def test_describe(self) -> None:
+        assert describe("size_bytes", 2_147_479_552) == "2.15 GB"
+        assert describe("swap", [{"name": "/swap", "size_bytes": 1000}]) == "name /swap, size 1 kB"
+        assert describe("readahead_kib", 8192) == "8192 KiB"
+        assert describe("swap", []) == "none"
+        assert describe("lockdown", None) == ABSENT
+        assert describe("avx2", True) == "yes"
+
+
+class TestTerminal:
+    def test_fits_into_eighty_columns_with_whole_words(self) -> None:
+        text = summary_text(run_record(), with_one_invalid(), width=80)
+        assert max(map(len, text.splitlines())) <= 80
+        for part in (f"12.2{DASH}14.2", f"5.93{DASH}6.71", "baseline", "read/token", "from swap", "2/3"):
+            assert part in text
+
+    def test_says_the_same_as_the_page(self, page: Page) -> None:
+        text = " ".join(summary_text(run_record(), with_one_invalid()).split())
+        assert wording.findings(aggregate(with_one_invalid()))[0] in text
+        assert STAND_IN in text
+        assert "Trial 008 is invalid and left out: 12 MB of the model <stayed> in cache." in text
+
+    def test_markup_in_names_is_text(self) -> None:
+        record = trial_record(1, 0.5, 9.0, factors=factors(0.5, model="[red]m[/red]"))
+        assert "[red]m[/red]" in summary_text(run_record(), [record])
+
+    def test_the_command_line_does_not_load_matplotlib(self) -> None:
+        code = "import sys, pagelab.report.page; sys.exit('matplotlib' in sys.modules or 'pyarrow' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+    def test_identity_without_an_image(self, tmp_path: Path) -> None:
+        identity = Identity(config_sha256="c", llama_cpp_commit="b", llama_cpp_sha256="d", model_sha256={})
+        page = report(stored_run(tmp_path, identity=identity))
+        assert ["container image", ABSENT] in [row for table in page.tables for row in table]
+
+    def test_reads_of_a_window_that_is_absent(self) -> None:
+        record = trial_record(1, 0.5, 9.0, reads=WindowReads(decode=Reads(swap_bytes=5)))
+        (row,) = aggregate([record])
+        assert row.model_bytes_per_token is None
