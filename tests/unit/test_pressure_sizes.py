@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.pressure.limit import group_limit_bytes, limit_was_felt
+from pagelab.pressure.limit import group_limit_bytes, limit_was_felt, share_bytes
 from pagelab.pressure.pin import pin_bytes
 from pagelab.units import GIB, MIB
 
@@ -25,14 +25,14 @@ def test_pinning_is_whole_pages_and_never_takes_the_reserve(host, reserve, share
 
 
 def test_a_limit_leaves_the_share_beside_the_anonymous_memory():
-    assert group_limit_bytes(64 * MIB, 1000 * MIB, 0.5, 32 * MIB) == 564 * MIB
-    assert group_limit_bytes(64 * MIB, 1000 * MIB, 0.0, 32 * MIB) == 96 * MIB
+    assert group_limit_bytes(64 * MIB, share_bytes(1000 * MIB, 0.5, 32 * MIB)) == 564 * MIB
+    assert group_limit_bytes(64 * MIB, share_bytes(1000 * MIB, 0.0, 32 * MIB)) == 96 * MIB
 
 
 @given(SIZES, SIZES, st.floats(min_value=0, max_value=1), st.floats(min_value=0, max_value=1))
 def test_a_larger_share_never_gets_a_smaller_limit(anonymous, weights, one, other):
-    low, high = sorted((one, other))
-    assert group_limit_bytes(anonymous, weights, low, MIB) <= group_limit_bytes(anonymous, weights, high, MIB)
+    low, high = (group_limit_bytes(anonymous, share_bytes(weights, share, MIB)) for share in sorted((one, other)))
+    assert low <= high
 
 
 def test_a_limit_is_felt_only_if_the_kernel_held_the_group_at_it():

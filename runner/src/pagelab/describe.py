@@ -141,6 +141,7 @@ def _limit(trial: PlannedTrial, seen: Circumstances, watched: Watched, residency
         bytes=pressure.limit_bytes,
         pinned_bytes=pressure.pinned_bytes,
         anonymous_bytes=seen.anonymous_bytes,
+        share_bytes=pressure.share_bytes,
         hits=last.limit_hits if last else None,
         effective=effective,
     )

@@ -144,13 +144,15 @@ class Residency(Record):
 class Limit(Record):
     """The pressure that was applied; `bytes` is the group's limit, `pinned_bytes` the locked dummy memory.
 
-    `effective` says whether the pressure was felt: the kernel had to reclaim to keep the group below its limit or,
-    for pinning, the model was not resident as a whole while decoding. Absent where no pressure was asked.
+    `share_bytes` is the page cache that this leaves to the weights. `effective` says whether the pressure was felt: the
+    kernel had to reclaim to keep the group below its limit or, for pinning without a fence, the model was not resident
+    as a whole while decoding. All is absent where no pressure was asked.
     """
 
     bytes: int | None = None
     pinned_bytes: int | None = None
     anonymous_bytes: int | None = None
+    share_bytes: int | None = None
     hits: int | None = None
     effective: bool | None = None
 
@@ -163,13 +165,17 @@ class Bound(Record):
 
 
 class EngineTimings(Record):
-    """llama.cpp's own clock, from its log, to hold against ours."""
+    """llama.cpp's own clock, from its log, to hold against ours.
+
+    Its decode time leaves out the choosing of tokens, which it counts as `sampling_seconds`; ours holds both.
+    """
 
     load_seconds: float | None = None
     prompt_seconds: float | None = None
     prompt_tokens: int | None = None
     decode_seconds: float | None = None
     decode_runs: int | None = None
+    sampling_seconds: float | None = None
     repacked_bytes: int | None = None
 
 

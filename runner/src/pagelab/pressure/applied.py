@@ -8,7 +8,7 @@ from pagelab.config import MemorySettings
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.pressure.limit import group_limit_bytes
+from pagelab.pressure.limit import group_limit_bytes, share_bytes
 from pagelab.pressure.pin import PinnedMemory, pin_bytes, refuse_unsafe
 from pagelab.record import Factors
 from pagelab.units import MIB
@@ -32,9 +32,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Applied:
-    """The pressure in force: the group's limit as the kernel holds it, and the locked dummy memory."""
+    """The pressure in force: the group's limit as the kernel holds it, and the locked dummy memory.
+
+    `share_bytes` is the page cache that this leaves to the weights.
+    """
 
     limit_bytes: int | None = None
+    share_bytes: int | None = None
     pin: PinnedMemory | None = None
 
     @property
@@ -55,30 +59,32 @@ def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
     Raises:
         HostError: the kernel refused, or the host could not spare the memory.
     """
+    memory, weights = sizes.memory, sizes.weights_bytes
     if factors.resident >= 1.0:
         yield Applied()
     elif factors.pressure == "cgroup":
-        limit = group_limit_bytes(sizes.anonymous_bytes, sizes.weights_bytes, factors.resident, sizes.memory.floor)
-        yield Applied(limit_bytes=group.set_limit(limit))
-    elif sizes.memory.fence_reserve:
-        with _fenced(factors, sizes, group) as pressure:
+        share = share_bytes(weights, factors.resident, memory.floor)
+        limit = group_limit_bytes(sizes.anonymous_bytes, share)
+        yield Applied(limit_bytes=group.set_limit(limit), share_bytes=share)
+    elif memory.fence_reserve:
+        with _fenced(share_bytes(weights, factors.resident, memory.floor), sizes, group) as pressure:
             yield pressure
     else:
-        share = round(factors.resident * sizes.weights_bytes)
-        size = pin_bytes(sizes.host_bytes, sizes.memory.os_reserve, share)
-        refuse_unsafe(size, sizes.memory.os_reserve)
+        share = share_bytes(weights, factors.resident, 0)
+        size = pin_bytes(sizes.host_bytes, memory.os_reserve, share)
+        refuse_unsafe(size, memory.os_reserve)
         with PinnedMemory(size) as pin:
-            yield Applied(pin=pin)
+            yield Applied(share_bytes=share, pin=pin)
 
 
 @contextmanager
-def _fenced(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
+def _fenced(share: int, sizes: Sizes, group: Group) -> Iterator[Applied]:
     """Lock dummy memory inside the group, then limit the group to what that took plus the weights' share.
 
     Locking N bytes charges the group with more than N (page tables, the locking process), so the limit is set from what
     the kernel has charged; the locked memory is made smaller by an estimate of it to stay inside RAM - os_reserve.
     """
-    beside = group_limit_bytes(sizes.anonymous_bytes, sizes.weights_bytes, factors.resident, sizes.memory.floor)
+    beside = group_limit_bytes(sizes.anonymous_bytes, share)
     size = pin_bytes(sizes.host_bytes, sizes.memory.os_reserve, beside)
     size = max(0, size - size // PAGE_TABLE_SHARE - LOCKER_BYTES) // PAGE_BYTES * PAGE_BYTES
     refuse_unsafe(size, sizes.memory.os_reserve)
@@ -86,4 +92,4 @@ def _fenced(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
         charged = group.counters().memory_bytes
         if charged is None:
             raise HostError(f"{group.path} does not say what it is charged; use pressure cgroup, or no fence_reserve")
-        yield Applied(limit_bytes=group.set_limit(charged + beside), pin=pin)
+        yield Applied(limit_bytes=group.set_limit(charged + beside), share_bytes=share, pin=pin)

@@ -4,14 +4,21 @@ from pagelab.host.cgroup import GroupCounters
 from pagelab.host.procfs import PAGE_BYTES
 
 
-def group_limit_bytes(anonymous_bytes: int, weights_bytes: int, resident: float, floor_bytes: int) -> int:
-    """The group's limit: anonymous_bytes + max(resident * weights_bytes, floor_bytes), in whole pages.
+def share_bytes(weights_bytes: int, resident: float, floor_bytes: int) -> int:
+    """The page cache that is left to the weights: max(resident * weights, floor).
 
-    `anonymous_bytes` is what the calibration run measured for this model and these settings: all that the group is
-    charged for and that is no page cache. The floor keeps enough page cache for the kernel to make progress.
+    The floor keeps enough of it for the kernel to make progress.
     """
-    page_cache = max(round(resident * weights_bytes), floor_bytes)
-    return (anonymous_bytes + page_cache) // PAGE_BYTES * PAGE_BYTES
+    return max(round(resident * weights_bytes), floor_bytes)
+
+
+def group_limit_bytes(anonymous_bytes: int, share: int) -> int:
+    """The group's limit: anonymous_bytes + share, in whole pages.
+
+    `anonymous_bytes` is what the calibration measured for this model and these settings: all that the group is charged
+    for while decoding and that is no page cache.
+    """
+    return (anonymous_bytes + share) // PAGE_BYTES * PAGE_BYTES
 
 
 def limit_was_felt(hits: int | None, counters: GroupCounters, limit_bytes: int) -> bool | None:
