@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pagelab.errors import ConfigError
+from pagelab.expectation import parse_expectation
 from pagelab.models.catalog import ModelSpec
 from pagelab.units import GIB, MIB, parse_bytes
 
@@ -110,6 +111,18 @@ class TraceSettings(Section):
     page_cache: bool = True
 
 
+class Hypothesis(Section):
+    """What the experiment should show, in words and as something to compute (see pagelab.expectation)."""
+
+    claim: str = Field(min_length=1)
+    expect: str
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> "Hypothesis":
+        parse_expectation(self.expect)
+        return self
+
+
 class Config(Section):
     """One experiment."""
 
@@ -124,6 +137,7 @@ class Config(Section):
     inference: InferenceSettings = InferenceSettings()
     memory: MemorySettings = MemorySettings()
     trace: TraceSettings = TraceSettings()
+    hypotheses: list[Hypothesis] = []
 
     @model_validator(mode="after")
     def _models_differ(self) -> "Config":

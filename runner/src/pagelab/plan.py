@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pagelab.config import Config
 from pagelab.errors import ConfigError, ModelError
+from pagelab.expectation import has_value
 from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.models.synthetic import estimate_bytes
@@ -77,18 +78,10 @@ def select(plan: Plan, only: dict[str, str]) -> Plan:
     for name in only:
         if name not in Factors.model_fields:
             raise ConfigError(f"--only {name}=…: no such factor; there are {', '.join(Factors.model_fields)}")
-    chosen = tuple(trial for trial in plan.trials if all(_matches(trial, *item) for item in only.items()))
+    chosen = tuple(trial for trial in plan.trials if all(has_value(trial.factors, *item) for item in only.items()))
     if not chosen:
         raise ConfigError("--only leaves no trial; `pagelab plan CONFIG` shows the values that there are")
     return Plan(plan.config, chosen)
-
-
-def _matches(trial: PlannedTrial, name: str, wanted: str) -> bool:
-    value = getattr(trial.factors, name)
-    try:
-        return float(value) == float(wanted)
-    except ValueError:
-        return str(value) == wanted
 
 
 def known_weights_bytes(config: Config, models_directory: Path) -> dict[str, int]:

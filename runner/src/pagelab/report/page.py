@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pagelab.analysis.hypotheses import Verdict, read_verdicts
 from pagelab.analysis.summary import Aggregate, aggregate, summary_table
 from pagelab.errors import StoreError
 from pagelab.record import RunRecord, TrialRecord, flatten
@@ -113,7 +114,7 @@ def write_report(store: RunStore) -> Path:
         for kind, content in formats.items():
             store.write_report_file(f"figures/{name}.{kind}", content)
     drawings = {name: formats["svg"].decode() for name, formats in drawn.items()}
-    page = render_page(run, trials, drawings, store.read_config_text())
+    page = render_page(run, trials, drawings, store.read_config_text(), read_verdicts(store))
     return store.write_report_file(PAGE, page.encode())
 
 
@@ -127,7 +128,11 @@ def read_latencies(store: RunStore, number: int) -> list[tuple[int, float]]:
 
 
 def render_page(
-    run: RunRecord, trials: Sequence[TrialRecord], drawings: dict[str, str], configuration: str | None = None
+    run: RunRecord,
+    trials: Sequence[TrialRecord],
+    drawings: dict[str, str],
+    configuration: str | None = None,
+    verdicts: Sequence[Verdict] = (),
 ) -> str:
     """The whole page as text.
 
@@ -136,6 +141,7 @@ def render_page(
         trials: its finished trials, invalid ones too; at least one.
         drawings: the figures as SVG documents, by the names that `figures.render_all` gives them.
         configuration: the text of config.yml, where it is known.
+        verdicts: what became of the hypotheses of the configuration.
     """
     import jinja2
 
@@ -162,6 +168,7 @@ def render_page(
         host_facts=[(_label(name), describe(name, value)) for name, value in flatten(run.manifest).items()],
         commands=_commands(trials),
         configuration=configuration,
+        verdicts=verdicts,
     )
 
 

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pagelab.analysis.hypotheses import Verdict, read_verdicts
 from pagelab.analysis.summary import Aggregate, Spread, aggregate
 from pagelab.record import RunRecord, TrialRecord
 from pagelab.report import wording
@@ -104,8 +105,10 @@ def warning_lines(run: RunRecord, trials: Sequence[TrialRecord], rows: Sequence[
     return list(dict.fromkeys(lines))
 
 
-def summary_renderable(run: RunRecord, trials: Sequence[TrialRecord]) -> RenderableType:
-    """The table, the findings and the warnings of a run, for a rich console; fits into 80 columns."""
+def summary_renderable(
+    run: RunRecord, trials: Sequence[TrialRecord], verdicts: Sequence[Verdict] = ()
+) -> RenderableType:
+    """The table, the findings, the hypotheses and the warnings of a run, for a rich console; fits into 80 columns."""
     rows = aggregate(trials)
     varying, _ = wording.split_settings([row.factors for row in rows])
     parts: list[RenderableType] = [Text(f"{run.experiment} on {run.host}: {common_settings(rows)}"), Text()]
@@ -118,6 +121,7 @@ def summary_renderable(run: RunRecord, trials: Sequence[TrialRecord]) -> Rendera
         parts += [Text(title, style="bold")] if len(groups) > 1 else []
         parts += [_table(group), Text()]
     parts += [Text(sentence, style="bold") for sentence in wording.findings(rows)]
+    parts += [Text(f"? {wording.hypothesis(verdict)}") for verdict in verdicts]
     parts += [Text(f"! {line}", style="yellow") for line in warning_lines(run, trials, rows)]
     return Group(*parts)
 
@@ -136,7 +140,9 @@ def print_summary(store: RunStore, console: Console | None = None) -> None:
     Raises:
         StoreError: the run's files are damaged.
     """
-    (console or Console(highlight=False)).print(summary_renderable(store.read_run(), store.read_trials()))
+    (console or Console(highlight=False)).print(
+        summary_renderable(store.read_run(), store.read_trials(), read_verdicts(store))
+    )
 
 
 def _table(rows: Sequence[Aggregate]) -> Table:

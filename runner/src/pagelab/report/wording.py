@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from pagelab.analysis.hypotheses import Verdict
 from pagelab.analysis.summary import BASELINE_RESIDENT, Aggregate, Ratio, Spread
 from pagelab.record import Factors
 from pagelab.units import format_bytes, format_seconds
@@ -177,6 +178,13 @@ def findings(rows: Sequence[Aggregate]) -> list[str]:
             shown = limited if len(limited) <= 2 else [limited[0], limited[-1]]
             sentences.append(_sentence(lead, shown))
     return sentences or ["No valid trial with less than the whole model in RAM, so there is no slowdown to report."]
+
+
+def hypothesis(verdict: Verdict) -> str:
+    """A hypothesis and what became of it, in one sentence."""
+    word = {True: "holds", False: "does not hold", None: "cannot be judged, a value is missing"}[verdict.holds]
+    found = f"{number(verdict.left)} against {number(verdict.right)}"
+    return f"“{verdict.claim}” {word} ({found}): {verdict.expect}"
 
 
 def _sentence(lead: str, rows: Sequence[Aggregate]) -> str:
