@@ -8,9 +8,10 @@ from pathlib import Path
 from pagelab.config import Config
 from pagelab.errors import ConfigError, ModelError
 from pagelab.expectation import has_value
-from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path
+from pagelab.models.catalog import FileSource, ModelSpec, SyntheticSource, model_path
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.models.synthetic import estimate_bytes
+from pagelab.pressure.pin import HOST_MINIMUM_BYTES
 from pagelab.record import Factors
 from pagelab.units import format_bytes
 
@@ -96,20 +97,38 @@ def known_weights_bytes(config: Config, models_directory: Path) -> dict[str, int
     return known
 
 
+def check_models(config: Config, models_directory: Path) -> None:
+    """Refuse a model whose file is not there; whether it is the right one is for the preflight to say.
+
+    Raises:
+        ConfigError: a file is missing.
+    """
+    for spec in config.models:
+        path = model_path(spec, models_directory)
+        if not path.exists():
+            given = isinstance(spec.source, FileSource)
+            remedy = "correct its path" if given else "`make provision CONFIG=…` or `pagelab model fetch` gets it"
+            raise ConfigError(f"model {spec.name} is not at {path}; {remedy}")
+
+
 def check_sizes(config: Config, weights_bytes: dict[str, int], total_bytes: int) -> None:
     """Refuse sizes that cannot fit this host.
 
     Raises:
-        ConfigError: a baseline whose model is larger than RAM, or pinning that leaves nothing to lock.
+        ConfigError: a share of the weights does not fit into RAM beside what the host keeps, or pinning with this
+            reserve leaves nothing to lock.
     """
-    lists, reserve = config.factors, config.memory.os_reserve
+    pinning = "pin" in config.factors.pressure
+    reserve, name_of_reserve = (
+        (config.memory.os_reserve, "memory.os_reserve") if pinning else (HOST_MINIMUM_BYTES, "what the host needs")
+    )
     for name, size in weights_bytes.items():
-        for resident in lists.resident:
+        for resident in config.factors.resident:
             kept = round(resident * size)
             if kept + reserve > total_bytes:
                 raise ConfigError(
                     f"model {name}: resident {resident:g} keeps {format_bytes(kept)} in RAM, which with "
-                    f"memory.os_reserve ({format_bytes(reserve)}) does not fit into {format_bytes(total_bytes)}; "
+                    f"{name_of_reserve} ({format_bytes(reserve)}) does not fit into {format_bytes(total_bytes)}; "
                     "lower factors.resident"
                 )
 
