@@ -183,7 +183,13 @@ def _place(config: Config, results: Path):  # type: ignore[no-untyped-def]
     return Place(config, build, models_directory(), results)
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does, once: a second one may not cut short the cleaning up after the first."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -191,10 +197,12 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
     """Entry point: one sentence on standard error for what pagelab can explain, no traceback unless --debug."""
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given or environment.get("PAGELAB_DEBUG") == "1"
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)  # a stopped container and a closed terminal end as Ctrl-C does
+    for number in STOP_SIGNALS:  # a stopped container and a closed terminal end as Ctrl-C does
+        signal.signal(number, _interrupt)
     try:
         code = app(args=given, standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # typer answers this where Ctrl-C ended a command
+            raise KeyboardInterrupt
     except PagelabError as error:
         if debug:
             raise
@@ -203,8 +211,9 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_fail("interrupted; finished trials are kept, --resume goes on", EXIT_INTERRUPTED))
-    except typer.BadParameter as error:
-        sys.exit(_fail(error.format_message(), 2))
+    except typer.TyperException as error:  # a misspelt command or option; where nothing was typed, the help was printed
+        problem = " ".join(error.format_message().split())
+        sys.exit(_fail(f"{problem}; `pagelab --help` shows what there is", 2) if problem else 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -15,7 +15,7 @@ from pagelab.host.storage import disk_of, sequential_read_rate
 from pagelab.inference.llama_cpp import Build, open_build, threads_of
 from pagelab.models.catalog import ModelSpec, model_path, verify_model
 from pagelab.models.gguf_map import read_gguf_map
-from pagelab.plan import Plan, PlannedTrial, check_sizes
+from pagelab.plan import Plan, PlannedTrial, check_models, check_sizes, known_weights_bytes
 from pagelab.preflight import Place, refusals, run_checks
 from pagelab.record import CheckRecord, Identity, Limit, RunRecord, TrialRecord, Validity
 from pagelab.store import Owner, RunStore, find_runs
@@ -69,10 +69,14 @@ def run_experiment(request: Request, observer: Observer) -> RunStore:
     """Run what is left of a plan and return the store of the run.
 
     Raises:
+        ConfigError: a model's file is missing, or a size cannot fit this host; nothing was touched.
         PreflightRefusedError: a check failed and nothing was forced.
         HostError: another experiment runs on this host, or the host refused a step before the first trial.
         StoreError: a result could not be written; what was finished is kept.
     """
+    config, models = request.plan.config, request.place.models_directory
+    check_models(config, models)
+    check_sizes(config, known_weights_bytes(config, models), meminfo_bytes()["MemTotal"])
     with exclusive(request.state_directory):
         for sentence in restore(request.state_directory):
             observer.note(f"left by an earlier run: {sentence}")
@@ -174,7 +178,6 @@ def prepare(request: Request, build: Build, run: Progress, observer: Observer) -
         if spec.name in left:
             benches[spec.name] = bench_of(spec, request, build)
             rates[spec.name] = benches[spec.name].disk_read_bytes_per_second or 0.0
-    check_sizes(config, {name: bench.model.weights_bytes for name, bench in benches.items()}, total_memory())
     for name, bench in benches.items():
         for huge_pages in config.factors.huge_pages:
             observer.begin(f"calibrate {name}", config.inference.tokens)
@@ -186,11 +189,6 @@ def prepare(request: Request, build: Build, run: Progress, observer: Observer) -
     ]
     run.store.write_run(run.record)
     return benches
-
-
-def total_memory() -> int:
-    """RAM of the host, in bytes."""
-    return meminfo_bytes()["MemTotal"]
 
 
 def bench_of(spec: ModelSpec, request: Request, build: Build) -> Bench:

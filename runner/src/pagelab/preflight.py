@@ -84,6 +84,17 @@ def _zswap(_place: Place) -> Iterator[CheckRecord]:
     )
 
 
+def _proactive_reclaim(_place: Place) -> Iterator[CheckRecord]:
+    found = facts.proactive_reclaim()
+    yield CheckRecord(
+        name="proactive reclaim",
+        verdict="warn" if found else "pass",
+        found=", ".join(found) or "none",
+        why="it pages out cold memory without any shortage, pages of the model among it",
+        fix="echo off > /sys/kernel/mm/damon/admin/kdamonds/0/state, if it is yours to stop" if found else None,
+    )
+
+
 def _memory_lock(place: Place) -> Iterator[CheckRecord]:
     wanted, able = "pin" in place.config.factors.pressure, can_lock_page()
     capable = facts.CAP_IPC_LOCK in facts.capabilities()
@@ -228,6 +239,7 @@ CHECKS: tuple[Callable[[Place], Iterator[CheckRecord]], ...] = (
     _swap,
     _swap_disk,
     _zswap,
+    _proactive_reclaim,
     _memory_lock,
     _memory_controller,
     _llama_cpp,

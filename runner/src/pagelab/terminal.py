@@ -46,7 +46,7 @@ class TerminalObserver:
 
     def note(self, sentence: str) -> None:
         """A line that stays."""
-        self._console.print(f"• {sentence}", markup=False)
+        self._console.print(f"• {sentence}", markup=False, soft_wrap=True)
 
     def begin(self, label: str, expected_tokens: int) -> None:
         """A calibration or a trial begins."""
@@ -77,7 +77,7 @@ class TerminalObserver:
             parts.append(f", {format_bytes(read)} of the model read while decoding")
         if not record.validity.valid:
             parts.append(f" — INVALID: {'; '.join(record.validity.reasons)}")
-        self._console.print(parts[0], "".join(parts[1:]), markup=False)
+        self._console.print(parts[0], "".join(parts[1:]), markup=False, soft_wrap=True)
         self._bar.update(self._task, completed=done, total=planned)
 
     def _left(self, within: float) -> str:

@@ -73,6 +73,21 @@ def zswap() -> str | None:
     return read_text("/sys/module/zswap/parameters/enabled")
 
 
+def proactive_reclaim() -> list[str]:
+    """What pages cold memory out without any shortage: running DAMON schemes (Documentation/admin-guide/mm/damon).
+
+    Such a scheme evicts pages of a model that would have stayed, and swaps anonymous memory of every process.
+    """
+    found = []
+    if read_text("/sys/module/damon_reclaim/parameters/enabled") == "Y":
+        found.append("damon_reclaim")
+    for kdamond in sorted(Path("/sys/kernel/mm/damon/admin/kdamonds").glob("[0-9]*")):
+        if read_text(kdamond / "state") == "on":
+            actions = sorted(kdamond.glob("contexts/*/schemes/*/action"))
+            found += [f"kdamond.{kdamond.name} ({action})" for action in map(read_text, actions) if action == "pageout"]
+    return found
+
+
 def manifest(models_directory: Path) -> dict[str, Any]:
     """Everything known of the host; a fact that is absent is left out."""
     memory = meminfo_bytes()
@@ -88,6 +103,7 @@ def manifest(models_directory: Path) -> dict[str, Any]:
         "huge_pages": huge_pages(),
         "multi_generational_lru": multi_generational_lru(),
         "zswap": zswap(),
+        "proactive_reclaim": proactive_reclaim(),
         "lockdown": lockdown(),
         "memory_controller": str(parent_path().parent),
         "vm": {name: read_text(f"/proc/sys/vm/{name}") for name in VM_SETTINGS},

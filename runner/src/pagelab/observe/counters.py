@@ -48,6 +48,10 @@ class Counters:
             swapped_out_bytes=_pages(host.get("pswpout")),
         )
 
+    def resident_bytes(self) -> int:
+        """Bytes of the weights that are in the page cache; takes longer for a larger model."""
+        return resident_bytes(self.model, self.weights_offset, self.weights_bytes)
+
     def sample(self, pid: int) -> Reading:
         """The readings of the sampler, some ten times a second."""
         now = self.snapshot(pid)
@@ -56,7 +60,7 @@ class Counters:
             "group_file_bytes": now.group.file_bytes,
             "group_anonymous_bytes": now.group.not_file_bytes,
             "group_swap_bytes": now.group.swap_bytes,
-            "model_resident_bytes": resident_bytes(self.model, self.weights_offset, self.weights_bytes),
+            "model_resident_bytes": self.resident_bytes(),
             "process_read_bytes": now.process_read_bytes,
             "device_read_bytes": now.device_read_bytes,
             "swapped_in_bytes": now.swapped_in_bytes,

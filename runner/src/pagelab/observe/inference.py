@@ -29,6 +29,7 @@ class Watched:
     at_ready: Snapshot | None = None
     at_first: Snapshot | None = None
     at_last: Snapshot | None = None
+    resident_at_last_bytes: int | None = None
     ready_seconds: float | None = None
     token_seconds: list[float] = field(default_factory=list)
     printed_bytes: list[int] = field(default_factory=list)
@@ -96,3 +97,4 @@ def _take_token(watched: Watched, event: Printed, counters: Counters, pid: int, 
         watched.at_first = counters.snapshot(pid)
     elif len(watched.token_seconds) == tokens:
         watched.at_last = counters.snapshot(pid)
+        watched.resident_at_last_bytes = counters.resident_bytes()

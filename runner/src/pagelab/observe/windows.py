@@ -51,8 +51,13 @@ def events_of(watched: Watched) -> tuple[Faults, Refaults, Swap]:
 
 
 def resident_bytes_of(watched: Watched) -> float | None:
-    """Median over the samples taken while decoding of the weights' bytes in the page cache."""
+    """Median of the weights' bytes in the page cache: samples taken while decoding, and one after the last token.
+
+    The last one is there however short the decoding was.
+    """
     if watched.sampler is None or len(watched.token_seconds) < 2:
         return None
     seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], "model_resident_bytes")
+    if watched.resident_at_last_bytes is not None:
+        seen.append(watched.resident_at_last_bytes)
     return float(median(seen)) if seen else None

@@ -36,8 +36,13 @@ def refuse_unsafe(size: int, os_reserve_bytes: int) -> None:
     """Refuse to lock what the host cannot spare.
 
     Raises:
-        HostError: what is in use now does not fit beside the locked memory, with HOST_MINIMUM_BYTES to spare.
+        HostError: what is in use now does not fit beside the locked memory, with HOST_MINIMUM_BYTES to spare; or
+            nothing is left to lock.
     """
+    if size == 0:
+        raise HostError(
+            f"a reserve of {format_bytes(os_reserve_bytes)} leaves nothing to lock here; lower memory.os_reserve"
+        )
     available = meminfo_bytes().get("MemAvailable", 0)
     if size + HOST_MINIMUM_BYTES > available:
         raise HostError(

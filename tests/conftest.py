@@ -1,0 +1,33 @@
+"""Where CI is `true`, a skipped test fails the session: a skip that hides a failure is worse than none."""
+
+import os
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+def _skips_that_count(reporter: pytest.TerminalReporter | None) -> list[pytest.TestReport]:
+    if reporter is None or os.environ.get("CI") != "true":
+        return []
+    return list(reporter.stats.get("skipped", []))
+
+
+def _reporter(config: pytest.Config) -> pytest.TerminalReporter | None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return reporter if isinstance(reporter, pytest.TerminalReporter) else None
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _skips_that_count(_reporter(session.config)) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = _skips_that_count(terminalreporter)
+    if not skipped:
+        return
+    terminalreporter.section("skipped, which CI counts as failed", red=True)
+    for report in skipped:
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        terminalreporter.line(f"{report.nodeid}: {reason}")

@@ -1,0 +1,61 @@
+"""Every test here leaves the host as it found it."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import DISK_DIRECTORY, LAUNCHER, MODELS, host_state, on_host, remove_model, write_config
+from pagelab.config import load_config
+from pagelab.models.catalog import model_path
+
+
+def _check_host_state() -> Iterator[None]:
+    before = host_state()
+    yield
+    after = host_state()
+    if after != before and LAUNCHER.exists():  # so that it is this test that fails, and not all that follow
+        subprocess.run([str(LAUNCHER), "restore"], check=False)
+    assert after == before
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host_left_by_module() -> Iterator[None]:
+    """The runs that a module's tests share leave the host as it was."""
+    yield from _check_host_state()
+
+
+@pytest.fixture(autouse=True)
+def host_left_by_test() -> Iterator[None]:
+    """Each test leaves the host as it was."""
+    yield from _check_host_state()
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A directory that is on a disk, as /tmp need not be."""
+    with tempfile.TemporaryDirectory(dir=DISK_DIRECTORY, prefix="pagelab-test-") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def dense_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The model that the runs share, generated into the lab's models directory and taken away at the end."""
+    config = write_config(tmp_path_factory.mktemp("model") / "fetch.yml")
+    path = model_path(load_config(config).models[0], MODELS)
+    was_there = path.exists()
+    answer = on_host("model", "fetch", config, "--models", MODELS)
+    assert answer.returncode == 0, answer.stderr
+    yield path
+    if not was_there:
+        remove_model(path)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Iterator[Path]:
+    """Where a test keeps its configuration and its results; taken away with what the container wrote."""
+    yield tmp_path
+    shutil.rmtree(tmp_path / "results", ignore_errors=True)

@@ -1,0 +1,303 @@
+"""What the tests of the lab share: where it is, how it is called, and what of the host it must leave as it found it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import yaml
+
+from pagelab.config import load_config
+from pagelab.host.cgroup import parent_path, stale_groups
+from pagelab.host.facts import huge_pages
+from pagelab.host.procfs import process_read_bytes, read_int, read_text, swap_areas
+from pagelab.host.storage import disk_of
+from pagelab.plan import PlannedTrial, make_plan
+from pagelab.record import TrialRecord
+from pagelab.store import RunStore
+
+LAB = Path(os.environ.get("PAGELAB_DIR") or "/var/lib/pagelab")
+LAUNCHER = LAB / "bin" / "pagelab"
+MODELS = LAB / "models"
+DISK_DIRECTORY = Path("/var/tmp")  # noqa: S108 - unlike /tmp never in RAM; what is made there is removed
+POLL_SECONDS = 0.005
+RUN_SECONDS = 240.0  # the longest that one call may take before the test fails
+
+needs_lab = pytest.mark.skipif(not LAUNCHER.exists(), reason=f"{LAUNCHER} is missing: run make provision")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the host's groups and settings")
+
+Value = TypeVar("Value")
+
+
+def eventually(condition: Callable[[], Value], what: str, seconds: float = 90.0) -> Value:
+    """Wait until a condition holds and return what it answered; fail the test when it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {seconds:g} s")
+        time.sleep(POLL_SECONDS)
+    return answer
+
+
+# --- configurations ---------------------------------------------------------------------------------------------------
+
+DENSE: dict[str, Any] = {"architecture": "llama", "layers": 20, "width": 1024, "feed_forward": 4096, "type": "Q4_0"}
+
+
+def write_config(path: Path, *, synthetic: Mapping[str, Any] = DENSE, **sections: Any) -> Path:
+    """Write a small configuration of one synthetic model; `sections` are added to it or replace what it has."""
+    document: dict[str, Any] = {
+        "experiment": path.stem,
+        "models": [{"name": "dense", "source": {"synthetic": dict(synthetic)}}],
+        "factors": {"resident": [1.0, 0.0]},
+        "repetitions": 1,
+        "inference": {"tokens": 12},
+        # The machine of the tests may have any swap; what these trials need is little.
+        "memory": {"swap_minimum": "256MiB"},
+    }
+    path.write_text(yaml.safe_dump(document | sections, sort_keys=False))
+    return path
+
+
+def planned(config: Path, **wanted: object) -> PlannedTrial:
+    """The first planned trial whose factors have the wanted values."""
+    for trial in make_plan(load_config(config)).trials:
+        if all(getattr(trial.factors, name) == value for name, value in wanted.items()):
+            return trial
+    raise AssertionError(f"{config} plans no trial with {wanted}")
+
+
+def remove_model(path: Path) -> None:
+    """Take a model and its stamp away."""
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def on_host(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Call pagelab of the virtual environment, without the container."""
+    command = [sys.executable, "-m", "pagelab.cli", *map(str, arguments)]
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+@dataclass
+class Call:
+    """One call of the launcher; `stdout` and `stderr` are there once it has ended."""
+
+    process: subprocess.Popen[str]
+    results: Path
+    stdout: str = ""
+    stderr: str = ""
+    code: int = field(default=-1)
+
+    def finish(self) -> "Call":
+        """Wait for the end."""
+        self.stdout, self.stderr = self.process.communicate(timeout=RUN_SECONDS)
+        code = self.process.returncode
+        self.code = 128 - code if code < 0 else code  # as a shell reports it
+        return self
+
+    def interrupt(self) -> "Call":
+        """Do as Ctrl-C does, and wait for the end."""
+        self.process.send_signal(signal.SIGINT)
+        return self.finish()
+
+    @property
+    def error(self) -> str:
+        """The last line on standard error."""
+        return (self.stderr.strip().splitlines() or [""])[-1]
+
+    def show(self) -> str:
+        """Everything that was printed, for the message of a failed assertion."""
+        return f"exit {self.code}\n--- stdout\n{self.stdout}\n--- stderr\n{self.stderr}"
+
+    @property
+    def store(self) -> RunStore:
+        """The only run among the results."""
+        (found,) = self.results.glob("*/*/*/run.json")
+        return RunStore.open(found.parent)
+
+    def trial(self, **wanted: object) -> TrialRecord:
+        """The only finished trial whose factors have the wanted values."""
+        (found,) = [
+            record
+            for record in self.store.read_trials()
+            if all(getattr(record.factors, name) == value for name, value in wanted.items())
+        ]
+        return found
+
+
+@contextmanager
+def calling(*arguments: str | Path, results: Path, environment: Mapping[str, str] | None = None) -> Iterator[Call]:
+    """Call the launcher; a call that is still running when the context ends is interrupted."""
+    directory = results.parent
+    process = subprocess.Popen(
+        [str(LAUNCHER), *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=directory,
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+    )
+    call = Call(process, results)
+    try:
+        yield call
+    finally:
+        if process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.send_signal(signal.SIGINT)
+                process.wait(timeout=30)
+            process.kill()
+            process.communicate()
+
+
+def starting(config: Path, results: Path, *options: str, environment: Mapping[str, str] | None = None):  # type: ignore[no-untyped-def]
+    """Start `pagelab run`; a context that gives the call."""
+    return calling("run", config, "--results", results, *options, results=results, environment=environment)
+
+
+def run(config: Path, results: Path, *options: str, environment: Mapping[str, str] | None = None) -> Call:
+    """`pagelab run` to its end."""
+    with starting(config, results, *options, environment=environment) as call:
+        return call.finish()
+
+
+def restore(directory: Path) -> Call:
+    """`pagelab restore` to its end."""
+    with calling("restore", results=directory / "results") as call:
+        return call.finish()
+
+
+@dataclass
+class Terminal:
+    """A terminal with the launcher in it; `text` is what has appeared there so far."""
+
+    process: subprocess.Popen[bytes]
+    keyboard: int
+    text: str = ""
+
+    def type(self, characters: str) -> None:
+        """Press keys."""
+        os.write(self.keyboard, characters.encode())
+
+    def show(self) -> None:
+        """Take what appears, until nobody holds the other end of the terminal any more."""
+        with suppress(OSError):
+            while chunk := os.read(self.keyboard, 65536):
+                self.text += chunk.decode(errors="replace")
+
+
+@contextmanager
+def typing(*arguments: str | Path, cwd: Path) -> Iterator[Terminal]:
+    """Call the launcher in a terminal, as people do."""
+    master, slave = os.openpty()
+    process = subprocess.Popen(
+        [str(LAUNCHER), *map(str, arguments)],
+        preexec_fn=lambda: os.login_tty(slave),  # the terminal then turns Ctrl-C into a signal
+        pass_fds=[slave],
+        cwd=cwd,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200", "LINES": "40"},
+    )
+    os.close(slave)
+    terminal = Terminal(process, master)
+    reader = threading.Thread(target=terminal.show)
+    reader.start()
+    try:
+        yield terminal
+    finally:
+        if process.poll() is None:
+            terminal.type("\x03")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=30)
+            process.kill()
+            process.wait()
+        reader.join()
+        os.close(master)
+
+
+# --- looking at a run from outside ------------------------------------------------------------------------------------
+
+
+def llama_in(group_name: str) -> int | None:
+    """The id of the llama-cli in one of the lab's groups, once it is there."""
+    text = read_text(parent_path() / group_name / "cgroup.procs") or ""
+    for line in text.split():
+        if read_text(f"/proc/{line}/comm") == "llama-cli":
+            return int(line)
+    return None
+
+
+def parent_of(pid: int) -> int:
+    """The id of a process's parent: of llama-cli's, the runner in the container."""
+    status = read_text(f"/proc/{pid}/status") or ""
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
+
+
+@contextmanager
+def frozen(call: Call, group_name: str, has_read_bytes: int = 0) -> Iterator[int]:
+    """Stop the llama-cli of a group once it has read that much from disk, so that the run stays where it is; its id.
+
+    It goes on when the context ends, if it is still there.
+    """
+
+    def reached() -> int | None:
+        if call.process.poll() is not None:
+            pytest.fail(f"the run ended before {group_name} was as far as it should be\n{call.finish().show()}")
+        pid = llama_in(group_name)
+        return pid if pid is not None and (process_read_bytes(pid) or 0) >= has_read_bytes else None
+
+    pid = eventually(reached, f"llama-cli in {group_name} has read {has_read_bytes} bytes")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+# --- the host ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class HostState:
+    """What a test may not leave changed."""
+
+    swap_areas: list[tuple[str, int]]
+    readahead_kib: int | None
+    huge_pages: str | None
+    swappiness: int | None
+    groups: list[str]
+    llama_processes: list[int]
+
+
+def host_state() -> HostState:
+    """Read it from the kernel."""
+    return HostState(
+        swap_areas=[(area.path, area.size_bytes) for area in swap_areas()],
+        readahead_kib=disk_of(DISK_DIRECTORY).readahead_kib(),
+        huge_pages=huge_pages(),
+        swappiness=read_int("/proc/sys/vm/swappiness"),
+        groups=[str(group.path) for group in stale_groups()],
+        llama_processes=[
+            int(path.parent.name) for path in Path("/proc").glob("[0-9]*/comm") if read_text(path) == "llama-cli"
+        ],
+    )
