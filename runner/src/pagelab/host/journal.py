@@ -4,12 +4,12 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pagelab.errors import HostError
-from pagelab.host.cgroup import group_at, remove_parent, stale_groups
+from pagelab.host.cgroup import group_at, parent_path, remove_parent, stale_groups
 from pagelab.host.procfs import read_text
 
 
@@ -107,26 +107,42 @@ def restore(state_directory: Path) -> list[str]:
 
 @contextmanager
 def exclusive(state_directory: Path) -> Iterator[None]:
-    """Hold the lock that only one experiment on a host can hold; the kernel drops it when the holder dies.
+    """Hold the locks that only one experiment on a host can hold; the kernel drops them when the holder dies.
+
+    One is a file of the state directory. The other is the root of the memory controller's hierarchy itself, which every
+    container and every state directory of a host share: where it is held, groups belong to somebody.
 
     Raises:
-        HostError: another experiment holds it, or the state directory cannot be written.
+        HostError: another experiment holds one, or the state directory cannot be written.
     """
-    try:
-        state_directory.mkdir(parents=True, exist_ok=True)
-        file = (state_directory / "lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise HostError(f"cannot use the state directory {state_directory} ({error.strerror}); run as root") from error
-    with file:
+    with ExitStack() as opened:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
+            state_directory.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context((state_directory / "lock").open("a+", encoding="utf-8"))
+        except OSError as error:
             raise HostError(
-                f"an experiment is running on this host (process {file.read().strip() or 'unknown'}); "
-                "wait for it, or stop it with Ctrl-C in its terminal"
-            ) from None
+                f"cannot use the state directory {state_directory} ({error.strerror}); run as root"
+            ) from error
+        _lock(file.fileno(), file)
+        try:
+            hierarchy = os.open(parent_path().parent, os.O_RDONLY | os.O_DIRECTORY)
+        except (HostError, OSError):
+            hierarchy = None  # no control groups here, so nobody's to take away
+        if hierarchy is not None:
+            opened.callback(os.close, hierarchy)
+            _lock(hierarchy, file)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _lock(descriptor: int, holder: TextIO) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder.seek(0)
+        raise HostError(
+            f"an experiment is running on this host (process {holder.read().strip() or 'unknown'}); "
+            "wait for it, or stop it with Ctrl-C in its terminal"
+        ) from None
