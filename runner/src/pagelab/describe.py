@@ -94,7 +94,12 @@ def describe(
         faults=faults,
         refaults=refaults,
         swap=swap,
-        memory=Memory(before=seen.before.memory, after=seen.after.memory, peak_bytes=seen.peak_bytes),
+        memory=Memory(
+            before=seen.before.memory,
+            after=seen.after.memory,
+            peak_bytes=seen.peak_bytes,
+            anonymous_bytes=windows.anonymous_bytes_of(watched),
+        ),
         swap_used=SwapUsed(before_bytes=seen.before.swap_used_bytes, after_bytes=seen.after.swap_used_bytes),
         residency=residency,
         limit=_limit(trial, seen, watched, residency),

@@ -119,11 +119,15 @@ class HostMemory(Record):
 
 
 class Memory(Record):
-    """The host before and after the trial, and the most that the trial's group was charged."""
+    """The host before and after the trial, and what the trial's group was charged.
+
+    `peak_bytes` is the most it ever was; `anonymous_bytes` what beside page cache it kept while decoding (median).
+    """
 
     before: HostMemory = HostMemory()
     after: HostMemory = HostMemory()
     peak_bytes: int | None = None
+    anonymous_bytes: float | None = None
 
 
 class SwapUsed(Record):

@@ -67,7 +67,18 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
         return
     asked = share / record.weights_bytes
     if abs(achieved - asked) > RESIDENCY_TOLERANCE:
-        yield f"{achieved:.1%} of the weights were resident while decoding, {asked:.1%} were left room for"
+        yield (
+            f"{achieved:.1%} of the weights were resident while decoding, {asked:.1%} were left room for"
+            f"{_anonymous_words(record)}"
+        )
+
+
+def _anonymous_words(record: TrialRecord) -> str:
+    """What else the group's limit had to hold: the usual reason for a share that is not the one asked for."""
+    kept, calibrated = record.memory.anonymous_bytes, record.limit.anonymous_bytes
+    if kept is None or calibrated is None:
+        return ""
+    return f"; anonymous memory took {format_bytes(kept)}, {format_bytes(calibrated)} was calibrated"
 
 
 def engine_decode_seconds(record: TrialRecord) -> float | None:

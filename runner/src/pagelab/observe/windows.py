@@ -55,9 +55,19 @@ def resident_bytes_of(watched: Watched) -> float | None:
 
     The last one is there however short the decoding was.
     """
+    return _median_while_decoding(watched, "model_resident_bytes", watched.resident_at_last_bytes)
+
+
+def anonymous_bytes_of(watched: Watched) -> float | None:
+    """Median of what the group was charged beside page cache, taken in the same way."""
+    last = watched.at_last.group.not_file_bytes if watched.at_last else None
+    return _median_while_decoding(watched, "group_anonymous_bytes", last)
+
+
+def _median_while_decoding(watched: Watched, name: str, at_last: int | None) -> float | None:
     if watched.sampler is None or len(watched.token_seconds) < 2:
         return None
-    seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], "model_resident_bytes")
-    if watched.resident_at_last_bytes is not None:
-        seen.append(watched.resident_at_last_bytes)
+    seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], name)
+    if at_last is not None:
+        seen.append(at_last)
     return float(median(seen)) if seen else None
