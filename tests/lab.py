@@ -236,19 +236,20 @@ def typing(*arguments: str | Path, cwd: Path) -> Iterator[Terminal]:
 # --- looking at a run from outside ------------------------------------------------------------------------------------
 
 
-def llama_in(group_name: str) -> int | None:
-    """The id of the llama-cli in one of the lab's groups, once it is there."""
+def llama_in(group_name: str, results: Path) -> int | None:
+    """The id of the llama-cli in one of the lab's groups, once it is there, if its run writes to `results`."""
     text = read_text(parent_path() / group_name / "cgroup.procs") or ""
-    for line in text.split():
-        if read_text(f"/proc/{line}/comm") == "llama-cli":
-            return int(line)
+    for pid in map(int, text.split()):
+        if read_text(f"/proc/{pid}/comm") == "llama-cli":
+            runner = read_text(f"/proc/{parent_of(pid)}/cmdline") or ""
+            return pid if str(results) in runner.split("\0") else None
     return None
 
 
 def parent_of(pid: int) -> int:
     """The id of a process's parent: of llama-cli's, the runner in the container."""
     status = read_text(f"/proc/{pid}/status") or ""
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:"))
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:")), 0)
 
 
 @contextmanager
@@ -261,7 +262,7 @@ def frozen(call: Call, group_name: str, has_read_bytes: int = 0) -> Iterator[int
     def reached() -> int | None:
         if call.process.poll() is not None:
             pytest.fail(f"the run ended before {group_name} was as far as it should be\n{call.finish().show()}")
-        pid = llama_in(group_name)
+        pid = llama_in(group_name, call.results)
         return pid if pid is not None and (process_read_bytes(pid) or 0) >= has_read_bytes else None
 
     pid = eventually(reached, f"llama-cli in {group_name} has read {has_read_bytes} bytes")

@@ -24,7 +24,10 @@ def _check_host_state() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def host_left_by_module() -> Iterator[None]:
-    """The runs that a module's tests share leave the host as it was."""
+    """The runs that a module's tests share leave the host as it was; nothing begins beside somebody else's run."""
+    found = host_state()
+    if found.groups or found.llama_processes:
+        pytest.fail(f"an experiment is running here, or was left behind: {found.groups}, {found.llama_processes}")
     yield from _check_host_state()
 
 

@@ -147,7 +147,8 @@ def test_impatience_is_no_less_tidy(number: signal.Signals, workspace: Path) -> 
 def test_ctrl_c_typed_in_a_terminal(workspace: Path) -> None:
     before = host_state()
     with typing("run", spill(workspace), "--results", workspace / "results", cwd=workspace) as terminal:
-        eventually(lambda: llama_in("trial-002") and "trial 2/2" in terminal.text, "the second trial is shown")
+        results = workspace / "results"
+        eventually(lambda: llama_in("trial-002", results) and "trial 2/2" in terminal.text, "the second trial is shown")
         terminal.type("\x03")
         assert terminal.process.wait(timeout=60) == 130, terminal.text
         assert host_state() == before

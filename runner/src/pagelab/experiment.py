@@ -15,7 +15,7 @@ from pagelab.host.storage import disk_of, sequential_read_rate
 from pagelab.inference.llama_cpp import Build, open_build, threads_of
 from pagelab.models.catalog import ModelSpec, model_path, verify_model
 from pagelab.models.gguf_map import read_gguf_map
-from pagelab.plan import Plan, PlannedTrial, check_models, check_sizes, known_weights_bytes
+from pagelab.plan import Plan, PlannedTrial, check_models, check_sizes, known_weights_bytes, make_plan
 from pagelab.preflight import Place, refusals, run_checks
 from pagelab.record import CheckRecord, Identity, Limit, RunRecord, TrialRecord, Validity
 from pagelab.store import Owner, RunStore, find_runs
@@ -89,7 +89,7 @@ def run_experiment(request: Request, observer: Observer) -> RunStore:
             benches = prepare(request, build, run, observer)
             for trial in remaining(request.plan, run.store):
                 run_one(benches[trial.factors.model], trial, run, observer)
-            close(run, request.plan)
+            close(run)
         finally:
             restore(request.state_directory)
     return run.store
@@ -137,7 +137,7 @@ def started(request: Request, build: Build) -> Progress:
         identity=identity,
         manifest=facts,
         started_at=now.isoformat(),
-        trials_planned=len(request.plan.trials),
+        trials_planned=len(make_plan(config).trials),
         notes=[]
         if build.is_pin
         else [
@@ -162,7 +162,6 @@ def resumed(request: Request, build: Build, observer: Observer) -> Progress | No
         if record.status == "incomplete" and record.identity == identity:
             store.discard_unfinished()
             observer.note(f"going on with {directory}: {len(store.read_trials())} trials are finished")
-            record.trials_planned = len(request.plan.trials)
             return Progress(store, record)
     observer.note("no unfinished run of this very experiment to go on with; starting a new one")
     return None
@@ -172,6 +171,8 @@ def prepare(request: Request, build: Build, run: Progress, observer: Observer) -
     """Per model: its bench, the disk's rate for its file, and its anonymous memory from calibration runs."""
     config = request.plan.config
     left = {trial.factors.model for trial in remaining(request.plan, run.store)}
+    if not left:  # killed between the last trial and its end
+        return {}
     benches: dict[str, Bench] = {}
     rates: dict[str, float] = {}
     for spec in config.models:
@@ -241,10 +242,15 @@ def refused(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, reason: str
     )
 
 
-def close(run: Progress, plan: Plan) -> None:
-    """Write the summary, and call the run complete if nothing of its plan is left."""
-    run.store.write_summary(summary_table(run.store.read_trials()))
-    if not remaining(plan, run.store):
+def close(run: Progress) -> None:
+    """Write the summary, and call the run complete if every trial of its configuration is there.
+
+    After `--only` the rest is missing; `--resume` without it goes on with them.
+    """
+    trials = run.store.read_trials()
+    run.store.write_summary(summary_table(trials))
+    run.record.trials_done = len(trials)
+    if run.record.trials_done == run.record.trials_planned:
         run.record.status = "complete"
     run.record.ended_at = datetime.now(UTC).isoformat()
     run.store.write_run(run.record)
