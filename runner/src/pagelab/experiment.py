@@ -17,7 +17,7 @@ from pagelab.models.catalog import ModelSpec, model_path, verify_model
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.plan import Plan, PlannedTrial, check_models, check_sizes, known_weights_bytes, make_plan
 from pagelab.preflight import Place, refusals, run_checks
-from pagelab.record import CheckRecord, Identity, Limit, RunRecord, TrialRecord, Validity
+from pagelab.record import CheckRecord, Factors, Identity, Limit, RunRecord, TrialRecord, Validity
 from pagelab.store import Owner, RunStore, find_runs
 from pagelab.trial import Bench, run_trial
 
@@ -214,8 +214,7 @@ def remaining(plan: Plan, store: RunStore) -> list[PlannedTrial]:
 
 def run_one(bench: Bench, trial: PlannedTrial, run: Progress, observer: Observer) -> None:
     """Run a trial; one that the host or llama.cpp refused is kept as invalid, and the experiment goes on."""
-    factors = trial.factors
-    observer.begin(f"{factors.model}, resident {factors.resident:g}, {factors.pressure}", bench.config.inference.tokens)
+    observer.begin(label_of(trial.factors), bench.config.inference.tokens)
     anonymous_bytes = run.anonymous_bytes(trial)
     try:
         record = run_trial(bench, trial, anonymous_bytes, run.store, observer.phase)
@@ -225,6 +224,14 @@ def run_one(bench: Bench, trial: PlannedTrial, run: Progress, observer: Observer
     run.record.trials_done = len(run.store.read_trials())
     run.store.write_run(run.record)
     observer.trial_done(record, run.record.trials_done, run.record.trials_planned)
+
+
+def label_of(factors: Factors) -> str:
+    """A trial in a few words: what was not left as it is."""
+    words = [factors.model, f"resident {factors.resident:g}", factors.pressure]
+    usual = {"default", "mmap", "kernel"}
+    others = factors.model_dump(exclude={"model", "resident", "pressure"})
+    return ", ".join(words + [f"{name} {value}" for name, value in others.items() if value not in usual])
 
 
 def refused(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, reason: str) -> TrialRecord:
