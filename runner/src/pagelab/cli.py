@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from pagelab import __version__
 from pagelab.config import Config, load_config
 from pagelab.errors import ConfigError, PagelabError
 from pagelab.model_commands import model_app
+
+if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
+    from pagelab.plan import Plan
+    from pagelab.preflight import Place
 
 EXIT_INVALID_TRIALS = 1
 EXIT_PREFLIGHT_REFUSED = 3
@@ -163,7 +167,7 @@ def restore() -> None:
         typer.echo(sentence)
 
 
-def _selected_plan(config: Config, only: list[str] | None):  # type: ignore[no-untyped-def]
+def _selected_plan(config: Config, only: list[str] | None) -> "Plan":
     from pagelab.plan import make_plan, select
 
     whole = make_plan(config)
@@ -176,7 +180,7 @@ def _selected_plan(config: Config, only: list[str] | None):  # type: ignore[no-u
     return select(whole, {name: value for name, _, value in pairs})
 
 
-def _place(config: Config, results: Path):  # type: ignore[no-untyped-def]
+def _place(config: Config, results: Path) -> "Place":
     from pagelab.preflight import Place
 
     build = _directory("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current")
