@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from example_run import factors
 
 from pagelab import store as store_module
 from pagelab.errors import StoreError
-from pagelab.record import Factors, Identity, RunRecord, Tokens, TrialRecord, Validity
+from pagelab.record import Identity, RunRecord, Tokens, TrialRecord, Validity
 from pagelab.store import RunStore, find_runs, latest_run, owner_from_environment, read_table, unit_of, write_bytes
 
 
@@ -33,16 +34,7 @@ def run_record(run_id: str = "r1", started_at: str = "2026-11-23T10:00:00+00:00"
 def trial_record(number: int) -> TrialRecord:
     return TrialRecord(
         trial=number,
-        factors=Factors(
-            model="m",
-            resident=0.5,
-            pressure="cgroup",
-            weights="mmap",
-            readahead_kib="default",
-            swappiness="default",
-            huge_pages="default",
-            strategy="kernel",
-        ),
+        factors=factors(resident=0.5),
         repetition=1,
         order=number,
         started_at="2026-11-23T10:00:00+00:00",

@@ -1,11 +1,11 @@
 """What makes a trial invalid, one reason at a time; each starts from a trial that is valid."""
 
 import pytest
+from example_run import factors
 
 from pagelab.observe.inference import Watched
 from pagelab.record import (
     EngineTimings,
-    Factors,
     Limit,
     Reads,
     Residency,
@@ -17,16 +17,7 @@ from pagelab.record import (
 from pagelab.validity import judge
 
 TOKENS = 8
-FACTORS = Factors(
-    model="m",
-    resident=0.5,
-    pressure="cgroup",
-    weights="mmap",
-    readahead_kib="default",
-    swappiness="default",
-    huge_pages="default",
-    strategy="kernel",
-)
+FACTORS = factors(resident=0.5)
 
 
 def record(**changes):

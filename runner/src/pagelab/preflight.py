@@ -17,7 +17,7 @@ from pagelab.host.storage import disk_of, free_bytes
 from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build, version_of
 from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path, verify_model
 from pagelab.models.gguf_map import read_gguf_map
-from pagelab.plan import RESULT_BYTES_PER_TRIAL
+from pagelab.plan import RESULT_BYTES_PER_TRIAL, make_plan
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES, can_lock_page, pin_bytes
 from pagelab.record import CheckRecord
 from pagelab.units import MIB, format_bytes
@@ -190,10 +190,7 @@ def _free_memory(place: Place) -> Iterator[CheckRecord]:
 
 
 def _free_disk(place: Place) -> Iterator[CheckRecord]:
-    config = place.config
-    trials = config.repetitions * len(config.models)
-    for name in type(config.factors).model_fields:
-        trials *= len(getattr(config.factors, name))
+    trials = len(make_plan(place.config).trials)
     needed, free = trials * RESULT_BYTES_PER_TRIAL, free_bytes(_existing(place.results_directory))
     enough = free >= needed
     yield CheckRecord(

@@ -13,7 +13,6 @@ from pagelab.host.procfs import meminfo_bytes, mounts, read_text, swap_areas
 from pagelab.host.storage import disk_of, mount_of
 
 CAP_IPC_LOCK = 14  # linux/capability.h
-CAP_SYS_RESOURCE = 24
 VM_SETTINGS = (
     "swappiness",
     "min_free_kbytes",
