@@ -19,6 +19,11 @@ def test_what_is_no_size_is_refused(text):
         parse_bytes(text)
 
 
+@pytest.mark.parametrize(("size", "text"), [(999, "999 B"), (999_499, "999 kB"), (999_500, "1 MB")])
+def test_a_size_goes_over_to_the_next_unit_where_it_is_rounded_up_to_it(size, text):
+    assert format_bytes(size) == text
+
+
 @given(st.integers(min_value=0, max_value=2**50))
 def test_a_written_size_reads_back_within_its_three_digits(size):
     text = format_bytes(size)

@@ -28,7 +28,7 @@ def format_bytes(count: float) -> str:
     """Write a number of bytes for a person, in decimal units as disks are sold: `1.25 GB`."""
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
-        if abs(size) < 1000:
+        if abs(size) < 999.5:  # from there on three digits would round it up to the next unit
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
