@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pagelab.config import load_config
 from pagelab.errors import ConfigError
+from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path, verify_model
 from pagelab.models.catalog import fetch as fetch_model
 from pagelab.models.gguf_map import GgufMap, bytes_per_token, read_gguf_map
 from pagelab.models.synthetic import SyntheticSpec, write_synthetic
@@ -81,11 +82,30 @@ def fetch(
     config: Annotated[Path, typer.Argument(help="An experiment's configuration.")],
     models: Annotated[Path, typer.Option(envvar="PAGELAB_MODELS", help="The directory that holds the models.")],
     thorough: Annotated[bool, typer.Option(help="Read files that are there again, to check their sha256.")] = False,
+    synthetic: Annotated[bool, typer.Option(help="Generate the synthetic ones too.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
 ) -> None:
     """Fetch or generate every model of a configuration; one that is there already is left as it is."""
-    for spec in load_config(config).models:
-        changed = fetch_model(spec, models, thorough=thorough)
-        typer.echo(f"{'changed' if changed else 'unchanged'}: {spec.name}")
+    wanted = [spec for spec in load_config(config).models if synthetic or not isinstance(spec.source, SyntheticSource)]
+    fetched = [_fetched(spec, models, thorough) for spec in wanted]
+    if as_json:
+        typer.echo(json.dumps(fetched, indent=2))
+        return
+    for model in fetched:
+        typer.echo(f"{'changed' if model['changed'] else 'unchanged'}: {model['name']}")
+
+
+def _fetched(spec: ModelSpec, models: Path, thorough: bool) -> dict[str, Any]:
+    """Fetch one model and say what it is; `file` is relative to the models directory where it is below it."""
+    changed = fetch_model(spec, models, thorough=thorough)
+    path = model_path(spec, models)
+    return {
+        "name": spec.name,
+        "file": str(path.relative_to(models) if path.is_relative_to(models) else path),
+        "file_bytes": path.stat().st_size,
+        "sha256": verify_model(spec, models),
+        "changed": changed,
+    }
 
 
 def _spec(shape: dict[str, Any]) -> SyntheticSpec:
