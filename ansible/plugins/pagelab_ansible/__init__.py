@@ -1,0 +1,1 @@
+"""What the lab's action plugins share. Runs on the controller, in Ansible's process."""

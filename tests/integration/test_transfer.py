@@ -1,0 +1,422 @@
+"""Files and runs on their way: send and receive through ansible-playbook, and what is done with what arrives."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "ansible" / "plugins"))
+
+from ansible.errors import AnsibleActionFail
+from pagelab_ansible import collecting, launcher, outcome
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PLUGINS = CHECKOUT / "ansible" / "plugins"
+SLICE_BYTES = 64 * 1024
+
+PLAYBOOK = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - {action}:
+      args: {arguments}
+      register: answer
+    - ansible.builtin.copy:
+        content: "{{{{ answer | to_json }}}}"
+        dest: {answer}
+      check_mode: false
+"""
+
+
+def command(tmp_path: Path, action: str, options: list[str], **arguments: object) -> list[str]:
+    """How ansible-playbook is called for one task."""
+    playbook = tmp_path / f"{action}.yml"
+    playbook.write_text(
+        PLAYBOOK.format(
+            action=action, arguments=json.dumps(arguments), answer=json.dumps(str(tmp_path / "answer.json"))
+        )
+    )
+    return [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", str(playbook), *options]
+
+
+def environment() -> dict[str, str]:
+    """The project's own settings, wherever the playbook is."""
+    settings = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
+    return {**os.environ, **settings}
+
+
+def do(tmp_path: Path, action: str, *options: str, **arguments: object) -> dict[str, Any]:
+    """Run one task; its result, with `failed` and the message where it failed."""
+    answer = tmp_path / "answer.json"
+    answer.unlink(missing_ok=True)
+    done = subprocess.run(
+        command(tmp_path, action, list(options), **arguments),
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+        timeout=120,
+    )
+    if done.returncode != 0:
+        print(done.stdout, done.stderr)  # noqa: T201 - shown where the test fails
+        return {"failed": True, "msg": " ".join((done.stdout + done.stderr).split())}
+    result: dict[str, Any] = json.loads(answer.read_text())
+    return result
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A file of several slices, the last of them short, under a name that a shell would take apart."""
+    path = tmp_path / 'a model\'s "$(name)" * .gguf'
+    path.write_bytes(os.urandom(10 * SLICE_BYTES + 12345))
+    return path
+
+
+def destination(tmp_path: Path) -> Path:
+    """Where it goes."""
+    directory = tmp_path / "the other side; $HOME"
+    directory.mkdir(exist_ok=True)
+    return directory / "it's here.gguf"
+
+
+ACTIONS = pytest.mark.parametrize(("action", "moved"), [("send", "sent_bytes"), ("receive", "received_bytes")])
+
+
+@ACTIONS
+def test_a_file_arrives_once(tmp_path: Path, source: Path, action: str, moved: str) -> None:
+    dest = destination(tmp_path)
+    arguments = {"src": str(source), "dest": str(dest), "slice_bytes": SLICE_BYTES}
+
+    assert do(tmp_path, action, "--check", **arguments)["changed"]
+    assert not dest.exists()
+
+    first = do(tmp_path, action, **arguments)
+    assert first["changed"]
+    assert first[moved] == first["size_bytes"] == source.stat().st_size
+    assert first["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert dest.read_bytes() == source.read_bytes()
+
+    second = do(tmp_path, action, **arguments)
+    assert not second["changed"]
+    assert second[moved] == 0
+    assert [path.name for path in dest.parent.iterdir()] == [dest.name]
+
+
+@ACTIONS
+def test_an_empty_file_arrives(tmp_path: Path, action: str, moved: str) -> None:
+    source, dest = tmp_path / "empty", destination(tmp_path)
+    source.touch()
+
+    assert do(tmp_path, action, src=str(source), dest=str(dest))["changed"]
+    assert dest.read_bytes() == b""
+
+
+@ACTIONS
+def test_a_killed_transfer_goes_on_where_it_was(tmp_path: Path, action: str, moved: str) -> None:
+    source, dest = tmp_path / "large", destination(tmp_path)
+    source.write_bytes(os.urandom(400 * SLICE_BYTES))
+    arguments = {"src": str(source), "dest": str(dest), "slice_bytes": SLICE_BYTES}
+
+    process = subprocess.Popen(
+        command(tmp_path, action, [], **arguments),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+        start_new_session=True,
+    )
+    wait_for(lambda: size_of_part(dest) >= 10 * SLICE_BYTES, process)
+    process.terminate()
+    process.wait(timeout=60)
+    wait_until_still(dest)
+    arrived = size_of_part(dest)
+    assert 10 * SLICE_BYTES <= arrived < source.stat().st_size
+    assert not dest.exists()
+
+    rest = do(tmp_path, action, **arguments)
+    assert rest[moved] == source.stat().st_size - arrived
+    assert dest.read_bytes() == source.read_bytes()
+
+
+def size_of_part(dest: Path) -> int:
+    """How much of it has arrived."""
+    return sum(path.stat().st_size for path in dest.parent.glob("*.part"))
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Wait while the process is there."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, "the transfer ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def wait_until_still(dest: Path) -> None:
+    """Wait until nobody writes any more: Ansible's workers outlive it for a moment."""
+    before = -1
+    while (now := size_of_part(dest)) != before:
+        before = now
+        time.sleep(1.0)
+
+
+@ACTIONS
+def test_what_arrives_damaged_is_removed(tmp_path: Path, source: Path, action: str, moved: str) -> None:
+    dest = destination(tmp_path)
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    part = dest.with_name(f"{dest.name}.{sha256[:16]}.part")
+    part.write_bytes(b"something else")
+
+    failed = do(tmp_path, action, src=str(source), dest=str(dest), slice_bytes=SLICE_BYTES)
+    assert "damaged" in failed["msg"]
+    assert not part.exists()
+    assert not dest.exists()
+    assert do(tmp_path, action, src=str(source), dest=str(dest))["changed"]
+
+
+@ACTIONS
+def test_two_files_are_never_mixed(tmp_path: Path, source: Path, action: str, moved: str) -> None:
+    """What has arrived of another content is not gone on with, and goes."""
+    dest = destination(tmp_path)
+    dest.with_name(f"{dest.name}.{'0' * 16}.part").write_bytes(b"of another file")
+
+    assert do(tmp_path, action, src=str(source), dest=str(dest))[moved] == source.stat().st_size
+    assert [path.name for path in dest.parent.iterdir()] == [dest.name]
+
+
+def test_the_mode_is_set(tmp_path: Path, source: Path) -> None:
+    dest = destination(tmp_path)
+    do(tmp_path, "send", src=str(source), dest=str(dest), mode="0600")
+    assert dest.stat().st_mode & 0o777 == 0o600
+
+    again = do(tmp_path, "send", src=str(source), dest=str(dest), mode="0755")
+    assert again["changed"]
+    assert again["sent_bytes"] == 0
+    assert dest.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for action in ("send", "receive"):
+        failed = do(tmp_path, action, src=str(tmp_path / "nothing.gguf"), dest=str(tmp_path / "x"))
+        assert "nothing.gguf" in failed["msg"]
+
+
+# --- runs that arrive -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs_on_host() -> ModuleType:
+    """The module that packs runs on a host."""
+    path = CHECKOUT / "ansible" / "roles" / "collect" / "library" / "experiment_runs.py"
+    spec = importlib.util.spec_from_file_location("experiment_runs", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+RUN = "ssd-spill/lab1/20261123T200000-abcdef01"
+
+
+def make_run(results: Path, status: str = "complete", trials: int = 2, name: str = RUN) -> Path:
+    """A run as the runner leaves it."""
+    directory = results / name
+    for number in range(1, trials + 1):
+        trial = directory / "trials" / f"{number:03d}"
+        trial.mkdir(parents=True, exist_ok=True)
+        (trial / "llama.log").write_text(f"log {number}")
+        (trial / "trial.json").write_text(json.dumps({"validity": {"valid": True}}))
+    (directory / "report").mkdir(exist_ok=True)
+    (directory / "report" / "index.html").write_text("page")
+    (directory / "run.json").write_text(json.dumps({"status": status, "trials_planned": 2}))
+    return directory
+
+
+def bring(module: ModuleType, there: Path, here: Path) -> str:
+    """Pack and put in place, as collect_runs does; the checksum of the manifest."""
+    packed = module.packed(there / "results", there / "outgoing", RUN)
+    collecting.put_in_place(Path(packed["archive"]), collecting.read_manifest(packed["manifest"]), here, RUN)
+    return str(packed["manifest_sha256"])
+
+
+def verdict(module: ModuleType, there: Path, here: Path) -> str:
+    """How the run here relates to the one there."""
+    (found,) = module.listed(there / "results")
+    manifest = collecting.read_manifest(found["manifest"])
+    return collecting.compare(here / RUN, manifest, complete_there=found["status"] == "complete")
+
+
+def test_a_complete_run_moves(tmp_path: Path, runs_on_host: ModuleType) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    directory = make_run(there / "results")
+    os.utime(directory / "run.json", (1_700_000_000, 1_700_000_000))
+    assert verdict(runs_on_host, there, here) == "missing"
+
+    manifest_sha256 = bring(runs_on_host, there, here)
+    assert verdict(runs_on_host, there, here) == "same"
+    assert (here / RUN / "run.json").stat().st_mtime == 1_700_000_000
+    assert [path.name for path in here.iterdir()] == ["ssd-spill"]
+
+    assert runs_on_host.released(there / "results", there / "outgoing", RUN, manifest_sha256)["removed"]
+    assert list((there / "results").iterdir()) == list((there / "outgoing").iterdir()) == []
+
+
+def test_the_same_run_packs_to_the_same_archive(tmp_path: Path, runs_on_host: ModuleType) -> None:
+    make_run(tmp_path / "results")
+    first = runs_on_host.packed(tmp_path / "results", tmp_path / "outgoing", RUN)
+    assert runs_on_host.packed(tmp_path / "results", tmp_path / "outgoing", RUN) == first
+
+
+def test_an_incomplete_run_stays_on_the_host_and_is_replaced_here(tmp_path: Path, runs_on_host: ModuleType) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    make_run(there / "results", "incomplete", trials=1)
+    manifest_sha256 = bring(runs_on_host, there, here)
+    assert not runs_on_host.released(there / "results", there / "outgoing", RUN, manifest_sha256)["removed"]
+    assert (there / "results" / RUN / "run.json").exists()
+
+    make_run(there / "results")
+    assert verdict(runs_on_host, there, here) == "older"
+    bring(runs_on_host, there, here)
+    assert (here / RUN / "trials" / "002" / "trial.json").exists()
+    assert collecting.is_complete(here / RUN)
+
+
+def test_a_complete_run_here_is_never_replaced(tmp_path: Path, runs_on_host: ModuleType) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    make_run(here, trials=2)
+    make_run(there / "results", "incomplete", trials=1)
+    assert verdict(runs_on_host, there, here) == "newer"
+
+    (make_run(there / "results") / "trials" / "001" / "llama.log").write_text("another")
+    assert verdict(runs_on_host, there, here) == "different"
+
+
+def test_a_report_that_was_written_again_is_no_difference(tmp_path: Path, runs_on_host: ModuleType) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    make_run(there / "results")
+    (make_run(here) / "report" / "index.html").write_text("newer page")
+    assert verdict(runs_on_host, there, here) == "same"
+
+
+def test_a_run_that_changed_since_is_not_removed(tmp_path: Path, runs_on_host: ModuleType) -> None:
+    there = tmp_path / "there"
+    directory = make_run(there / "results")
+    manifest_sha256 = bring(runs_on_host, there, tmp_path / "here")
+    (directory / "trials" / "001" / "trial.json").write_text("{}")
+
+    with pytest.raises(ValueError, match="changed since"):
+        runs_on_host.released(there / "results", there / "outgoing", RUN, manifest_sha256)
+    assert directory.exists()
+
+
+def test_a_damaged_archive_never_appears(tmp_path: Path, runs_on_host: ModuleType) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    make_run(there / "results")
+    packed = runs_on_host.packed(there / "results", there / "outgoing", RUN)
+    archive = Path(packed["archive"])
+    archive.write_bytes(archive.read_bytes().replace(b"log 2", b"log 3"))
+
+    with pytest.raises(AnsibleActionFail, match="damaged"):
+        collecting.put_in_place(archive, collecting.read_manifest(packed["manifest"]), here, RUN)
+    assert not (here / RUN).exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.REGTYPE])
+def test_an_archive_with_anything_else_is_refused(tmp_path: Path, kind: bytes) -> None:
+    archive = tmp_path / "evil.tar"
+    with tarfile.open(archive, "w") as tar:
+        member = tarfile.TarInfo("../../evil" if kind == tarfile.REGTYPE else "run.json")
+        member.type, member.linkname = kind, "/etc/passwd"
+        tar.addfile(member)
+
+    with pytest.raises(AnsibleActionFail, match="did not list"):
+        collecting.unpack(archive, {"run.json": "0" * 64}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../x/y", "a/b", "a/b/c/d", "/a/b", "a/../b", "a/.incoming/c", "a//c", "a/b c/d"])
+def test_a_run_with_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(AnsibleActionFail):
+        collecting.check_run_name(name)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x"])
+def test_a_manifest_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(AnsibleActionFail):
+        collecting.read_manifest(f"{'0' * 64}  {name}\n")
+
+
+# --- what became of it ------------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_was_cut_is_asked_for_again() -> None:
+    status = '{"state": "running", "exit_code": 0}'
+    assert launcher.parse(f"one\ntwo\n\n{status}\n") == (["one", "two"], json.loads(status))
+    assert launcher.parse(f"one\ntw\n{status}\n")[0] == ["one"]
+    assert launcher.parse(f"\n{status}\n")[0] == []
+    assert launcher.parse("sudo: a password is required\n") == ([], None)
+
+
+def run_here(complete: bool = True, valid: int = 2, invalid: tuple[str, ...] = ()) -> outcome.Run:
+    """A run that was collected."""
+    return outcome.Run(Path("/results/e/lab1/r"), complete, 2, valid, invalid)
+
+
+@pytest.mark.parametrize(
+    ("code", "run", "lines", "status", "words"),
+    [
+        (0, run_here(), [], "done", ""),
+        (0, None, [], "failed", "not here"),
+        (1, run_here(valid=1, invalid=("the limit was not felt",)), [], "invalid trials", "the limit was not felt"),
+        (1, run_here(complete=False), ["KeyError: 'x'"], "failed", "KeyError: 'x'; to go on where it ended: make exp"),
+        (2, None, ["pagelab: no model"], "failed", "no model"),
+        (3, None, ["pagelab: preflight: swap: none", ""], "preflight refused", "swap: none"),
+        (130, run_here(complete=False), [], "failed", "HOST=lab1 RESUME=1"),
+        (137, run_here(complete=False), [], "failed", "killed"),
+        (255, None, [], "failed", "exit code 255"),
+    ],
+)
+def test_every_end_has_its_outcome(
+    code: int, run: outcome.Run | None, lines: list[str], status: str, words: str
+) -> None:
+    found = outcome.outcome_of({"state": "exited", "exit_code": code}, lines, run, "lab1")
+    assert (found.status, found.exit_code) == (status, code)
+    assert words in found.reason
+
+
+def test_results_that_are_not_here_are_no_success() -> None:
+    found = outcome.outcome_of({"state": "exited", "exit_code": 0}, [], run_here(), "lab1", "the disk is full")
+    assert (found.status, found.reason) == ("failed", "the disk is full")
+
+
+def test_the_run_of_a_container_is_found_by_its_time(tmp_path: Path) -> None:
+    old, new = make_run(tmp_path, name="e/lab1/1"), make_run(tmp_path, name="e/lab1/2")
+    os.utime(old / "run.json", (1_700_000_000, 1_700_000_000))
+    os.utime(new / "run.json", (1_700_000_500, 1_700_000_500))
+    found = outcome.find_run(tmp_path, "e", "lab1", "2023-11-14T22:21:00.123Z")
+    assert found is not None
+    assert (found.directory, found.valid, found.planned) == (new, 2, 2)
+    assert outcome.find_run(tmp_path, "e", "lab1", "2023-11-14T22:30:00Z") is None
+
+
+def test_the_table_names_who_is_not_done() -> None:
+    outcomes = {
+        "lab2": {"status": "unreachable", "reason": "no\nroute"},
+        "lab1": {"status": "done", "trials_valid": 9, "trials_planned": 9, "results": "/r"},
+    }
+    assert [line.split() for line in outcome.table(outcomes)[1:]] == [
+        ["lab1", "done", "9", "of", "9", "/r"],
+        ["lab2", "unreachable", "-", "-", "no", "route"],
+    ]
+    assert outcome.summary(outcomes) == "1 of 2 hosts done; not done: lab2"
