@@ -13,13 +13,17 @@ RUN ?=
 RESUME ?=
 FORCE ?=
 YES ?=
+ASK_PASSWORD ?=
+BUNDLE ?=
 EXTRA ?=
+N ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
-INVENTORY := inventories/$(HOST)
-PAGELAB_DIR := $(or $(PAGELAB_DIR),/var/lib/pagelab)
-LAUNCHER := $(PAGELAB_DIR)/bin/pagelab
+# HOST is this machine, or a host, a group or several (with commas between them) of the inventory.
+INVENTORY ?= inventories/lab
+REMOTE := $(filter-out localhost,$(HOST))
+LAUNCHER := $(or $(PAGELAB_DIR),/var/lib/pagelab)/bin/pagelab
 
 # Under sudo everything still runs as, and belongs to, who typed it; Ansible becomes root where it must.
 AS_OWNER := $(if $(filter-out root,$(SUDO_USER)),sudo -u $(SUDO_USER) -H --)
@@ -30,24 +34,51 @@ key = $(shell { printf '%s\n' '$(CURDIR)'; cat $(1); } | sha256sum | cut -c1-16)
 VENV_STAMP := $(VENV)/.packages-$(call key,requirements.lock)
 PACKAGE_STAMP := $(VENV)/.pagelab-$(call key,requirements.lock pyproject.toml)
 
-# Root needs no password and neither does a sudo that asks for none; anyone else is asked once.
-BECOME = $(if $(filter 0,$(shell $(AS_OWNER) id -u)),,$(shell $(AS_OWNER) sudo -n true 2>/dev/null || echo --ask-become-pass))
-PLAYBOOK = $(AS_OWNER) $(BIN)/ansible-playbook -i $(INVENTORY) $(BECOME) -e pagelab_dir=$(PAGELAB_DIR) $(EXTRA)
+# Root needs no password and neither does a sudo that asks for none; anyone else is asked once. The hosts' own passwords are
+# asked for with ASK_PASSWORD=1, or come from the inventory.
+ASKS = $(if $(filter 0,$(shell $(AS_OWNER) id -u)),,$(if $(and $(REMOTE),$(BUNDLE)),,$(shell $(AS_OWNER) sudo -n true 2>/dev/null || echo yes)))
+INVENTORIES = -i inventories/localhost $(if $(REMOTE),-i $(INVENTORY))
+PLAYBOOK = $(AS_OWNER) $(BIN)/ansible-playbook $(INVENTORIES) $(if $(or $(ASKS),$(ASK_PASSWORD)),--ask-become-pass) \
+	$(if $(PAGELAB_DIR),-e pagelab_dir=$(PAGELAB_DIR)) $(if $(BUNDLE),-e pagelab_bundle=$(abspath $(BUNDLE))) \
+	-e experiment_config=$(abspath $(CONFIG)) -e pagelab_results=$(abspath $(RESULTS)) $(EXTRA)
+ON_HOST = -e pagelab_hosts=$(HOST)
+
+VIRTUAL_LAB = PYTHONPATH=tests/vm $(BIN)/python -m virtual_lab
 
 .PHONY: help
 help: ## print this help
-	@echo "Usage: make TARGET [HOST=localhost] [CONFIG=runner/configs/quickstart.yml] [RESULTS=results]"
+	@echo "Usage: make TARGET [HOST=localhost] [INVENTORY=inventories/lab] [CONFIG=runner/configs/quickstart.yml] [RESULTS=results]"
 	@echo
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS=$$'\t' read -r target words; do \
 		printf '  %-11s %s\n' "$$target" "$$words"; done
 
 .PHONY: experiment
-experiment: provision ## set up what is missing, then run CONFIG (RESUME=1 goes on with the last run, FORCE=1 overrides the preflight)
+experiment: $(if $(REMOTE),inventory,provision) ## set up what is missing, then run CONFIG (RESUME=1 goes on with the last run, FORCE=1 overrides the preflight)
+ifeq ($(REMOTE),)
 	@$(LAUNCHER) run $(CONFIG) --results $(RESULTS) $(if $(RESUME),--resume) $(if $(FORCE),--force)
+else
+	@$(PLAYBOOK) -e experiment_hosts=$(HOST) ansible/experiment.yml $(if $(RESUME),-e experiment_resume=true) $(if $(FORCE),-e experiment_force=true)
+endif
 
 .PHONY: provision
-provision: $(PACKAGE_STAMP) inventory ## set up HOST: swap file, container engine, images, llama.cpp, model (about 10 minutes, then seconds)
-	@$(PLAYBOOK) ansible/provision.yml -e experiment_config=$(abspath $(CONFIG))
+provision: inventory ## set up HOST: swap file, container engine, images, llama.cpp, model (about 10 minutes, then seconds)
+	@$(PLAYBOOK) $(ON_HOST) ansible/provision.yml
+
+.PHONY: check
+check: inventory ## say what provision would change on HOST, and change nothing
+	@$(PLAYBOOK) $(ON_HOST) ansible/provision.yml --check --diff
+
+.PHONY: collect
+collect: inventory ## bring results that are still on HOST here
+	@$(PLAYBOOK) $(ON_HOST) ansible/collect.yml
+
+.PHONY: stop
+stop: inventory ## end the experiment that runs on HOST, in order
+	@$(PLAYBOOK) $(ON_HOST) ansible/stop.yml
+
+.PHONY: bundle
+bundle: $(PACKAGE_STAMP) ## write pagelab-bundle.tar: all that hosts without a network need for CONFIG (then BUNDLE=pagelab-bundle.tar)
+	@$(PLAYBOOK) ansible/bundle.yml
 
 .PHONY: plan
 plan: provision ## list the trials that CONFIG would run, with time and disk; runs nothing
@@ -77,12 +108,17 @@ restore: ## put back every kernel setting that a killed run left changed
 test: provision ## set up what is missing, then run the tests (TESTS= names some)
 	@$(BIN)/pytest $(or $(TESTS),tests)
 
+.PHONY: bench
+bench: provision ## time what should be fast; prints ratios
+	@$(BIN)/python benchmarks/noop_provision.py
+
 .PHONY: lint
 lint: $(PACKAGE_STAMP) ## ruff, mypy, ansible-lint, yamllint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
+	$(BIN)/python tools/role-readmes --check
 	$(BIN)/yamllint --strict .
 
 .PHONY: lock
@@ -93,20 +129,35 @@ lock: $(PACKAGE_STAMP) ## resolve both lock files anew from pyproject.toml
 		--constraint requirements.lock --output-file runner/requirements.lock pyproject.toml
 
 .PHONY: teardown
-teardown: $(PACKAGE_STAMP) inventory ## take away everything that provision put on HOST; keeps results (YES=1 does not ask)
-	@$(PLAYBOOK) ansible/teardown.yml $(if $(YES),-e pagelab_confirm=yes)
+teardown: inventory ## take away everything that provision put on HOST; keeps results (YES=1 does not ask)
+	@$(PLAYBOOK) $(ON_HOST) ansible/teardown.yml $(if $(YES),-e pagelab_confirm=yes)
+
+.PHONY: vm-up
+vm-up: $(PACKAGE_STAMP) ## start N virtual machines lab1 to labN to try it all on (then INVENTORY=inventories/vm HOST=lab)
+	@rm -f .cache/facts/lab*
+	@$(VIRTUAL_LAB) up --count $(N)
+
+.PHONY: vm-down
+vm-down: $(PACKAGE_STAMP) ## remove the virtual machines
+	@$(VIRTUAL_LAB) down
 
 .PHONY: inventory
-inventory:
-	@[ -e '$(INVENTORY)/hosts.yml' ] || { echo "make: HOST=$(HOST) has no inventory; write $(INVENTORY)/hosts.yml" >&2; exit 2; }
+inventory: $(if $(BUNDLE),unpack) $(PACKAGE_STAMP)
+	@[ -z "$(REMOTE)" ] || [ -e '$(INVENTORY)/hosts.yml' ] || \
+		{ echo "make: $(INVENTORY)/hosts.yml is missing; copy inventories/lab and name your hosts there (INVENTORY=...)" >&2; exit 2; }
+
+.PHONY: unpack
+unpack:
+	@$(AS_OWNER) tools/unpack-bundle $(BUNDLE) .cache/bundle
 
 .PHONY: venv
 venv: $(PACKAGE_STAMP)
 
-$(VENV_STAMP):
+$(VENV_STAMP): $(if $(BUNDLE),| unpack)
 	@echo "Making $(VENV) with the packages of requirements.lock (about a minute)"
 	@$(AS_OWNER) tools/make-venv $(VENV)
-	@$(AS_OWNER) $(BIN)/python -m pip install -qq --require-hashes --cache-dir .cache/pip --requirement requirements.lock
+	@$(AS_OWNER) $(BIN)/python -m pip install -qq --require-hashes --cache-dir .cache/pip --requirement requirements.lock \
+		$(if $(BUNDLE),--no-index --find-links .cache/bundle/wheels)
 	@$(AS_OWNER) touch $@
 
 $(PACKAGE_STAMP): | $(VENV_STAMP)
