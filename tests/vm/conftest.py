@@ -1,0 +1,28 @@
+"""Two virtual machines for all the tests here, from the first boot to the last look."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from virtual_lab.lab import down, up
+from virtual_lab.machine import Machine
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def machines() -> Iterator[dict[str, Machine]]:
+    """Machines lab1, bare, and lab2, with an administrator's container engine, both as they come out of the box."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may make the disk images of the virtual machines")
+    if Machine.all():
+        pytest.fail("a virtual lab is running, and the tests need one of their own: make vm-down")
+    for cached in (PROJECT / ".cache" / "facts").glob("lab*"):
+        cached.unlink()
+    try:
+        up(2, memory_mib=1536, cpus=2, disk_gib=8)
+        yield {machine.name: machine for machine in Machine.all()}
+    finally:
+        down(packages=False)

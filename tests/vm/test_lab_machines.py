@@ -1,0 +1,313 @@
+"""The life of a lab on two machines that boot a real kernel with systemd and cgroup v2: a test a stage, in this order.
+
+lab1 is a bare Debian 12, lab2 a Debian 13 whose administrator already has a container engine, and whose sudo asks for a
+password.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab import eventually
+from pagelab.record import TrialRecord
+from pagelab.store import RunStore
+from virtual_lab.machine import Machine
+
+PROJECT = Path(__file__).parents[2]
+STATE_SCRIPT = PROJECT / "ansible" / "roles" / "lab_directory" / "files" / "host-state"
+PAGELAB = "/var/lib/pagelab/bin/pagelab"
+LAB = "/var/lib/pagelab"
+SWAP_MIB = 512
+
+RESERVE_BYTES = 512 << 20  # for the machine itself, of its 1.5 GiB
+
+Machines = dict[str, Machine]
+
+# 45 MB of weights: seconds a token on an emulated processor once it has to be read again.
+MODEL = {"architecture": "llama", "layers": 12, "width": 768, "feed_forward": 3072, "type": "Q4_0"}
+
+
+def config(path: Path, **sections: object) -> Path:
+    document = {
+        "experiment": path.stem,
+        "models": [{"name": "dense", "source": {"synthetic": MODEL}}],
+        "factors": {"resident": [0.0], "pressure": ["cgroup", "pin"]},
+        "repetitions": 1,
+        "inference": {"tokens": 4},
+        "memory": {"swap_minimum": "256MiB", "floor": "16MiB", "os_reserve": RESERVE_BYTES, "fence_reserve": True},
+    }
+    path.write_text(yaml.safe_dump(document | sections, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lab")
+
+
+@pytest.fixture(scope="module")
+def spill(workspace: Path) -> Path:
+    return config(workspace / "spill.yml")
+
+
+@pytest.fixture(scope="module")
+def states(machines: Machines) -> dict[str, dict[str, list[str]]]:
+    """What the machines were like before anything was done to them."""
+    return {name: state(machine) for name, machine in machines.items()}
+
+
+def state(machine: Machine) -> dict[str, list[str]]:
+    machine.ssh("tee", "/tmp/host-state", stdin=STATE_SCRIPT.read_text(), check=True)  # noqa: S108 - of the machine
+    answer = machine.sudo("python3", "/tmp/host-state", check=True)  # noqa: S108
+    machine.ssh("rm", "/tmp/host-state", check=True)  # noqa: S108
+    found: dict[str, list[str]] = json.loads(answer.stdout)
+    return found
+
+
+def make_command(target: str, *words: str, host: str = "lab") -> list[str]:
+    return ["make", target, "INVENTORY=inventories/vm", f"HOST={host}", *words]
+
+
+def make(
+    target: str, *words: str, host: str = "lab", cwd: Path = PROJECT, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        make_command(target, *words, host=host),
+        cwd=cwd,
+        env=os.environ | (environment or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=1200,
+    )
+
+
+def shown(answer: subprocess.CompletedProcess[str]) -> str:
+    return f"exit {answer.returncode}\n{answer.stdout[-6000:]}\n{answer.stderr[-2000:]}"
+
+
+def changes(answer: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """The number of changed tasks by host, from the recap."""
+    lines = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)\s+unreachable=0\s+failed=0", answer.stdout, re.MULTILINE)
+    return {host: int(count) for host, count in lines}
+
+
+def table(answer: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
+    """The last table of checksums: a row a host."""
+    return {
+        host: row.split()
+        for host, row in re.findall(r"^\s*- '?(lab\d)\s+((?:[0-9a-f]{12}\s*)+)'?$", answer.stdout, re.MULTILINE)
+    }
+
+
+def swap_of(machine: Machine) -> list[str]:
+    return machine.ssh("cat", "/proc/swaps", check=True).stdout.splitlines()[1:]
+
+
+def assert_in_force(machine: Machine) -> None:
+    """Swap is on, at the size that was asked for; the lab's user may lock memory; the engine runs our image."""
+    (swap,) = swap_of(machine)
+    assert swap.split()[0] == "/swapfile"
+    assert int(swap.split()[2]) == SWAP_MIB * 1024 - 4
+    assert machine.ssh("bash", "-lc", "ulimit -l", check=True).stdout.strip() == "unlimited"
+    assert machine.sudo("docker", "info", "--format", "{{.CgroupVersion}}", check=True).stdout.strip() == "2"
+    assert machine.sudo(PAGELAB, "version", check=True).stdout.strip()
+
+
+def restart(machine: Machine) -> None:
+    """As when the power fails: harder than a reboot, and faster."""
+    before = machine.boot_id()
+    machine.ssh("sync", check=True)
+    machine.power_cut()
+    machine.start()
+    machine.wait_for_ssh(other_boot_than=before)
+
+
+def trials_of(results: Path, experiment: str, host: str) -> list[TrialRecord]:
+    (run,) = (results / experiment / host).glob("*/run.json")
+    store = RunStore.open(run.parent)
+    record = store.read_run()
+    assert record.status == "complete"
+    assert record.host == host
+    return list(store.read_trials())
+
+
+def test_a_check_changes_nothing_on_a_bare_host(
+    machines: Machines, states: dict[str, dict[str, list[str]]], spill: Path
+) -> None:
+    answer = make("check", f"CONFIG={spill}", host="lab1")
+    assert answer.returncode == 0, shown(answer)
+    assert changes(answer)["lab1"] >= 5
+    assert state(machines["lab1"]) == states["lab1"]
+
+
+@pytest.fixture(scope="module")
+def bundle(workspace: Path, spill: Path) -> Path:
+    """The archive that a connected machine writes."""
+    path = workspace / "bundle.tar"
+    answer = subprocess.run(
+        ["make", "bundle", f"CONFIG={spill}", f"EXTRA=-e bundle_file={path}"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, shown(answer)
+    return path
+
+
+@pytest.fixture(scope="module")
+def other_checkout(workspace: Path) -> Path:
+    """This checkout on a controller that has nothing else: no virtual environment, no cache."""
+    copy = workspace / "checkout"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, [*names, "inventories/vm/hosts.yml"]):
+        if (PROJECT / name).exists() or (PROJECT / name).is_symlink():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, copy / name, follow_symlinks=False)
+    return copy
+
+
+def test_a_bundle_is_all_it_takes_where_there_is_no_network(
+    machines: Machines, spill: Path, bundle: Path, other_checkout: Path
+) -> None:
+    for machine in machines.values():
+        machine.sudo("ip", "route", "del", "default", check=True)
+        assert machine.ssh("ip", "route", "get", "1.1.1.1").returncode != 0, "nothing is in reach"
+    nowhere = {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/",
+        "PIP_FIND_LINKS": "",
+        "http_proxy": "http://127.0.0.1:9",
+        "https_proxy": "",
+    }
+    answer = make("provision", f"CONFIG={spill}", f"BUNDLE={bundle}", cwd=other_checkout, environment=nowhere)
+    assert answer.returncode == 0, shown(answer)
+    checksums = table(answer)
+    assert checksums["lab1"] == checksums["lab2"]
+    assert len(checksums["lab1"]) == 3, "llama.cpp, image, model"
+    for machine in machines.values():
+        assert_in_force(machine)
+
+
+def test_the_engine_that_was_there_is_used_and_not_replaced(machines: Machines) -> None:
+    assert machines["lab2"].sudo("test", "-e", f"{LAB}/installed/engine.fact").returncode == 1
+    assert machines["lab1"].sudo("test", "-e", f"{LAB}/installed/engine.fact").returncode == 0
+
+
+def test_all_is_in_force_after_a_reboot(machines: Machines) -> None:
+    with ThreadPoolExecutor() as both:
+        list(both.map(restart, machines.values()))
+    for machine in machines.values():
+        assert_in_force(machine)
+
+
+def test_a_changed_byte_is_found_and_the_next_provisioning_repairs_it(machines: Machines, spill: Path) -> None:
+    binary = f"{LAB}/llama.cpp/current/bin/llama-cli"
+    lab1 = machines["lab1"]
+    whole = lab1.ssh("sha256sum", binary, check=True).stdout
+    lab1.sudo("dd", "if=/dev/urandom", f"of={binary}", "bs=1", "count=16", "seek=4096", "conv=notrunc", check=True)
+    assert lab1.ssh("sha256sum", binary, check=True).stdout != whole
+    of_llama = "EXTRA=--tags llama_cpp,llama_cpp_install,runner_image,base_image,toolchain_image,checksums"
+    found = make("provision", f"CONFIG={spill}", of_llama, host="lab1")
+    assert found.returncode != 0
+    assert "lab1: bin/llama-cli" in found.stdout, shown(found)
+    repaired = make("provision", f"CONFIG={spill}", of_llama, host="lab1")
+    assert repaired.returncode == 0, shown(repaired)
+    assert lab1.ssh("sha256sum", binary, check=True).stdout == whole
+
+
+@pytest.fixture
+def calling(workspace: Path, spill: Path) -> Iterator[subprocess.Popen[str]]:
+    """`make experiment` on both machines, as somebody would call it."""
+    with (workspace / "experiment.log").open("w") as log:
+        process = subprocess.Popen(
+            make_command("experiment", f"CONFIG={spill}", f"RESULTS={workspace / 'results'}"),
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        yield process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def finished_trials(machine: Machine) -> int:
+    """How many trials are whole on the machine itself."""
+    found = machine.ssh("find", f"{LAB}/results", "-name", "trial.json")
+    return len(found.stdout.splitlines())
+
+
+def test_an_experiment_outlives_its_connection(
+    machines: Machines, workspace: Path, spill: Path, calling: subprocess.Popen[str]
+) -> None:
+    log = workspace / "experiment.log"
+
+    def first_trial() -> bool:
+        assert calling.poll() is None, log.read_text()[-6000:]
+        return "trial 1/2" in log.read_text()
+
+    eventually(first_trial, "the first trial ends somewhere", seconds=900)
+    setting_up = log.read_text().partition("PLAY [Set up the hosts]")[2].partition("PLAY [Start the experiment]")[0]
+    assert "TASK [checksums : " in setting_up
+    assert "changed: [lab" not in setting_up, "provisioning again changes nothing"
+    machines["lab1"].cut_network()
+    os.killpg(calling.pid, signal.SIGKILL)
+    calling.wait()
+    machines["lab1"].restore_network()
+    again = make("experiment", f"CONFIG={spill}", f"RESULTS={workspace / 'results'}")
+    assert again.returncode == 0, shown(again)
+    for name, machine in machines.items():
+        trials = trials_of(workspace / "results", "spill", name)
+        assert sorted(trial.trial for trial in trials) == [1, 2], "none lost, none run twice"
+        assert all(trial.validity.valid for trial in trials), [trial.validity.reasons for trial in trials]
+        assert finished_trials(machine) == 0, "what is verified here is not kept there"
+
+
+def test_the_limit_of_cgroup_v2_bound(workspace: Path, machines: Machines) -> None:
+    for name in machines:
+        trials = trials_of(workspace / "results", "spill", name)
+        (limited,) = [trial for trial in trials if trial.factors.pressure == "cgroup"]
+        assert limited.limit.effective
+        assert (limited.limit.hits or 0) > 0
+        assert (limited.reads.decode.model_bytes or 0) > limited.weights_bytes
+
+
+def test_both_ran_the_same_experiment(workspace: Path, machines: Machines) -> None:
+    runs = [next((workspace / "results" / "spill" / name).glob("*/run.json")) for name in machines]
+    first, second = (RunStore.open(run.parent).read_run().identity for run in runs)
+    assert first == second
+
+
+def test_pinning_locks_all_but_the_reserve(machines: Machines, workspace: Path) -> None:
+    for name, machine in machines.items():
+        trials = trials_of(workspace / "results", "spill", name)
+        (pinned,) = [trial for trial in trials if trial.factors.pressure == "pin"]
+        total = int(machine.ssh("awk", "/^MemTotal/ {print $2 * 1024}", "/proc/meminfo", check=True).stdout)
+        assert (pinned.limit.pinned_bytes or 0) > total - RESERVE_BYTES - 2 * pinned.weights_bytes
+        assert pinned.limit.effective
+
+
+def test_teardown_leaves_the_hosts_as_they_were(machines: Machines, states: dict[str, dict[str, list[str]]]) -> None:
+    answer = make("teardown", "YES=1")
+    assert answer.returncode == 0, shown(answer)
+    assert answer.stdout.count("is as it was before the lab") == 2, shown(answer)
+    after = {name: state(machine) for name, machine in machines.items()}
+    for name, before in states.items():
+        assert {subject: sorted(set(after[name][subject]) ^ set(lines)) for subject, lines in before.items()} == {
+            subject: [] for subject in before
+        }
