@@ -28,7 +28,7 @@ PAGELAB = "/var/lib/pagelab/bin/pagelab"
 LAB = "/var/lib/pagelab"
 SWAP_MIB = 512
 
-RESERVE_BYTES = 512 << 20  # for the machine itself, of its 1.5 GiB
+RESERVE_BYTES = 768 << 20  # for the machine itself, of its 1.5 GiB
 
 Machines = dict[str, Machine]
 

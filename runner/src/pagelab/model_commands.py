@@ -13,7 +13,7 @@ from rich.table import Table
 
 from pagelab.config import load_config
 from pagelab.errors import ConfigError
-from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path, verify_model
+from pagelab.models.catalog import ModelSpec, SyntheticSource, UrlSource, model_path, verify_model
 from pagelab.models.catalog import fetch as fetch_model
 from pagelab.models.gguf_map import GgufMap, bytes_per_token, read_gguf_map
 from pagelab.models.synthetic import SyntheticSpec, write_synthetic
@@ -25,6 +25,14 @@ model_app = typer.Typer(help="Look into, generate and fetch model files.", no_ar
 class _Architecture(StrEnum):
     LLAMA = "llama"
     MOE = "moe"
+
+
+class _Kind(StrEnum):
+    SYNTHETIC = "synthetic"
+    URL = "url"
+
+
+_SOURCES = {_Kind.SYNTHETIC: SyntheticSource, _Kind.URL: UrlSource}
 
 
 @model_app.command()
@@ -82,11 +90,12 @@ def fetch(
     config: Annotated[Path, typer.Argument(help="An experiment's configuration.")],
     models: Annotated[Path, typer.Option(envvar="PAGELAB_MODELS", help="The directory that holds the models.")],
     thorough: Annotated[bool, typer.Option(help="Read files that are there again, to check their sha256.")] = False,
-    synthetic: Annotated[bool, typer.Option(help="Generate the synthetic ones too.")] = True,
+    skip: Annotated[list[_Kind] | None, typer.Option(help="Leave models from this kind of source; may repeat.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
 ) -> None:
     """Fetch or generate every model of a configuration; one that is there already is left as it is."""
-    wanted = [spec for spec in load_config(config).models if synthetic or not isinstance(spec.source, SyntheticSource)]
+    left = tuple(_SOURCES[kind] for kind in skip or [])
+    wanted = [spec for spec in load_config(config).models if not isinstance(spec.source, left)]
     fetched = [_fetched(spec, models, thorough) for spec in wanted]
     if as_json:
         typer.echo(json.dumps(fetched, indent=2))

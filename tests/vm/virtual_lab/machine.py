@@ -172,8 +172,13 @@ class Machine:
 
     def ssh_options(self) -> dict[str, str]:
         """What ssh has to know to reach exactly this machine."""
-        # Every machine is 127.0.0.1, so its key goes by its name.
-        return {"HostKeyAlias": self.name, "StrictHostKeyChecking": "yes", "UserKnownHostsFile": f'"{KNOWN_HOSTS}"'}
+        return {
+            "HostKeyAlias": self.name,  # every machine is 127.0.0.1, so its key goes by its name
+            "StrictHostKeyChecking": "yes",
+            "UserKnownHostsFile": f'"{KNOWN_HOSTS}"',
+            # An emulated processor encrypts four times as fast with it as with OpenSSH's first choice.
+            "Ciphers": "aes128-gcm@openssh.com",
+        }
 
     def _ssh_answers(self) -> bool:
         """Whether a server greets at the port: cheaper to ask than ssh, which would also wait for long."""
