@@ -30,15 +30,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Fetch the file."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {
-                "src": {"type": "str", "required": True},
-                "dest": {"type": "str", "required": True},
-                "sha256": {"type": "str"},
-                "reconnect_seconds": {"type": "float", "default": 60.0},
-                "slice_bytes": {"type": "int", "default": transfer.SLICE_BYTES},
-            }
-        )
+        _, given = self.validate_argument_spec(transfer.ARGUMENTS)
         remote = Remote(self, (task_vars or {})["inventory_hostname"], given["reconnect_seconds"])
         done = transfer.receive(
             remote,
@@ -48,10 +40,4 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             check=self._task.check_mode,
             slice_bytes=given["slice_bytes"],
         )
-        return result | {
-            "changed": done.changed,
-            "dest": given["dest"],
-            "sha256": done.sha256,
-            "size_bytes": done.size_bytes,
-            "received_bytes": done.moved_bytes,
-        }
+        return result | done.answer(given["dest"], "received_bytes")

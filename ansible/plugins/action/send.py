@@ -31,16 +31,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send the file."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
-            {
-                "src": {"type": "str", "required": True},
-                "dest": {"type": "str", "required": True},
-                "sha256": {"type": "str"},
-                "mode": {"type": "str", "default": "0644"},
-                "reconnect_seconds": {"type": "float", "default": 60.0},
-                "slice_bytes": {"type": "int", "default": transfer.SLICE_BYTES},
-            }
-        )
+        _, given = self.validate_argument_spec(transfer.ARGUMENTS | {"mode": {"type": "str", "default": "0644"}})
         source = Path(given["src"])
         if not source.is_file():
             raise AnsibleActionFail(f"{source} is not a file on the controller")
@@ -54,10 +45,4 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             check=self._task.check_mode,
             slice_bytes=given["slice_bytes"],
         )
-        return result | {
-            "changed": done.changed,
-            "dest": given["dest"],
-            "sha256": done.sha256,
-            "size_bytes": done.size_bytes,
-            "sent_bytes": done.moved_bytes,
-        }
+        return result | done.answer(given["dest"], "sent_bytes")

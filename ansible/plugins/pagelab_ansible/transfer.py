@@ -13,6 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
@@ -20,6 +21,15 @@ from pagelab_ansible.remote import Remote
 
 SLICE_BYTES = 8 * 1024**2
 SHOW_EVERY_SECONDS = 10.0
+
+# What every transfer is told, as Ansible's argument specification.
+ARGUMENTS: dict[str, Any] = {
+    "src": {"type": "str", "required": True},
+    "dest": {"type": "str", "required": True},
+    "sha256": {"type": "str"},
+    "reconnect_seconds": {"type": "float", "default": 60.0},
+    "slice_bytes": {"type": "int", "default": SLICE_BYTES},
+}
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,16 @@ class Transferred:
     sha256: str
     size_bytes: int
     moved_bytes: int = 0
+
+    def answer(self, dest: str, moved: str) -> dict[str, Any]:
+        """What the task returns; `moved` is its name for what was moved."""
+        return {
+            "changed": self.changed,
+            "dest": dest,
+            "sha256": self.sha256,
+            "size_bytes": self.size_bytes,
+            moved: self.moved_bytes,
+        }
 
 
 class Progress:
