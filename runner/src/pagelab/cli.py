@@ -192,9 +192,12 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     """End as Ctrl-C does, once: a second one may not cut short the cleaning up after the first."""
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    for number in STOP_SIGNALS:  # not SIG_IGN: Python prints a traceback for a signal that it caught just before
+        signal.signal(number, _stopping_already)
     raise KeyboardInterrupt
+
+
+def _stopping_already(_number: int, _frame: FrameType | None) -> None: ...
 
 
 def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os.environ) -> None:
