@@ -59,8 +59,9 @@ class Remote:
             except AnsibleConnectionFailure as failure:
                 if deadline is None:
                     deadline = time.monotonic() + self._reconnect_seconds
-                    seconds = f"{self._reconnect_seconds:g} s"
-                    self.say(f"the connection is lost; trying for {seconds} to get it back ({first_line(failure)})")
+                    if self._reconnect_seconds > 0:
+                        seconds = f"{self._reconnect_seconds:g} s"
+                        self.say(f"the connection is lost; trying for {seconds} to get it back ({first_line(failure)})")
                 if time.monotonic() >= deadline:
                     raise
                 time.sleep(min(RETRY_EVERY_SECONDS, max(0.0, deadline - time.monotonic())))

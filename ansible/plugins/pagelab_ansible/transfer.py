@@ -19,7 +19,7 @@ from ansible.errors import AnsibleActionFail
 
 from pagelab_ansible.remote import Remote
 
-SLICE_BYTES = 8 * 1024**2
+SLICE_BYTES = 16 * 1024**2
 SHOW_EVERY_SECONDS = 10.0
 
 # What every transfer is told, as Ansible's argument specification.
@@ -156,6 +156,31 @@ def _finish_on_host(remote: Remote, part: str, dest: str, sha256: str, mode: str
     others = f"{_quote(dest)}.[0-9a-f]*.part"  # begun with another content, which nobody will go on with
     command = f"chmod -- {mode} {path} && mv -fT -- {path} {_quote(dest)} && rm -f -- {others}"
     _demand(remote, command, f"cannot rename {part}")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A small text file on the host: whether it had to be written, and what was there before."""
+
+    changed: bool
+    before: str
+
+
+def write(remote: Remote, text: str, dest: str, mode: str, *, check: bool) -> Written:
+    """Give a file on the host this text; it is replaced whole or not at all.
+
+    Raises:
+        AnsibleActionFail: the host refused.
+    """
+    path, part = _quote(dest), _quote(f"{dest}.part")
+    found = _demand(remote, f"[ ! -f {path} ] || {{ stat -Lc %a -- {path} && cat -- {path}; }}", f"cannot read {dest}")
+    mode_before, _, before = found.partition("\n")
+    if (mode_before, before) == (mode.lstrip("0"), text):
+        return Written(False, before)
+    if not check:
+        command = f"cat >{part} && chmod -- {mode} {part} && sync -- {part} && mv -fT -- {part} {path}"
+        _demand(remote, command, f"cannot write {dest}", text.encode())
+    return Written(True, before)
 
 
 # --- from the host ----------------------------------------------------------------------------------------------------
