@@ -10,9 +10,10 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import yaml
@@ -31,6 +32,7 @@ SWAP_MIB = 512
 RESERVE_BYTES = 768 << 20  # for the machine itself, of its 1.5 GiB
 
 Machines = dict[str, Machine]
+Result = TypeVar("Result")
 
 # 45 MB of weights: seconds a token on an emulated processor once it has to be read again.
 MODEL = {"architecture": "llama", "layers": 12, "width": 768, "feed_forward": 3072, "type": "Q4_0"}
@@ -62,13 +64,20 @@ def spill(workspace: Path) -> Path:
 @pytest.fixture(scope="module")
 def states(machines: Machines) -> dict[str, dict[str, list[str]]]:
     """What the machines were like before anything was done to them."""
-    return {name: state(machine) for name, machine in machines.items()}
+    return on_all(machines, state)
+
+
+def on_all(machines: Machines, call: Callable[[Machine], Result]) -> dict[str, Result]:
+    """The same for every machine, at the same time."""
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(machines, pool.map(call, machines.values()), strict=True))
 
 
 def state(machine: Machine) -> dict[str, list[str]]:
-    machine.ssh("tee", "/tmp/host-state", stdin=STATE_SCRIPT.read_text(), check=True)  # noqa: S108 - of the machine
-    answer = machine.sudo("python3", "/tmp/host-state", check=True)  # noqa: S108
-    machine.ssh("rm", "/tmp/host-state", check=True)  # noqa: S108
+    path = "/tmp/host-state"  # noqa: S108 - of the machine
+    machine.ssh("tee", path, stdin=STATE_SCRIPT.read_text(), check=True)
+    answer = machine.sudo("python3", path, check=True)
+    machine.ssh("rm", path, check=True)
     found: dict[str, list[str]] = json.loads(answer.stdout)
     return found
 
@@ -196,8 +205,7 @@ def test_a_bundle_is_all_it_takes_where_there_is_no_network(
     checksums = table(answer)
     assert checksums["lab1"] == checksums["lab2"]
     assert len(checksums["lab1"]) == 3, "llama.cpp, image, model"
-    for machine in machines.values():
-        assert_in_force(machine)
+    on_all(machines, assert_in_force)
 
 
 def test_the_engine_that_was_there_is_used_and_not_replaced(machines: Machines) -> None:
@@ -206,10 +214,8 @@ def test_the_engine_that_was_there_is_used_and_not_replaced(machines: Machines) 
 
 
 def test_all_is_in_force_after_a_reboot(machines: Machines) -> None:
-    with ThreadPoolExecutor() as both:
-        list(both.map(restart, machines.values()))
-    for machine in machines.values():
-        assert_in_force(machine)
+    on_all(machines, restart)
+    on_all(machines, assert_in_force)
 
 
 def test_a_changed_byte_is_found_and_the_next_provisioning_repairs_it(machines: Machines, spill: Path) -> None:
@@ -306,7 +312,7 @@ def test_teardown_leaves_the_hosts_as_they_were(machines: Machines, states: dict
     answer = make("teardown", "YES=1")
     assert answer.returncode == 0, shown(answer)
     assert answer.stdout.count("is as it was before the lab") == 2, shown(answer)
-    after = {name: state(machine) for name, machine in machines.items()}
+    after = on_all(machines, state)
     for name, before in states.items():
         assert {subject: sorted(set(after[name][subject]) ^ set(lines)) for subject, lines in before.items()} == {
             subject: [] for subject in before
