@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
@@ -34,13 +34,15 @@ def main() -> None:
         sys.exit(
             "bench: only root may start the ssh server that stands for the hosts, and openssh-server must be installed"
         )
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pagelab-bench-") as name:
-        directory = Path(name)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir="/var/tmp", prefix="pagelab-bench-")))
+        stack.callback(forget_facts)
         inventory = write_inventory(directory)
         config = write_config(directory)
-        with ssh_server(directory):
-            provision(inventory, config, max(COUNTS))
-            report(measure(inventory, config, directory))
+        stack.enter_context(ssh_server(directory))
+        stack.enter_context(connections(directory))
+        provision(inventory, config, max(COUNTS))
+        report(measure(inventory, config, directory))
 
 
 def measure(inventory: Path, config: Path, directory: Path) -> dict[str, list[float]]:
@@ -104,6 +106,8 @@ def write_inventory(directory: Path) -> Path:
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={directory}/known_hosts -o IdentitiesOnly=yes",
         "ansible_python_interpreter": "/usr/bin/python3",
         "swapfile_size_mib": 0,
+        # The host's own is not to be touched.
+        "memlock_limits_file": f"{directory}/limits.conf",
     }
     hosts = {f"bench{n}": {"pagelab_dir": f"{directory}/bench{n}"} for n in range(1, max(COUNTS) + 1)}
     inventory = directory / "inventory"
@@ -122,7 +126,9 @@ def ssh_server(directory: Path) -> Iterator[None]:
     public = host_key.with_suffix(".pub").read_text()
     (directory / "known_hosts").write_text(f"[127.0.0.1]:{PORT} {public}")
     shutil.copy(directory / "key.pub", directory / "authorized_keys")
-    Path("/run/sshd").mkdir(exist_ok=True)
+    privileges = Path("/run/sshd")
+    was_there = privileges.exists()
+    privileges.mkdir(exist_ok=True)
     options = {
         "ListenAddress": f"127.0.0.1:{PORT}",
         "HostKey": host_key,
@@ -141,6 +147,28 @@ def ssh_server(directory: Path) -> Iterator[None]:
     finally:
         server.terminate()
         server.wait()
+        if not was_there:
+            privileges.rmdir()
+
+
+@contextmanager
+def connections(directory: Path) -> Iterator[None]:
+    """The connections that Ansible keeps open for later, closed at the end."""
+    sockets = directory / "connections"
+    sockets.mkdir(mode=0o700)
+    os.environ["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(sockets)
+    try:
+        yield
+    finally:
+        for socket in sockets.iterdir():
+            command = ["ssh", "-o", f"ControlPath={socket}", "-O", "exit", "127.0.0.1"]
+            subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
+
+
+def forget_facts() -> None:
+    """Remove what Ansible remembers of hosts that are gone."""
+    for cached in (CHECKOUT / ".cache" / "facts").glob("bench*"):
+        cached.unlink()
 
 
 if __name__ == "__main__":

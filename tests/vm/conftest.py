@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from virtual_lab.errors import VirtualLabError
 from virtual_lab.lab import down, up
 from virtual_lab.machine import Machine
+from virtual_lab.packages import install_packages
 
 PROJECT = Path(__file__).parents[2]
 
@@ -17,6 +19,10 @@ def machines() -> Iterator[dict[str, Machine]]:
     """Machines lab1, bare, and lab2, with an administrator's container engine, both as they come out of the box."""
     if os.geteuid() != 0:
         pytest.skip("only root may make the disk images of the virtual machines")
+    try:
+        install_packages()
+    except VirtualLabError as error:
+        pytest.skip(f"there is nothing to run virtual machines with: {error}")
     if Machine.all():
         pytest.fail("a virtual lab is running, and the tests need one of their own: make vm-down")
     for cached in (PROJECT / ".cache" / "facts").glob("lab*"):

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -264,6 +265,7 @@ def test_an_experiment_outlives_its_connection(
     log = workspace / "experiment.log"
 
     def first_trial() -> bool:
+        time.sleep(0.5)  # every look takes time from the machines
         assert calling.poll() is None, log.read_text()[-6000:]
         return "trial 1/2" in log.read_text()
 
