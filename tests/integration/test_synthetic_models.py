@@ -41,6 +41,10 @@ def test_llama_cpp_loads_and_decodes(name: str, tmp_path: Path) -> None:
     assert result.returncode == 0, log
     assert re.search(rf"n_expert\s+= {spec.experts}\n", log)
     assert re.search(rf"n_layer\s+= {spec.layers}\n", log)
+    model = read_gguf_map(path)
+    assert re.search(rf"n_expert_used\s+= {model.experts_used}\n", log)
+    assert re.search(rf"n_head\s+= {model.attention.heads}\n", log)
+    assert re.search(rf"n_head_kv\s+= {model.attention.kv_heads}\n", log)
     assert not re.search(r"\bnan\b", log, re.IGNORECASE)
     # Every token after the first prints, and what it prints is ordinary text.
     text = result.stdout.decode().strip().removeprefix(PROMPT)

@@ -1,0 +1,298 @@
+"""The header of one GGUF file: magic, version, metadata and the table of tensors.
+
+Only the header is read, in pieces of READ_BYTES, and never by mapping the file: no page of the weights enters the
+page cache for it, and what is read grows with the header alone. Long arrays such as the vocabulary are stepped over.
+The format is that of ggml's docs/gguf.md; names, types and sizes are those of the `gguf` package.
+"""
+
+import os
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from gguf.constants import (
+    GGML_QUANT_SIZES,
+    GGUF_DEFAULT_ALIGNMENT,
+    GGUF_MAGIC,
+    GGUF_VERSION,
+    GGMLQuantizationType,
+    GGUFValueType,
+)
+
+from pagelab.errors import ModelError
+from pagelab.models.tensors import Tensor, classify, layer_of
+from pagelab.units import KIB, MIB
+
+Scalar = int | float | bool | str
+MetadataValue = Scalar | tuple[Scalar, ...]
+
+READ_BYTES = 128 * KIB
+
+# Version 2 widened the lengths to 64 bits; version 1 is no longer read by llama.cpp either.
+_SUPPORTED_VERSIONS = range(2, GGUF_VERSION + 1)
+_MAX_DIMENSIONS = 4
+# Arrays with one number a layer are kept; vocabularies, scores and merges are longer and are stepped over.
+_KEPT_ARRAY_LENGTH = 1024
+# The longest texts are chat templates, of some ten KiB.
+_MAX_TEXT_BYTES = 16 * MIB
+
+_SCALARS: dict[GGUFValueType, struct.Struct] = {
+    GGUFValueType.UINT8: struct.Struct("<B"),
+    GGUFValueType.INT8: struct.Struct("<b"),
+    GGUFValueType.UINT16: struct.Struct("<H"),
+    GGUFValueType.INT16: struct.Struct("<h"),
+    GGUFValueType.UINT32: struct.Struct("<I"),
+    GGUFValueType.INT32: struct.Struct("<i"),
+    GGUFValueType.FLOAT32: struct.Struct("<f"),
+    GGUFValueType.BOOL: struct.Struct("<?"),
+    GGUFValueType.UINT64: struct.Struct("<Q"),
+    GGUFValueType.INT64: struct.Struct("<q"),
+    GGUFValueType.FLOAT64: struct.Struct("<d"),
+}
+_UINT32 = _SCALARS[GGUFValueType.UINT32]
+_UINT64 = _SCALARS[GGUFValueType.UINT64]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of one file says.
+
+    `metadata` has every scalar and the short numeric arrays, `array_lengths` the length of every array, by key.
+    """
+
+    path: Path
+    file_bytes: int
+    data_offset: int
+    tensors: tuple[Tensor, ...]
+    metadata: Mapping[str, MetadataValue]
+    array_lengths: Mapping[str, int]
+
+
+def read_header(path: Path, part: int = 0) -> Header:
+    """Read the header of a GGUF file; its tensors are said to be of `part` of a model.
+
+    Raises:
+        ModelError: the file is missing, is not GGUF, is of a version that is not supported, or is truncated or damaged.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size == 0:
+                raise ModelError(f"{path} is empty: fetch or generate the model again")
+            # Without readahead: what follows the header are weights, which nobody asked for.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            return _read(path, _Cursor(file.fileno(), status.st_size), part)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): give the path of a GGUF file") from error
+    except _HeaderError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def integer(metadata: Mapping[str, MetadataValue], key: str) -> int:
+    """A whole number of the metadata, 0 where there is none; of one for each layer, the largest."""
+    return max(integers(metadata, key), default=0)
+
+
+def integers(metadata: Mapping[str, MetadataValue], key: str) -> tuple[int, ...]:
+    """The whole numbers of the metadata under a key, one where it is no array; empty where there are none."""
+    value = metadata.get(key, ())
+    return tuple(entry for entry in (value if isinstance(value, tuple) else (value,)) if isinstance(entry, int))
+
+
+class _HeaderError(Exception):
+    """What is wrong with the header, to be reported with the file's name."""
+
+
+class _Cursor:
+    """Reads the header's values one after the other, and never past the end of the file."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.descriptor = descriptor
+        self.size = size
+        self.offset = 0
+        self.window = b""
+        self.window_offset = 0
+
+    def _fill(self, count: int) -> int:
+        """Make sure that the next `count` bytes are in the window; returns where in it they start."""
+        if count > self.size - self.offset:
+            raise self.truncated()
+        start = self.offset - self.window_offset
+        if start >= 0 and start + count <= len(self.window):
+            return start
+        self.window_offset, self.window = self.offset, b""
+        while len(self.window) < count:
+            piece = os.pread(self.descriptor, max(count, READ_BYTES), self.offset + len(self.window))
+            if not piece:  # the file was cut meanwhile
+                raise self.truncated()
+            self.window += piece
+        return 0
+
+    def skip(self, count: int) -> None:
+        """Step over `count` bytes without reading them."""
+        if count > self.size - self.offset:
+            raise self.truncated()
+        self.offset += count
+
+    def truncated(self) -> _HeaderError:
+        return _HeaderError(
+            f"the file ends at byte {self.size}, within its own header; it is truncated or damaged: "
+            "fetch or generate the model again"
+        )
+
+    def number(self, layout: struct.Struct) -> Scalar:
+        start = self._fill(layout.size)
+        value: Scalar = layout.unpack_from(self.window, start)[0]
+        self.offset += layout.size
+        return value
+
+    def count(self, layout: struct.Struct = _UINT64) -> int:
+        return int(self.number(layout))
+
+    def text(self) -> str:
+        length = self.count()
+        if _MAX_TEXT_BYTES < length <= self.size - self.offset:
+            raise _HeaderError(f"a text in the header is {length} bytes long; the file is damaged: fetch it again")
+        start = self._fill(length)
+        self.offset += length
+        return self.window[start : start + length].decode("utf-8", errors="replace")
+
+    def skip_texts(self, count: int) -> None:
+        # The hot loop of the whole module: a vocabulary with its merges is half a million texts.
+        done = 0
+        unpack_from = _UINT64.unpack_from
+        while done < count:
+            start = self._fill(8)
+            window, at, end = self.window, start, len(self.window) - 8
+            while at <= end and done < count:
+                at += 8 + unpack_from(window, at)[0]
+                done += 1
+            self.skip(at - start)
+
+
+def _read(path: Path, cursor: _Cursor, part: int) -> Header:
+    tensor_count, metadata_count = _read_start(cursor)
+    metadata, array_lengths = _read_metadata(cursor, metadata_count)
+    entries = [_read_tensor(cursor, part) for _ in range(tensor_count)]
+    alignment = _alignment(metadata)
+    data_offset = -(-cursor.offset // alignment) * alignment
+    tensors = tuple(entry(data_offset) for entry in entries)
+    _check_ends(tensors, cursor.size)
+    return Header(path, cursor.size, data_offset, tensors, metadata, array_lengths)
+
+
+def _read_start(cursor: _Cursor) -> tuple[int, int]:
+    if cursor.size < 4 or cursor.count(_UINT32) != GGUF_MAGIC:
+        raise _HeaderError("this is not a GGUF file (it does not begin with GGUF): give a model in GGUF format")
+    version = cursor.count(_UINT32)
+    if version & 0xFFFF == 0:
+        raise _HeaderError("the file is big-endian, which llama.cpp cannot map here: convert the model again")
+    if version not in _SUPPORTED_VERSIONS:
+        supported = " and ".join(str(known) for known in _SUPPORTED_VERSIONS)
+        raise _HeaderError(f"GGUF version {version} is not supported (only {supported}): convert the model again")
+    return cursor.count(), cursor.count()
+
+
+def _read_metadata(cursor: _Cursor, count: int) -> tuple[dict[str, MetadataValue], dict[str, int]]:
+    """The scalars and short numeric arrays by key, and the length of every array by key."""
+    metadata: dict[str, MetadataValue] = {}
+    array_lengths: dict[str, int] = {}
+    for _ in range(count):
+        key = cursor.text()
+        kind = _value_type(cursor, key)
+        if kind is GGUFValueType.STRING:
+            metadata[key] = cursor.text()
+        elif kind is GGUFValueType.ARRAY:
+            array_lengths[key], values = _read_array(cursor, key)
+            if values is not None:
+                metadata[key] = values
+        else:
+            metadata[key] = cursor.number(_SCALARS[kind])
+    return metadata, array_lengths
+
+
+def _value_type(cursor: _Cursor, key: str) -> GGUFValueType:
+    code = cursor.count(_UINT32)
+    try:
+        return GGUFValueType(code)
+    except ValueError:
+        raise _HeaderError(
+            f"metadata {key!r} has the unknown type {code}; the file is damaged: fetch or generate it again"
+        ) from None
+
+
+def _read_array(cursor: _Cursor, key: str) -> tuple[int, tuple[Scalar, ...] | None]:
+    kind = _value_type(cursor, key)
+    length = cursor.count()
+    if kind is GGUFValueType.STRING:
+        cursor.skip_texts(length)
+        return length, None
+    if kind is GGUFValueType.ARRAY:
+        raise _HeaderError(
+            f"metadata {key!r} is an array of arrays, which GGUF files of models never hold: convert again"
+        )
+    layout = _SCALARS[kind]
+    if length <= _KEPT_ARRAY_LENGTH:
+        return length, tuple(cursor.number(layout) for _ in range(length))
+    cursor.skip(length * layout.size)
+    return length, None
+
+
+def _read_tensor(cursor: _Cursor, part: int) -> Callable[[int], Tensor]:
+    """Read one entry of the tensor table; its place in the file is known once the whole table has been read."""
+    name = cursor.text()
+    dimensions = cursor.count(_UINT32)
+    if not 1 <= dimensions <= _MAX_DIMENSIONS:
+        raise _HeaderError(
+            f"tensor {name!r} has {dimensions} dimensions; the file is damaged: fetch or generate it again"
+        )
+    shape = tuple(cursor.count() for _ in range(dimensions))
+    code = cursor.count(_UINT32)
+    relative_offset = cursor.count()
+    try:
+        kind = GGMLQuantizationType(code)
+        block, block_bytes = GGML_QUANT_SIZES[kind]
+    except (ValueError, KeyError):
+        raise _HeaderError(
+            f"tensor {name!r} has type {code}, which this version of gguf does not know: update gguf or convert again"
+        ) from None
+    if shape[0] % block or not prod(shape):
+        raise _HeaderError(
+            f"tensor {name!r} of shape {shape} is not whole blocks of {kind.name}; the file is damaged: fetch it again"
+        )
+
+    def place(data_offset: int) -> Tensor:
+        return Tensor(
+            name=name,
+            type=kind.name,
+            shape=shape,
+            offset=data_offset + relative_offset,
+            bytes=prod(shape) // block * block_bytes,
+            layer=layer_of(name),
+            tensor_class=classify(name),
+            part=part,
+        )
+
+    return place
+
+
+def _check_ends(tensors: tuple[Tensor, ...], file_bytes: int) -> None:
+    """Refuse a file that ends before its last tensor does."""
+    if not tensors:  # the first part of a split model may have none
+        return
+    last = max(tensors, key=lambda tensor: tensor.offset + tensor.bytes)
+    end = last.offset + last.bytes
+    if end > file_bytes:
+        raise _HeaderError(
+            f"tensor {last.name!r} should end at byte {end} but the file ends at byte {file_bytes}; it is truncated: "
+            "fetch or generate the model again"
+        )
+
+
+def _alignment(metadata: Mapping[str, MetadataValue]) -> int:
+    alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
+        raise _HeaderError(f"the alignment {alignment!r} is not a power of two; the file is damaged: fetch it again")
+    return alignment
