@@ -1,43 +1,49 @@
-"""Facts about the host that a result needs beside it to be understood later."""
+"""Facts about the host that a result needs beside it to be understood, and repeated, years later."""
 
+import json
 import os
-import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from pagelab.errors import HostError
+from pagelab.host.blockstack import stack_of
 from pagelab.host.cgroup import parent_path
-from pagelab.host.journal import selected
-from pagelab.host.procfs import meminfo_bytes, mounts, read_text, swap_areas
+from pagelab.host.cpu import cpu_facts, cpu_governor, cpu_model, physical_cores
+from pagelab.host.environment import host_operating_system, moment, runner_facts
+from pagelab.host.extents import file_extents, summarise
+from pagelab.host.kernel import (
+    huge_pages,
+    kernel_facts,
+    lockdown,
+    machine_facts,
+    memory_facts,
+    multi_generational_lru,
+    proactive_reclaim,
+    zswap,
+)
+from pagelab.host.procfs import PAGE_BYTES, mounts, read_text
+from pagelab.host.settings import present, setting
 from pagelab.host.storage import disk_of, mount_of
+from pagelab.host.swap import SwapPlace, swap_places
+
+__all__ = [
+    "CAP_IPC_LOCK",
+    "build_facts",
+    "capabilities",
+    "cpu_governor",
+    "cpu_model",
+    "huge_pages",
+    "lockdown",
+    "manifest",
+    "model_file_facts",
+    "multi_generational_lru",
+    "physical_cores",
+    "proactive_reclaim",
+    "zswap",
+]
 
 CAP_IPC_LOCK = 14  # linux/capability.h
-VM_SETTINGS = (
-    "swappiness",
-    "min_free_kbytes",
-    "watermark_scale_factor",
-    "vfs_cache_pressure",
-    "page-cluster",
-    "overcommit_memory",
-    "dirty_ratio",
-    "dirty_background_ratio",
-    "zone_reclaim_mode",
-)
-
-
-def cpu_model() -> str | None:
-    """The processor's name as the kernel gives it."""
-    for line in (read_text("/proc/cpuinfo") or "").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return None
-
-
-def physical_cores() -> int:
-    """Cores that this process may use, counting each core once."""
-    available = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or available, available)
 
 
 def capabilities() -> set[int]:
@@ -47,76 +53,148 @@ def capabilities() -> set[int]:
     return {number for number in range(64) if mask >> number & 1}
 
 
-def lockdown() -> str | None:
-    """The kernel's lockdown mode; None where securityfs is not mounted or the kernel has none."""
-    return selected(read_text("/sys/kernel/security/lockdown"))
+def manifest(models_directory: Path) -> dict[str, Any]:
+    """Everything known of the host, as plain JSON; a fact that cannot be read is left out.
 
-
-def huge_pages() -> str | None:
-    """The chosen mode of transparent huge pages."""
-    return selected(read_text("/sys/kernel/mm/transparent_hugepage/enabled"))
-
-
-def cpu_governor() -> str | None:
-    """The frequency governor of the first processor; None on virtual machines."""
-    return read_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-
-
-def multi_generational_lru() -> str | None:
-    """The bit mask of the multi-generational LRU; None where the kernel is built without it."""
-    return read_text("/sys/kernel/mm/lru_gen/enabled")
-
-
-def zswap() -> str | None:
-    """`Y` where swapped pages are first compressed in RAM."""
-    return read_text("/sys/module/zswap/parameters/enabled")
-
-
-def proactive_reclaim() -> list[str]:
-    """What pages cold memory out without any shortage: running DAMON schemes (Documentation/admin-guide/mm/damon).
-
-    Such a scheme evicts pages of a model that would have stayed, and swaps anonymous memory of every process.
+    What is of the runner's container and not of the host is under `runner`, what only describes this moment under
+    `at_start`. Nothing identifies the machine (no serial numbers, addresses or UUIDs, but those that the kernel's
+    command line or the name of a mapping has).
     """
-    found = []
-    if read_text("/sys/module/damon_reclaim/parameters/enabled") == "Y":
-        found.append("damon_reclaim")
-    for kdamond in sorted(Path("/sys/kernel/mm/damon/admin/kdamonds").glob("[0-9]*")):
-        if read_text(kdamond / "state") == "on":
-            actions = sorted(kdamond.glob("contexts/*/schemes/*/action"))
-            found += [f"kdamond.{kdamond.name} ({action})" for action in map(read_text, actions) if action == "pageout"]
+    facts: dict[str, Any] = {
+        "operating_system": host_operating_system(),
+        "machine": machine_facts(),
+        "kernel": kernel_facts(),
+        "cpu": cpu_facts(),
+        "memory": {"page_bytes": PAGE_BYTES, **memory_facts()},
+        "control_groups": _control_groups(),
+        "models_disk": _models_disk(models_directory),
+        "models_storage": _models_storage(models_directory),
+        "models_file_system": file_system_facts(models_directory),
+        "swap": [_swap_facts(place) for place in swap_places()],
+        "tracefs": _is_mounted("tracefs"),
+        "runner": runner_facts(),
+        "at_start": moment(),
+    }
+    return present(facts)
+
+
+def model_file_facts(path: Path) -> dict[str, Any]:
+    """Where one model's file lies: its size, its disk, and its extents, which are absent where they cannot be read.
+
+    Sizes are in bytes; `allocated_bytes` is what the file takes on the disk (less than its size where it has holes).
+
+    Raises:
+        OSError: the file is missing.
+    """
+    status = path.stat()
+    facts: dict[str, Any] = {"file_bytes": status.st_size, "allocated_bytes": status.st_blocks * 512}
+    mount = mount_of(path)
+    facts["file_system"] = mount.file_system if mount else None
+    try:
+        facts["disk"] = disk_of(path).name
+    except HostError:
+        facts["disk"] = None
+    facts["extents"] = _extents(path)
+    return present(facts)
+
+
+def build_facts(build_directory: Path) -> dict[str, Any]:
+    """What `build.json` says of a llama.cpp build: commit, flags, toolchain, sha256 of each binary; else empty."""
+    try:
+        document = json.loads((build_directory / "build.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def file_system_facts(path: Path) -> dict[str, Any]:
+    """Kind, source, options, size and free space of the file system of a path.
+
+    `options` are those of the file system, `mount_options` those of this process's mount of it (in a container often
+    read-only). The source is a device, never a share of the network with its server's name.
+    """
+    mount = mount_of(path)
+    if mount is None:
+        return {}
+    usage = os.statvfs(path)
+    own, shared = _options(mount.mount_point)
+    facts = {
+        "file_system": mount.file_system,
+        "source": mount.source if mount.source.startswith("/") and not mount.source.startswith("//") else None,
+        "options": shared,
+        "mount_options": own,
+        "block_bytes": usage.f_bsize,
+        "size_bytes": usage.f_blocks * usage.f_frsize,
+        "free_bytes": usage.f_bavail * usage.f_frsize,
+    }
+    return present(facts)
+
+
+def _options(mount_point: str) -> tuple[str | None, str | None]:
+    """Options of the newest mount at a point, and of its file system (proc_pid_mountinfo(5), fields 6 and 11)."""
+    found: tuple[str | None, str | None] = (None, None)
+    for line in (read_text("/proc/self/mountinfo") or "").splitlines():
+        left, _, right = line.partition(" - ")
+        own, rest = left.split(), right.split(" ", 2)
+        if own[4].replace("\\040", " ") == mount_point:
+            found = (own[5], rest[2] if len(rest) > 2 else None)
     return found
 
 
-def manifest(models_directory: Path) -> dict[str, Any]:
-    """Everything known of the host; a fact that is absent is left out."""
-    memory = meminfo_bytes()
-    facts: dict[str, Any] = {
-        "kernel": platform.release(),
-        "kernel_build": platform.version(),
-        "kernel_command_line": read_text("/proc/cmdline"),
-        "operating_system": platform.freedesktop_os_release().get("PRETTY_NAME"),
-        "cpu": {"model": cpu_model(), "physical_cores": physical_cores(), "logical_cores": os.cpu_count()},
-        "cpu_governor": cpu_governor(),
-        "memory_total_bytes": memory.get("MemTotal"),
-        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
-        "huge_pages": huge_pages(),
-        "multi_generational_lru": multi_generational_lru(),
-        "zswap": zswap(),
-        "proactive_reclaim": proactive_reclaim(),
-        "lockdown": lockdown(),
-        "memory_controller": str(parent_path().parent),
-        "vm": {name: read_text(f"/proc/sys/vm/{name}") for name in VM_SETTINGS},
-        "swap": [area.__dict__ for area in swap_areas()],
-        "models_disk": disk_of(models_directory).describe(),
-        "models_mount": _mount(models_directory),
-        "container_mode": os.environ.get("PAGELAB_CONTAINER_MODE"),
-        "tracefs": any(mount.file_system == "tracefs" for mount in mounts()),
-    }
-    return {key: value for key, value in facts.items() if value is not None}
+def _control_groups() -> dict[str, Any]:
+    """Which versions are mounted (cgroups(7)), and where the memory controller is."""
+    kinds = {mount.file_system for mount in mounts()}
+    versions = [version for version, kind in (("v1", "cgroup"), ("v2", "cgroup2")) if kind in kinds]
+    try:
+        memory = str(parent_path().parent)
+    except HostError:
+        memory = None
+    return present({"versions": versions, "memory_controller": memory})
 
 
-def _mount(path: Path) -> dict[str, str] | None:
-    mount = mount_of(path)
-    return (
-        None if mount is None else {"file_system": mount.file_system, "options": mount.options, "source": mount.source}
-    )
+def _models_disk(path: Path) -> dict[str, Any]:
+    try:
+        return disk_of(path).describe()
+    except HostError:
+        return {}
+
+
+def _models_storage(path: Path) -> list[dict[str, Any]] | None:
+    """The stack down to the disks; of the disk that is described as `models_disk`, only the name."""
+    try:
+        stack, described = stack_of(path), disk_of(path).name
+    except HostError:
+        return None
+    return [
+        {"kind": "disk", "name": described} if (layer["kind"], layer["name"]) == ("disk", described) else layer
+        for layer in stack
+    ]
+
+
+def _is_mounted(file_system: str) -> bool | None:
+    """Whether this process sees a mount of a kind; None where it cannot see mounts."""
+    table = mounts()
+    return any(mount.file_system == file_system for mount in table) if table else None
+
+
+def _swap_facts(place: SwapPlace) -> dict[str, Any]:
+    """An active swap area: size and use in bytes, what it is on, and where a swap file lies."""
+    area, disk = place.area, place.disk
+    facts: dict[str, Any] = asdict(area)
+    if disk is not None:
+        facts["disk"] = disk.name
+        facts["rotational"] = setting(disk.sys_path / "queue" / "rotational")
+    facts["compressed_memory"] = place.is_compressed_memory
+    if place.is_compressed_memory and disk is not None:
+        facts["algorithm"] = setting(disk.sys_path / "comp_algorithm")
+        facts["written_back_to"] = setting(disk.sys_path / "backing_dev")
+    if area.kind == "file":
+        facts["extents"] = _extents(Path(area.path))
+    return present(facts)
+
+
+def _extents(path: Path) -> dict[str, Any]:
+    try:
+        return summarise(file_extents(path))
+    except HostError:
+        return {}

@@ -10,10 +10,22 @@ from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.procfs import Mount, mounts, read_int, read_text
+from pagelab.host.settings import present, setting, settings_in
 
 SECTOR_BYTES = (
     512  # the unit of /sys/block/*/stat, whatever the device's own sector (kernel: Documentation/block/stat.rst)
 )
+# Settings of the queue that have a name with a unit of their own in `Disk.describe`.
+_QUEUE_NAMED_ABOVE = (
+    "rotational",
+    "scheduler",
+    "read_ahead_kb",
+    "nr_requests",
+    "max_sectors_kb",
+    "logical_block_size",
+    "physical_block_size",
+)
+_PRIVATE_PARAMETERS = ("hostnqn", "hostid")
 PROBE_CHUNK_BYTES = 1 << 20
 PROBE_THREADS = 4
 
@@ -32,29 +44,96 @@ class Disk:
 
     def read_bytes(self) -> int | None:
         """Bytes that the device delivered to everyone since boot (completed reads)."""
+        return self._sectors(2)
+
+    def written_bytes(self) -> int | None:
+        """Bytes that the device took from everyone since boot (completed writes)."""
+        return self._sectors(6)
+
+    def _sectors(self, field: int) -> int | None:
+        """One of the counters of sectors, in bytes (kernel: Documentation/block/stat.rst)."""
         fields = (read_text(self.sys_path / "stat") or "").split()
-        return int(fields[2]) * SECTOR_BYTES if len(fields) > 2 else None
+        return int(fields[field]) * SECTOR_BYTES if len(fields) > field else None
+
+    @property
+    def device_number(self) -> str | None:
+        """`major:minor`, as io.stat names the device."""
+        return read_text(self.sys_path / "dev")
 
     def readahead_kib(self) -> int | None:
         """The largest readahead window, in KiB."""
         return read_int(self.readahead_file)
 
     def describe(self) -> dict[str, object]:
-        """What identifies the device and how its queue is set; values that are absent are left out."""
-        queue = self.sys_path / "queue"
+        """What kind of device it is and how its queue is set; values that are absent are left out.
+
+        `queue` has what has no name of its own here, under the kernel's (Documentation/ABI/stable/sysfs-block). The
+        serial number is left out: it tells a machine from all others.
+        """
+        queue, device = self.sys_path / "queue", self.sys_path / "device"
         facts: dict[str, object | None] = {
             "name": self.name,
-            "model": read_text(self.sys_path / "device" / "model"),
-            "firmware": read_text(self.sys_path / "device" / "firmware_rev"),
+            "vendor": read_text(device / "vendor"),
+            "model": read_text(device / "model"),
+            "firmware": read_text(device / "firmware_rev") or read_text(device / "rev"),
+            "driver": _driver(device),
             "size_bytes": _times(read_int(self.sys_path / "size"), SECTOR_BYTES),
             "rotational": read_int(queue / "rotational"),
-            "scheduler": read_text(queue / "scheduler"),
+            "scheduler": setting(queue / "scheduler"),
+            "scheduler_settings": settings_in(queue / "iosched"),
             "readahead_kib": self.readahead_kib(),
             "nr_requests": read_int(queue / "nr_requests"),
             "max_sectors_kib": read_int(queue / "max_sectors_kb"),
             "logical_block_bytes": read_int(queue / "logical_block_size"),
+            "physical_block_bytes": read_int(queue / "physical_block_size"),
+            "device_queue_depth": read_int(device / "queue_depth"),
+            "hardware_queues": _count(self.sys_path / "mq"),
+            "nvme": nvme_facts(device),
+            "queue": settings_in(queue, leave=_QUEUE_NAMED_ABOVE),
         }
-        return {key: value for key, value in facts.items() if value is not None}
+        return present(facts)
+
+
+def nvme_facts(device: Path) -> dict[str, object]:
+    """What the controller of an NVMe device says beyond other disks; empty for others.
+
+    Among it the link to the processor, and the modules' parameters, such as how long the drive may take to wake up
+    (Documentation/ABI/testing/sysfs-nvme, sysfs-bus-pci).
+    """
+    # Where a drive can be reached over several paths, the device is a subsystem that has the controllers in it.
+    controllers = [device, *sorted(device.glob("nvme[0-9]*"))]
+    controller = next((path for path in controllers if (path / "transport").exists()), None)
+    if controller is None:
+        return {}
+    link = controller / "device"
+    facts: dict[str, object | None] = {
+        "controller_model": read_text(controller / "model"),
+        "transport": read_text(controller / "transport"),
+        "numa_node": read_int(controller / "numa_node"),
+        "queue_count": read_int(controller / "queue_count"),
+        "queue_entries": read_int(controller / "sqsize"),
+        "latency_tolerance_us": setting(controller / "power" / "pm_qos_latency_tolerance_us"),
+        "link_speed": read_text(link / "current_link_speed"),
+        "link_width": read_int(link / "current_link_width"),
+        "max_link_speed": read_text(link / "max_link_speed"),
+        "max_link_width": read_int(link / "max_link_width"),
+        "core_parameters": settings_in(Path("/sys/module/nvme_core/parameters"), leave=_PRIVATE_PARAMETERS),
+        "parameters": settings_in(Path("/sys/module/nvme/parameters")),
+    }
+    return present(facts)
+
+
+def _driver(device: Path) -> str | None:
+    link = device / "driver"
+    return link.resolve().name if link.exists() else None
+
+
+def _count(directory: Path) -> int | None:
+    """Number of entries of a directory; None where it is absent."""
+    try:
+        return sum(1 for _ in directory.iterdir())
+    except OSError:
+        return None
 
 
 def _times(value: int | None, factor: int) -> int | None:
@@ -79,6 +158,18 @@ def disk_of(path: Path) -> Disk:
     Raises:
         HostError: the path is on no block device that the kernel shows (tmpfs, overlay, a network file system).
     """
+    sys_path = block_device_of(path)
+    if (sys_path / "partition").exists():
+        sys_path = sys_path.parent
+    return Disk(sys_path.name, sys_path)
+
+
+def block_device_of(path: Path) -> Path:
+    """The directory in /sys of the block device that the file system of a file or directory is on, partition or not.
+
+    Raises:
+        HostError: as `disk_of`.
+    """
     device = path.stat().st_dev
     numbers = f"{os.major(device)}:{os.minor(device)}"
     if os.major(device) == 0:  # btrfs and others show an anonymous device; the mount names the real one
@@ -92,9 +183,7 @@ def disk_of(path: Path) -> Disk:
     sys_path = Path(f"/sys/dev/block/{numbers}").resolve()
     if not sys_path.exists():
         raise HostError(f"the disk of {path} (device {numbers}) is not in /sys; run inside the lab's container")
-    if (sys_path / "partition").exists():
-        sys_path = sys_path.parent
-    return Disk(sys_path.name, sys_path)
+    return sys_path
 
 
 def free_bytes(path: Path) -> int:

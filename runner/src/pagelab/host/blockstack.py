@@ -1,0 +1,127 @@
+"""What lies between a file system and the disk: partitions, LUKS, LVM, RAID, loop devices.
+
+Sources: Documentation/ABI/stable/sysfs-block (partition, start, slaves, dm, loop), Documentation/admin-guide/md.rst.
+Identifiers that tell a machine from all others (serial numbers, UUIDs) are left out.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pagelab.errors import HostError
+from pagelab.host.procfs import read_int, read_text
+from pagelab.host.settings import present, setting
+from pagelab.host.storage import SECTOR_BYTES, Disk, block_device_of
+
+# How the uuid of a mapping begins that a program has made; the rest of it is private.
+_MAPPINGS = {"CRYPT": "crypt", "LVM": "lvm", "mpath": "multipath", "RAID": "raid", "VERITY": "verity"}
+
+
+def stack_of(path: Path) -> list[dict[str, Any]]:
+    """The block devices that a file or directory lies on, from the file system down to the disks.
+
+    Each has its `name`, its `kind` (partition, crypt, lvm, raid, loop, disk, …) and, but for disks, the names of those
+    it lies `on`. Below a loop device follow the devices of its backing file, where that can be seen.
+
+    Raises:
+        HostError: the path is on no block device that the kernel shows.
+    """
+    return devices_below(block_device_of(path))
+
+
+def devices_below(sys_path: Path) -> list[dict[str, Any]]:
+    """As `stack_of`, from a device's directory in /sys on; a device that several lie on comes once."""
+    found: dict[str, dict[str, Any]] = {}
+    _collect(sys_path, found)
+    return list(found.values())
+
+
+def _collect(sys_path: Path, found: dict[str, dict[str, Any]]) -> None:
+    if sys_path.name in found:
+        return
+    below = _below(sys_path)
+    facts = _facts(sys_path)
+    if below:
+        facts["on"] = [device.name for device in below]
+    found[sys_path.name] = facts
+    for device in below:
+        _collect(device, found)
+
+
+def _below(sys_path: Path) -> list[Path]:
+    if (sys_path / "partition").exists():
+        return [sys_path.parent]
+    backing_file = read_text(sys_path / "loop" / "backing_file")
+    if backing_file:
+        try:
+            return [block_device_of(Path(backing_file))]
+        except (HostError, OSError):
+            return []
+    try:
+        return sorted(link.resolve() for link in (sys_path / "slaves").iterdir())
+    except OSError:
+        return []
+
+
+def _facts(sys_path: Path) -> dict[str, Any]:
+    if (sys_path / "partition").exists():
+        return _partition(sys_path)
+    for directory, describe in (("dm", _mapping), ("md", _raid), ("loop", _loop)):
+        if (sys_path / directory).is_dir():
+            return describe(sys_path)
+    return {"kind": "disk", **Disk(sys_path.name, sys_path).describe()}
+
+
+def _partition(sys_path: Path) -> dict[str, Any]:
+    start, size = read_int(sys_path / "start"), read_int(sys_path / "size")
+    facts = {
+        "name": sys_path.name,
+        "kind": "partition",
+        "start_bytes": None if start is None else start * SECTOR_BYTES,
+        "size_bytes": None if size is None else size * SECTOR_BYTES,
+        "alignment_offset_bytes": read_int(sys_path / "alignment_offset"),
+    }
+    return present(facts)
+
+
+def _mapping(sys_path: Path) -> dict[str, Any]:
+    made_by = (read_text(sys_path / "dm" / "uuid") or "").partition("-")[0]
+    facts = {
+        "name": sys_path.name,
+        "kind": _MAPPINGS.get(made_by, "device_mapper"),
+        "mapped_name": read_text(sys_path / "dm" / "name"),
+        **_queue(sys_path),
+    }
+    return present(facts)
+
+
+def _raid(sys_path: Path) -> dict[str, Any]:
+    array = sys_path / "md"
+    facts = {
+        "name": sys_path.name,
+        "kind": "raid",
+        "level": read_text(array / "level"),
+        "disks": read_int(array / "raid_disks"),
+        "chunk_bytes": read_int(array / "chunk_size"),
+        "degraded": read_int(array / "degraded"),
+        **_queue(sys_path),
+    }
+    return present(facts)
+
+
+def _loop(sys_path: Path) -> dict[str, Any]:
+    facts = {
+        "name": sys_path.name,
+        "kind": "loop",
+        "backing_file": read_text(sys_path / "loop" / "backing_file"),
+        "direct_io": read_int(sys_path / "loop" / "dio"),
+        **_queue(sys_path),
+    }
+    return present(facts)
+
+
+def _queue(sys_path: Path) -> dict[str, Any]:
+    """What a device in the middle of a stack decides itself: its readahead counts, not that of the disk below."""
+    return {
+        "readahead_kib": read_int(sys_path / "queue" / "read_ahead_kb"),
+        "scheduler": setting(sys_path / "queue" / "scheduler"),
+    }

@@ -1,0 +1,39 @@
+"""Kernel settings as plain values of JSON: what cannot be read, or is empty, is left out."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pagelab.host.journal import selected
+from pagelab.host.procfs import read_text
+
+_LONGEST = 1024  # a setting is short; what is longer is a table or a log
+
+
+def present(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts that are known: without those that are None, an empty text or an empty mapping.
+
+    An empty list stays: that there is none of something is a fact too.
+    """
+    return {name: value for name, value in facts.items() if value is not None and value not in ("", {})}
+
+
+def setting(path: Path) -> int | str | None:
+    """The value of a setting, a number where it is one; of a list of choices the chosen one."""
+    text = selected(read_text(path) if path.is_file() else None)
+    if not text or len(text) > _LONGEST:
+        return None
+    words = " ".join(text.split())
+    return int(words) if words.removeprefix("-").isdecimal() else words
+
+
+def settings_in(directory: Path, leave: Collection[str] = ()) -> dict[str, int | str]:
+    """All settings of a directory of /sys or /proc/sys by name, but those to leave; empty where it is absent.
+
+    Names are the kernel's. Files that cannot be read, such as triggers, and directories are left out.
+    """
+    try:
+        names = sorted(entry.name for entry in directory.iterdir() if entry.name not in leave)
+    except OSError:
+        return {}
+    return present({name: setting(directory / name) for name in names})
