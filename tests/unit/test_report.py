@@ -1,6 +1,7 @@
 """The page and the table say what the trials say, need nothing from outside, and never make up a zero."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -8,10 +9,24 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from example_run import STAND_IN, WEIGHTS, factors, run_record, stored_run, trial_record, trials
+from example_run import (
+    STAND_IN,
+    WEIGHTS,
+    factors,
+    residency_table,
+    run_record,
+    stored_run,
+    trial_record,
+    trials,
+    with_sources,
+)
 
+from pagelab import cli
+from pagelab.analysis.origins import origins
+from pagelab.analysis.resident import read_tensor_rows, resident
 from pagelab.analysis.summary import aggregate
 from pagelab.errors import StoreError
 from pagelab.record import (
@@ -30,7 +45,7 @@ from pagelab.record import (
 )
 from pagelab.report import wording
 from pagelab.report.page import describe, write_report
-from pagelab.report.tables import summary_text
+from pagelab.report.tables import summary_text, warning_lines
 from pagelab.report.wording import ABSENT, DASH, TIMES
 from pagelab.store import RunStore
 
@@ -76,8 +91,8 @@ class Page(HTMLParser):
         return found[0][1:]
 
 
-def report(store: RunStore) -> Page:
-    return Page(write_report(store).read_text())
+def report(store: RunStore, include_invalid: bool = False) -> Page:
+    return Page(write_report(store, include_invalid).read_text())
 
 
 def with_one_invalid() -> list[TrialRecord]:
@@ -271,6 +286,210 @@ class TestOddRuns:
         assert rows[0][:4] == [f"dense $2g$ {wording.size(WEIGHTS)}", "weights mmap", "100 %", "none"]
         assert "gemma-3-270m, cgroup, weights anonymous: With half of the weights" in page.text
         assert page.text.count("With half of the weights") == 4
+
+
+@pytest.fixture(scope="module")
+def asked(complete: RunStore, page: Page) -> Page:
+    return report(complete, include_invalid=True)
+
+
+class TestInvalidTrialsAskedFor:
+    """Said in big words on the page, in its figures and on the terminal, and kept apart from the usual report."""
+
+    def test_the_page_says_so(self, asked: Page, page: Page) -> None:
+        assert '<div class="banner" role="alert">INVALID TRIAL 008 IS INCLUDED IN EVERY NUMBER HERE' in asked.text
+        assert "all repetitions, INVALID ONES TOO" in asked.text
+        assert "Trial 008 is invalid and INCLUDED ALL THE SAME: 12 MB of the model" in asked.text
+        assert 'class="banner"' not in page.text
+
+    def test_the_medians_hold_it(self, asked: Page, page: Page) -> None:
+        half = asked.table("slowdown", "read/token")[1]
+        assert half[2] == f"6.71 5.93{DASH}7.02"  # 6.71, 5.93 and the invalid 7.02
+        assert half[-1] == "2/3"
+        assert page.table("slowdown", "read/token")[1][2] == f"6.32 5.93{DASH}6.71"
+
+    def test_every_figure_says_so(self, asked: Page, complete: RunStore) -> None:
+        folder = complete.report_directory / "with-invalid"
+        for name in ("speed", "latency", "reads"):
+            assert "INVALID TRIAL 008 IS INCLUDED" in (folder / f"figures/{name}.svg").read_text()
+            assert "INVALID TRIAL" not in (complete.report_directory / f"figures/{name}.svg").read_text()
+        assert "invalid, BUT IN THE MEDIAN" in (folder / "figures/speed.svg").read_text()
+        assert "invalid, not in the median" in (complete.report_directory / "figures/speed.svg").read_text()
+
+    def test_the_usual_report_stays(self, complete: RunStore) -> None:
+        usual = write_report(complete)
+        before = usual.read_bytes()
+        other = write_report(complete, include_invalid=True)
+        assert other != usual
+        assert usual.read_bytes() == before
+
+    def test_every_link_leads_somewhere(self, asked: Page, complete: RunStore) -> None:
+        for link in asked.links:
+            if not link.startswith("#"):
+                assert (complete.report_directory / "with-invalid" / link).exists(), link
+
+    def test_the_terminal_says_so(self) -> None:
+        text = " ".join(summary_text(run_record(), with_one_invalid(), include_invalid=True).split())
+        assert "*** INVALID TRIAL 008 IS INCLUDED IN EVERY NUMBER HERE: DO NOT PUBLISH THESE ***" in text
+        assert "INCLUDED" not in summary_text(run_record(), with_one_invalid())
+
+    def test_where_every_trial_is_valid(self) -> None:
+        text = summary_text(run_record(), trials(), include_invalid=True)
+        assert "INVALID TRIALS WERE ASKED FOR, BUT EVERY TRIAL IS VALID" in text
+
+    def test_the_command(self, complete: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
+        cli.app(["report", str(complete.directory), "--include-invalid"], standalone_mode=False)
+        printed = capsys.readouterr().out
+        assert "INVALID TRIAL 008 IS INCLUDED" in printed
+        assert "with-invalid/index.html" in printed.replace("\n", "")
+
+    def test_the_reason_stands_at_every_mark(self, page: Page) -> None:
+        assert page.text.count('title="12 MB of the model &lt;stayed&gt; in cache">invalid') == 4
+
+
+class TestWarnings:
+    def test_outliers_and_two_groups_are_on_the_page(self, tmp_path: Path) -> None:
+        rates = {1.0: (82.0, 83.0, 8.3, 82.5, 81.0), 0.0: (6.9, 2.1, 7.1, 2.0, 6.7)}
+        page = report(stored_run(tmp_path, trials(rates)))
+        assert "100 % in RAM: trial 005 with 8.3 tokens/s lies far from the median" in page.text
+        assert "tokens/s fall into two groups, around 2.05 (trials 004, 008) and 6.9 (trials" in page.text
+
+    def test_what_holds_everywhere_is_said_once(self) -> None:
+        records = trials({1.0: (82.0,), 0.5: (6.0,), 0.0: (4.0,)})
+        lines = [line for line in warning_lines(run_record(), records, aggregate(records)) if "counts" in line]
+        assert len(lines) == 1
+        assert lines[0].startswith("every combination: only 1 repetition counts")
+
+    def test_what_holds_for_some_names_them(self) -> None:
+        records = [*trials({1.0: (82.0, 81.0, 83.0)}), trial_record(50, 0.5, 6.0), trial_record(51, 0.0, 4.0)]
+        lines = [line for line in warning_lines(run_record(), records, aggregate(records)) if "counts" in line]
+        assert len(lines) == 1
+        assert lines[0].startswith("gemma-3-270m, 50 % in RAM, cgroup; gemma-3-270m, 0 % in RAM, cgroup: only 1")
+
+
+def provenance_run(results: Path) -> RunStore:
+    """Mapped and anonymous weights side by side, with all that is known of where bytes came from."""
+    records = [with_sources(record) for record in trials()]
+    for record in trials():
+        changes = {"trial": record.trial + 20, "factors": factors(record.factors.resident, weights="anonymous")}
+        records.append(with_sources(record.model_copy(update=changes)))
+    store = stored_run(results, records, trials_planned=18)
+    for record in records:
+        if record.factors.weights == "mmap":
+            store.write_trial_table(record.trial, "residency", residency_table(record.factors.resident))
+    return store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
+    return provenance_run(tmp_path_factory.mktemp("results"))
+
+
+@pytest.fixture(scope="module")
+def full(store: RunStore) -> Page:
+    return report(store)
+
+
+class TestProvenance:
+    def test_bytes_by_each_source(self, full: Page, store: RunStore) -> None:
+        rows = full.table("process", "refaults", "disagreement")
+        assert len(rows) == 6 * 3
+        cells = {(row[0], row[1], row[3]): row[4:] for row in rows}
+        # mapped: 1.04 weights a token from the file and 2 % of that from swap; anonymous: the other way round
+        whole, little = wording.size(1.04 * WEIGHTS), wording.size(0.02 * 1.04 * WEIGHTS)
+        for weights, from_file, from_swap in (("mmap", whole, little), ("anonymous", little, whole)):
+            process, _, disk, host, disagreement = cells[f"weights {weights}", "0 %", "model file"]
+            assert (process.startswith(from_file), disk.startswith(from_file), host) == (True, True, ABSENT)
+            assert disagreement == "1 % 1 %", "median and largest"
+            process, refaults, disk, host, disagreement = cells[f"weights {weights}", "0 %", "swap"]
+            assert (refaults.startswith(from_swap), host.startswith(from_swap)) == (True, True)
+            assert (process, disk, disagreement) == (ABSENT, ABSENT, "0 % 0 %")
+            assert cells[f"weights {weights}", "0 %", "others' reads"][0] == ABSENT
+        (one,) = [
+            one for one in origins(store.read_trials()) if one.factors == factors(0.0) and one.factors.weights == "mmap"
+        ]
+        assert one.bytes_per_token["model", "process_bytes"].median == pytest.approx(1.04 * WEIGHTS, rel=1e-6)
+        assert ("swap", "group_bytes") not in one.bytes_per_token
+
+    def test_a_counter_that_nobody_has_is_no_column(self, full: Page) -> None:
+        headings = [cell for table in full.tables for cell in table[0]]
+        assert not any("page cache" in heading for heading in headings)
+        assert any("refaults" in heading for heading in headings)
+
+    def test_residency_from_eviction_to_the_end(self, full: Page) -> None:
+        rows = {(row[0], row[1]): row[3:] for row in full.table("asked for", "at the first token")}
+        assert rows["weights mmap", "50 %"] == [
+            "50 % 50 % to 50 %",
+            "0 % 0 % to 0 %",
+            "52 % 52 % to 52 %",
+            "50 % 50 % to 50 %",
+            "50 % 50 % to 50 %",
+        ]
+        assert rows["weights anonymous", "50 %"][2:] == [ABSENT] * 3
+
+    def test_kinds_of_tensors(self, full: Page, store: RunStore) -> None:
+        rows = {row[0]: row[2:] for row in full.table("embedding", "attention", "feed_forward")}
+        assert list(rows) == ["100 %", "50 %", "0 %"], "only the combinations that have the table"
+        assert rows["50 %"] == ["50 % of 4 kB", "100 % of 4 kB", "50 % of 12 kB"]
+        assert rows["0 %"] == ["0 % of 4 kB", "100 % of 4 kB", "0 % of 12 kB"]
+        trials = store.read_trials()
+        (half,) = [one for one in resident(trials, read_tensor_rows(store, trials)) if one.factors.resident == 0.5]
+        assert half.by_layer.keys() == {0, 1, 2, 3}
+        assert half.by_layer[2].decode is not None
+        assert half.by_layer[2].decode.values == (0.625,) * 3  # (1000 + 0.5 * 3000) / 4000
+
+    def test_the_figure_of_layers(self, full: Page, store: RunStore) -> None:
+        assert full.text.count("<svg role=") == 4
+        drawing = (store.report_directory / "figures/residency.svg").read_text()
+        assert ">50 % allowed, cgroup</text>" in drawing
+        for link in full.links:
+            if not link.startswith("#"):
+                assert (store.report_directory / link).exists(), link
+        assert len(full.ids) == len(set(full.ids))
+
+    def test_invalid_trials_do_not_enter(self, tmp_path: Path) -> None:
+        store = provenance_run(tmp_path)
+        wrong = next(record for record in store.read_trials() if record.trial == 3)
+        store.write_trial(wrong.model_copy(update={"validity": Validity(valid=False, reasons=["no"])}))
+        store.write_trial_table(3, "residency", residency_table(1.0))
+        records = store.read_trials()
+        rows = read_tensor_rows(store, records)
+        for include, count in ((False, 2), (True, 3)):
+            (parts,) = [one for one in resident(records, rows, include) if one.factors == factors(0.0)]
+            assert parts.by_class["embedding"].decode is not None
+            assert parts.by_class["embedding"].decode.count == count
+            (found,) = [one for one in origins(records, include) if one.factors == factors(0.0)]
+            assert found.bytes_per_token["model", "process_bytes"].count == count
+
+    def test_tables_without_what_was_seen_while_decoding(self, tmp_path: Path) -> None:
+        store = stored_run(tmp_path, trials()[:1])
+        table = residency_table(1.0)
+        empty = pa.nulls(table.num_rows, pa.float64())
+        store.write_trial_table(1, "residency", table.set_column(5, "resident_decode_bytes", empty))
+        page = report(store)
+        assert page.table("embedding", "attention")[0][2:] == [
+            f"{ABSENT} of 4 kB",
+            f"{ABSENT} of 4 kB",
+            f"{ABSENT} of 12 kB",
+        ]
+        assert page.text.count("<svg role=") == 3, "nothing to draw"
+
+    def test_a_table_of_another_shape_is_left_alone(self, tmp_path: Path) -> None:
+        store = stored_run(tmp_path, trials()[:1])
+        store.write_trial_table(1, "residency", pa.table({"something": [1]}))
+        assert "What was in RAM" not in report(store).text
+
+    def test_older_runs_have_neither_section(self, page: Page) -> None:
+        assert "Where the bytes came from" not in page.text
+        assert "What was in RAM" not in page.text
+
+    def test_a_run_of_the_first_version_can_still_be_read(self, tmp_path: Path) -> None:
+        store = stored_run(tmp_path, trials()[:1])
+        path = store.directory / "trials/001/trial.json"
+        document = json.loads(path.read_text())
+        document["residency"] = {"target_fraction": 1.0, "achieved_fraction": 1.0, "before_load_bytes": 0}
+        path.write_text(json.dumps(document))
+        assert report(store).table("slowdown", "read/token")[0][0] == "100 %"
 
 
 class TestWording:

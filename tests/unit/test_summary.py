@@ -37,9 +37,9 @@ class TestSpread:
         assert (spread.count, spread.median, spread.minimum, spread.maximum, spread.mean) == (3, 9, 8, 10, 9)
         assert spread.deviation == pytest.approx(1.0)
         assert spread.relative_deviation == pytest.approx(1 / 9)
-        # logarithms 2.07944, 2.30259, 2.19722: mean 2.19308, deviation 0.111632; t(0.975, 2) = 4.303
-        # 4.303 * 0.111632 / sqrt(3) = 0.277335; exp(2.19308 - 0.277335) and exp(2.19308 + 0.277335)
-        assert spread.interval == pytest.approx((6.7920, 11.8274), abs=2e-4)
+        # logarithms 2.07944, 2.30259, 2.19722: mean 2.193085, deviation 0.111632; t(0.975, 2) = 4.302653
+        # 4.302653 * 0.111632 / sqrt(3) = 0.277312; exp(2.193085 - 0.277312) and exp(2.193085 + 0.277312)
+        assert spread.interval == pytest.approx((6.7922, 11.8270), abs=2e-4)
 
     def test_the_median_of_an_even_number(self) -> None:
         assert Spread((1.0, 9.0, 2.0, 4.0)).median == 3
@@ -117,7 +117,8 @@ class TestAggregate:
         row = only(aggregate(records), 0.5)
         assert (row.valid, row.trials, row.tokens_per_second, row.slowdown) == (0, 3, None, None)
         assert row.limit_effective == ()
-        assert row.warnings == ("no valid repetitions: at least 3 are needed to judge the spread",)
+        (warning,) = row.warnings
+        assert warning.startswith("no repetition counts: 3 are needed to judge the spread")
 
     def test_without_a_valid_baseline_there_is_no_slowdown(self) -> None:
         records = both()
@@ -167,14 +168,26 @@ class TestAggregate:
             ((8.0, 10.0, 9.0), ["standard deviation is 11 % of the mean"]),  # 1 / 9
             ((9.0, 10.0, 11.0), ["standard deviation is 10 % of the mean"]),  # exactly a tenth
             ((9.1, 10.0, 10.9), []),
-            ((9.0, 10.0), ["2 valid repetitions"]),
-            ((9.0,), ["1 valid repetition:"]),
+            ((9.0, 10.0), ["only 2 repetitions count"]),
+            ((9.0,), ["only 1 repetition counts"]),
         ],
     )
-    def test_warnings(self, rates: tuple[float, ...], words: list[str]) -> None:
+    def test_the_warnings_of_a_combination(self, rates: tuple[float, ...], words: list[str]) -> None:
         warnings = only(aggregate(both(limited=rates)), 0.5).warnings
         assert len(warnings) == len(words)
         assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+
+    def test_an_outlier_is_named_by_its_trial_and_still_counts(self) -> None:
+        row = only(aggregate(both(limited=(9.0, 9.1, 3.0, 8.9, 9.2))), 0.5)
+        assert any("trial 103 with 3 tokens/s lies far from the median" in warning for warning in row.warnings)
+        assert row.tokens_per_second is not None
+        assert row.tokens_per_second.count == 5
+
+    def test_an_invalid_trial_is_warned_of_only_where_it_counts(self) -> None:
+        records = both(limited=(9.0, 9.1, 3.0, 8.9, 9.2, 9.0))
+        records[5].validity = Validity(valid=False, reasons=["no"])
+        assert only(aggregate(records), 0.5).warnings == ()
+        assert any("trial 103" in warning for warning in only(aggregate(records, include_invalid=True), 0.5).warnings)
 
 
 class TestSummaryTable:
@@ -202,6 +215,15 @@ class TestSummaryTable:
         assert schema.field("limit.effective").type == pa.bool_()
         assert schema.field("factors.swappiness").type == pa.string()
         assert schema.field("validity.reasons").type == pa.list_(pa.string())
+
+    def test_validity_with_its_reasons(self) -> None:
+        records = both()
+        records[4].validity = Validity(valid=False, reasons=["a", "b"], warnings=["c"])
+        table = summary_table(records)
+        assert table["validity.valid"].to_pylist() == [True] * 4 + [False, True]
+        assert table["validity.reasons"].to_pylist()[4] == ["a", "b"]
+        assert table["validity.warnings"].to_pylist()[4] == ["c"]
+        assert table.num_rows == 6
 
     def test_a_factor_as_a_number_is_a_text(self) -> None:
         record = changed(trial_record(1, 0.5, 9.0), factors=factors(0.5, readahead_kib=128))

@@ -115,6 +115,9 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="go on with the newest unfinished run of this")] = False,
     only: OnlyOption = None,
     force: Annotated[bool, typer.Option("--force", help="run although a check failed; recorded in the run")] = False,
+    skip_eviction: Annotated[
+        bool, typer.Option("--skip-eviction", hidden=True, help="leave the model in the page cache: an invalid trial")
+    ] = False,
 ) -> None:
     """Run the experiment, print its table, and write its report."""
     from pagelab.experiment import Request, run_experiment
@@ -133,6 +136,7 @@ def run(
         owner=owner_from_environment(),
         resume=resume,
         force=force,
+        skip_eviction=skip_eviction,
     )
     with TerminalObserver(len(request.plan.trials)) as observer:
         store = run_experiment(request, observer)
@@ -142,8 +146,14 @@ def run(
         raise typer.Exit(EXIT_INVALID_TRIALS)
 
 
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="directories of runs")]
+IncludeInvalidOption = Annotated[
+    bool, typer.Option("--include-invalid", help="count invalid trials too; what is printed says so in big words")
+]
+
+
 @app.command()
-def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="directories of runs")]) -> None:
+def report(runs: RunsArgument, include_invalid: IncludeInvalidOption = False) -> None:
     """Write the report of each run again from its files, and print its table."""
     from pagelab.report.page import write_report
     from pagelab.report.tables import print_summary
@@ -151,8 +161,26 @@ def report(runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="di
 
     for directory in runs:
         store = RunStore.open(directory, owner_from_environment())
-        print_summary(store)
-        typer.echo(f"\nPage: {write_report(store)}")
+        print_summary(store, include_invalid=include_invalid)
+        typer.echo(f"\nPage: {write_report(store, include_invalid)}")
+
+
+@app.command()
+def compare(
+    runs: RunsArgument,
+    include_invalid: IncludeInvalidOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the comparison as JSON")] = False,
+) -> None:
+    """Hold runs or hosts against the first one: first whether they are the same experiment, then speeds."""
+    from pagelab.compare import compare_runs
+    from pagelab.report.compare_table import print_comparison
+    from pagelab.store import RunStore
+
+    comparison = compare_runs([RunStore.open(directory) for directory in runs], include_invalid)
+    if as_json:
+        typer.echo(json.dumps(comparison.document(), indent=2))
+    else:
+        print_comparison(comparison)
 
 
 @app.command()

@@ -27,16 +27,21 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a hypothesis. `holds` is None where no valid trial has the values that it speaks of."""
+    """What became of a hypothesis. `holds` is None where no trial that counts has the values that it speaks of.
+
+    `trials` is how many trials of the named factors entered it, and `left_out` how many more there are, invalid.
+    """
 
     claim: str
     expect: str
     holds: bool | None
     left: float | None
     right: float | None
+    trials: int = 0
+    left_out: int = 0
 
 
-def read_verdicts(store: RunStore) -> list[Verdict]:
+def read_verdicts(store: RunStore, include_invalid: bool = False) -> list[Verdict]:
     """Judge the hypotheses of a stored run; none where its configuration is of another version of pagelab.
 
     Raises:
@@ -46,26 +51,46 @@ def read_verdicts(store: RunStore) -> list[Verdict]:
         config = parse_config(store.read_config_text(), str(store.directory))
     except ConfigError:
         return []
-    return judge_hypotheses(config.hypotheses, store.read_trials())
+    return judge_hypotheses(config.hypotheses, store.read_trials(), include_invalid)
 
 
-def judge_hypotheses(hypotheses: Iterable[Hypothesis], trials: Sequence[TrialRecord]) -> list[Verdict]:
-    """Judge each hypothesis by the valid trials."""
-    valid = [trial for trial in trials if trial.validity.valid]
-    return [_judge(hypothesis, valid) for hypothesis in hypotheses]
+def judge_hypotheses(
+    hypotheses: Iterable[Hypothesis], trials: Sequence[TrialRecord], include_invalid: bool = False
+) -> list[Verdict]:
+    """Judge each hypothesis by the valid trials, or by all of them."""
+    counted = [trial for trial in trials if include_invalid or trial.validity.valid]
+    left_out = [trial for trial in trials if not include_invalid and not trial.validity.valid]
+    return [_judge(hypothesis, counted, left_out) for hypothesis in hypotheses]
 
 
-def _judge(hypothesis: Hypothesis, trials: Sequence[TrialRecord]) -> Verdict:
+def _judge(hypothesis: Hypothesis, trials: Sequence[TrialRecord], left_out: Sequence[TrialRecord]) -> Verdict:
     expected = parse_expectation(hypothesis.expect)
     left = _value(expected.left, trials)
     base = 1.0 if expected.right is None else _value(expected.right, trials)
     right = None if base is None else expected.factor * base
     holds = None if left is None or right is None else _OPERATORS[expected.operator](left, right)
-    return Verdict(hypothesis.claim, hypothesis.expect, holds, left, right)
+    named = [side for side in (expected.left, expected.right) if side is not None]
+    return Verdict(
+        claim=hypothesis.claim,
+        expect=hypothesis.expect,
+        holds=holds,
+        left=left,
+        right=right,
+        trials=_count(named, trials),
+        left_out=_count(named, left_out),
+    )
+
+
+def _count(named: Sequence[Aggregate], trials: Sequence[TrialRecord]) -> int:
+    return sum(any(_is_named(trial, aggregate) for aggregate in named) for trial in trials)
+
+
+def _is_named(trial: TrialRecord, aggregate: Aggregate) -> bool:
+    return all(has_value(trial.factors, *pair) for pair in aggregate.where)
 
 
 def _value(aggregate: Aggregate, trials: Sequence[TrialRecord]) -> float | None:
-    chosen = [trial for trial in trials if all(has_value(trial.factors, *pair) for pair in aggregate.where)]
+    chosen = [trial for trial in trials if _is_named(trial, aggregate)]
     found = [flatten(trial.document()).get(aggregate.column) for trial in chosen]
     values = [float(value) for value in found if isinstance(value, int | float)]
     return _FUNCTIONS[aggregate.function](values) if values else None

@@ -10,6 +10,7 @@ Formulas, over the valid repetitions of one combination:
   greatest ratio over all pairs of one baseline and one limited repetition, `min(baseline) / max(limited)` to
   `max(baseline) / min(limited)`. The baseline is the same model with resident 1.0 and otherwise equal factors. Since a
   baseline is under no pressure, one of another kind of pressure serves where there is none of the same.
+- warnings about the repetitions: see `analysis.repeatability`.
 - bytes per token: bytes read during decode over the tokens of decode, trial by trial, before the median is taken.
 """
 
@@ -20,21 +21,14 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
+from pagelab.analysis import repeatability
+from pagelab.analysis.significance import MINIMUM_REPETITIONS, student_t
 from pagelab.record import Factors, Record, TrialRecord, flatten
 
 if TYPE_CHECKING:  # pyarrow takes a moment to load, and aggregates do without it
     import pyarrow as pa
 
 BASELINE_RESIDENT = 1.0
-MINIMUM_REPETITIONS = 3
-UNSTABLE_DEVIATION = 0.10
-
-# Student's t at 0.975 for 1 to 30 degrees of freedom.
-_T_975 = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Spread:
         if self.count < MINIMUM_REPETITIONS or self.minimum <= 0:
             return None
         logarithms = [math.log(value) for value in self.values]
-        half = _student_t(self.count - 1) * statistics.stdev(logarithms) / math.sqrt(self.count)
+        half = student_t(self.count - 1) * statistics.stdev(logarithms) / math.sqrt(self.count)
         middle = statistics.fmean(logarithms)
         return math.exp(middle - half), math.exp(middle + half)
 
@@ -190,35 +184,49 @@ def aggregate(trials: Iterable[TrialRecord], include_invalid: bool = False) -> l
         One aggregate for each combination, grouped by everything but the resident share (model first) and with that
         share descending inside a group, so that a baseline stands above what is compared to it.
     """
+    found = combinations(trials, include_invalid)
+    counted = [trial for _, group in found for trial in group]
+    return [_aggregate_one(group, some, _baseline(group[0], counted)) for group, some in found]
+
+
+def combinations(
+    trials: Iterable[TrialRecord], include_invalid: bool = False
+) -> list[tuple[list[TrialRecord], list[TrialRecord]]]:
+    """The trials of each combination of factors, all of them and those that count, in the order of `aggregate`."""
     groups: dict[tuple[str, ...], list[TrialRecord]] = {}
     for trial in sorted(trials, key=lambda trial: trial.trial):
         groups.setdefault(_key(trial.factors), []).append(trial)
-    counted = {
-        key: [trial for trial in group if include_invalid or trial.validity.valid] for key, group in groups.items()
-    }
-    rows = [_aggregate_one(group, counted[key], _baseline(group[0], counted)) for key, group in groups.items()]
-    return sorted(rows, key=lambda row: (*_key(row.factors, without=("resident",)), -row.factors.resident))
+    ordered = sorted(groups.values(), key=lambda group: _place(group[0].factors))
+    return [(group, [trial for trial in group if include_invalid or trial.validity.valid]) for group in ordered]
+
+
+def _place(factors: Factors) -> tuple[tuple[str, ...], float]:
+    return _key(factors, without=("resident",)), -factors.resident
 
 
 def _key(factors: Factors, without: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(str(value) for name, value in factors if name not in without)
 
 
-def _baseline(limited: TrialRecord, counted: dict[tuple[str, ...], list[TrialRecord]]) -> Spread | None:
+def _baseline(limited: TrialRecord, counted: Sequence[TrialRecord]) -> Spread | None:
     """Decode rates of the baseline that a trial is compared to, of the same kind of pressure where there is one."""
     want = _key(limited.factors, without=("resident", "pressure"))
     candidates = [
         trial
-        for group in counted.values()
-        for trial in group
+        for trial in counted
         if trial.factors.resident == BASELINE_RESIDENT and _key(trial.factors, without=("resident", "pressure")) == want
     ]
     same = [trial for trial in candidates if trial.factors.pressure == limited.factors.pressure]
     return _rates(same) or _rates(candidates)
 
 
+def _numbered(trials: Iterable[TrialRecord]) -> list[repeatability.NumberedRate]:
+    rates = ((trial.trial, trial.decode.tokens_per_second) for trial in trials)
+    return [(number, rate) for number, rate in rates if rate is not None]
+
+
 def _rates(trials: Iterable[TrialRecord]) -> Spread | None:
-    return _spread(trial.decode.tokens_per_second for trial in trials)
+    return spread_of(trial.decode.tokens_per_second for trial in trials)
 
 
 def _aggregate_one(group: Sequence[TrialRecord], counted: Sequence[TrialRecord], baseline: Spread | None) -> Aggregate:
@@ -230,17 +238,17 @@ def _aggregate_one(group: Sequence[TrialRecord], counted: Sequence[TrialRecord],
         trials=len(group),
         valid=sum(trial.validity.valid for trial in group),
         tokens_per_second=rates,
-        time_to_first_token_seconds=_spread(trial.time_to_first_token_seconds for trial in counted),
-        read_bytes_per_token=_spread(_per_token(trial, _read_bytes(trial)) for trial in counted),
-        model_bytes_per_token=_spread(_per_token(trial, trial.reads.decode.model_bytes) for trial in counted),
-        swap_bytes_per_token=_spread(_per_token(trial, trial.reads.decode.swap_bytes) for trial in counted),
-        other_bytes_per_token=_spread(_per_token(trial, trial.reads.decode.other_bytes) for trial in counted),
-        read_bytes_per_second=_spread(trial.throughput.read_bytes_per_second for trial in counted),
-        achieved_fraction=_spread(trial.residency.achieved_fraction for trial in counted),
-        fraction_of_bound=_spread(trial.bound.fraction_of_bound for trial in counted),
+        time_to_first_token_seconds=spread_of(trial.time_to_first_token_seconds for trial in counted),
+        read_bytes_per_token=spread_of(_per_token(trial, _read_bytes(trial)) for trial in counted),
+        model_bytes_per_token=spread_of(_per_token(trial, trial.reads.decode.model_bytes) for trial in counted),
+        swap_bytes_per_token=spread_of(_per_token(trial, trial.reads.decode.swap_bytes) for trial in counted),
+        other_bytes_per_token=spread_of(_per_token(trial, trial.reads.decode.other_bytes) for trial in counted),
+        read_bytes_per_second=spread_of(trial.throughput.read_bytes_per_second for trial in counted),
+        achieved_fraction=spread_of(trial.residency.achieved_fraction for trial in counted),
+        fraction_of_bound=spread_of(trial.bound.fraction_of_bound for trial in counted),
         limit_effective=tuple(value for value in effective if value is not None),
         slowdown=_slowdown(baseline, rates),
-        warnings=tuple(_warnings(len(counted), rates)),
+        warnings=tuple(repeatability.warnings(_numbered(counted))),
     )
 
 
@@ -253,7 +261,8 @@ def _per_token(trial: TrialRecord, count: int | None) -> float | None:
     return count / trial.decode.tokens if count is not None and trial.decode.tokens else None
 
 
-def _spread(values: Iterable[float | None]) -> Spread | None:
+def spread_of(values: Iterable[float | None]) -> Spread | None:
+    """The values that are there, None where there is none."""
     present = tuple(value for value in values if value is not None)
     return Spread(present) if present else None
 
@@ -266,25 +275,3 @@ def _slowdown(baseline: Spread | None, limited: Spread | None) -> Ratio | None:
         low=baseline.minimum / limited.maximum,
         high=baseline.maximum / limited.minimum,
     )
-
-
-def _warnings(count: int, rates: Spread | None) -> Iterator[str]:
-    if count < MINIMUM_REPETITIONS:
-        noun = "repetition" if count == 1 else "repetitions"
-        yield f"{count or 'no'} valid {noun}: at least {MINIMUM_REPETITIONS} are needed to judge the spread"
-    deviation = rates.relative_deviation if rates else None
-    if deviation is not None and deviation >= UNSTABLE_DEVIATION:
-        yield (
-            f"tokens/s are unstable, their standard deviation is {deviation * 100:.0f} % of the mean: "
-            "use more repetitions, or look for other load on the host"
-        )
-
-
-def _student_t(freedom: int) -> float:
-    """Student's t at 0.975; above the table by the Cornish-Fisher expansion around the normal quantile."""
-    if freedom <= len(_T_975):
-        return _T_975[freedom - 1]
-    normal = statistics.NormalDist().inv_cdf(0.975)
-    first = (normal**3 + normal) / 4
-    second = (5 * normal**5 + 16 * normal**3 + 3 * normal) / 96
-    return normal + first / freedom + second / freedom**2

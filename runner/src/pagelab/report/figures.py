@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pagelab.analysis.resident import Resident, TensorRows, resident
 from pagelab.analysis.summary import Aggregate, aggregate
 from pagelab.record import TrialRecord
 from pagelab.report import wording
@@ -20,6 +21,7 @@ FORMATS = ("svg", "png", "pdf")
 # Okabe and Ito: told apart with every common kind of colour blindness, and in print by marker and hatch.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^DvP*"
+_LINES = ("-", "--", ":", "-.")
 _GREY = "#6b7280"
 _SPAN_FOR_LOGARITHM = 10
 _PANELS_A_ROW = 3
@@ -48,26 +50,48 @@ _STYLE: Any = {  # matplotlib's type of it lists every setting there is
 }
 
 
-def render_all(trials: Sequence[TrialRecord], latencies: Latencies) -> dict[str, dict[str, bytes]]:
+def render_all(
+    trials: Sequence[TrialRecord],
+    latencies: Latencies,
+    tensors: TensorRows | None = None,
+    include_invalid: bool = False,
+) -> dict[str, dict[str, bytes]]:
     """Draw every figure of a run.
 
     Args:
         trials: the finished trials; invalid ones are drawn as hollow grey points and enter no median.
         latencies: what is known of single tokens; a trial may be missing.
+        tensors: what was in RAM of each tensor; without any there is no such figure.
+        include_invalid: invalid trials do enter the medians, which is then written across every figure.
 
     Returns:
         For each figure's name, the content of its file in each of `FORMATS`; the same for the same input.
     """
     import matplotlib as mpl
 
-    rows = aggregate(trials)
+    rows = aggregate(trials, include_invalid)
+    parts = [one for one in resident(trials, tensors or {}, include_invalid) if _layers_of(one)]
+    banner = wording.invalid_included(trials, include_invalid)
     with mpl.rc_context(_STYLE):
         figures = {
-            "speed": _draw_speed(rows, trials),
+            "speed": _draw_speed(rows, trials, include_invalid),
             "latency": _draw_latency(rows, trials, latencies),
             "reads": _draw_reads(rows),
         }
+        if parts:
+            figures["residency"] = _draw_residency(parts)
+        for figure in figures.values():
+            _stamp(figure, banner)
         return {name: {kind: _render(figure, kind) for kind in FORMATS} for name, figure in figures.items()}
+
+
+def _stamp(figure: "Figure", banner: str) -> None:
+    """Write across a figure that it counts invalid trials, so that its file says so without the page."""
+    if banner:
+        text = banner.partition(":")[0]
+        figure.text(
+            0.5, 0.5, text, ha="center", va="center", rotation=18, color="#b91c1c", alpha=0.45, fontsize=17, wrap=True
+        )
 
 
 def _render(figure: "Figure", kind: str) -> bytes:
@@ -91,7 +115,7 @@ def _new_figure(height: float) -> "Figure":
 # --- tokens/s against the share of the weights in RAM -----------------------------------------------------------------
 
 
-def _draw_speed(rows: Sequence[Aggregate], trials: Sequence[TrialRecord]) -> "Figure":
+def _draw_speed(rows: Sequence[Aggregate], trials: Sequence[TrialRecord], include_invalid: bool) -> "Figure":
     figure = _new_figure(4.4)
     axes = figure.add_subplot()
     series = wording.series_of(rows)
@@ -105,7 +129,8 @@ def _draw_speed(rows: Sequence[Aggregate], trials: Sequence[TrialRecord]) -> "Fi
     ]
     if invalid:
         shares, speeds = zip(*invalid, strict=True)
-        axes.plot(shares, speeds, "X", color=_GREY, markersize=7, fillstyle="none", label="invalid, not in the median")
+        label = "invalid, BUT IN THE MEDIAN" if include_invalid else "invalid, not in the median"
+        axes.plot(shares, speeds, "X", color=_GREY, markersize=7, fillstyle="none", label=label)
     rates = [value for row in rows if row.tokens_per_second for value in row.tokens_per_second.values]
     _scale(axes, rates + [rate for _, rate in invalid])
     axes.set_xlabel("share of the weights allowed in RAM (%)")
@@ -250,6 +275,37 @@ def _byte_unit(values: Iterable[float]) -> tuple[float, str]:
     return next(
         ((scale, unit) for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if highest >= scale), (1.0, "B")
     )
+
+
+# --- which layers were in RAM -----------------------------------------------------------------------------------------
+
+
+def _draw_residency(parts: Sequence[Resident]) -> "Figure":
+    """A panel for each model, a line for each combination of factors."""
+    models = list(dict.fromkeys(one.factors.model for one in parts))
+    figure = _new_figure(1.2 + 2.6 * len(models))
+    panels = [line[0] for line in figure.subplots(len(models), 1, squeeze=False)]
+    varying, _ = wording.split_settings([one.factors for one in parts])
+    for axes, model in zip(panels, models, strict=True):
+        for index, one in enumerate(one for one in parts if one.factors.model == model):
+            colour = PALETTE[index % len(PALETTE)]
+            marker, line = _MARKERS[index % len(_MARKERS)], _LINES[index // len(PALETTE) % len(_LINES)]
+            points = zip(*_layers_of(one), strict=True)
+            name = wording.place(one.factors, varying).replace("in RAM", "allowed")
+            axes.plot(*points, marker + line, color=colour, linewidth=1.2, markersize=4, label=name)
+        axes.set_title(model)
+        axes.set_ylim(-4, 104)
+        axes.set_ylabel("in RAM (%)")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[-1].set_xlabel("layer")
+    _legend(figure, panels, columns=3)
+    return figure
+
+
+def _layers_of(one: Resident) -> list[tuple[int, float]]:
+    """Layer and percent of it in RAM while decoding, where that was seen."""
+    medians = [(layer, wording.median(part.decode)) for layer, part in one.by_layer.items()]
+    return [(layer, share * 100) for layer, share in medians if share is not None]
 
 
 # --- axes -------------------------------------------------------------------------------------------------------------

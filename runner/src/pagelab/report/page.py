@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pagelab.analysis.hypotheses import Verdict, read_verdicts
+from pagelab.analysis.origins import origins
+from pagelab.analysis.resident import TensorRows, read_tensor_rows, resident
 from pagelab.analysis.summary import Aggregate, aggregate, summary_table
 from pagelab.errors import StoreError
 from pagelab.record import RunRecord, TrialRecord, flatten
-from pagelab.report import figures, tables, wording
+from pagelab.report import figures, provenance, tables, wording
 from pagelab.store import RunStore, unit_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 PAGE = "index.html"
+WITH_INVALID = "with-invalid"
 
 TrialColumn = tuple[str, Callable[[TrialRecord], str]]
 
@@ -91,14 +94,20 @@ _CAPTIONS = {
         "times the size of the weights. A bar that reaches the dashed line means as many bytes for each token as the "
         "weights have.",
     ),
+    "residency": (
+        "Which layers were in RAM while decoding",
+        "Share of the bytes of each layer's tensors that the page cache held, a mean over the time of decoding and the "
+        "median over repetitions. Tensors outside the layers are in the table above.",
+    ),
 }
 
 
-def write_report(store: RunStore) -> Path:
+def write_report(store: RunStore, include_invalid: bool = False) -> Path:
     """Write everything that is derived from a run's trials, and return the path of the page.
 
     The page is `report/index.html`; beside it stand `summary.csv` and `figures/`, and the run gets its
-    `summary.parquet`. The same raw files give the same report.
+    `summary.parquet`. The same raw files give the same report. With `include_invalid` all of it goes to
+    `report/with-invalid/`, so that it never replaces the report of the valid trials.
 
     Raises:
         StoreError: no trial is finished, a raw file is damaged, or the disk refused.
@@ -106,16 +115,19 @@ def write_report(store: RunStore) -> Path:
     run, trials = store.read_run(), store.read_trials()
     if not trials:
         raise StoreError(f"{store.directory} has no finished trial to report: go on with it by `pagelab run --resume`")
-    table = summary_table(trials)
-    drawn = figures.render_all(trials, {trial.trial: read_latencies(store, trial.trial) for trial in trials})
+    folder = f"{WITH_INVALID}/" if include_invalid else ""
+    table, tensors = summary_table(trials), read_tensor_rows(store, trials)
+    latencies = {trial.trial: read_latencies(store, trial.trial) for trial in trials}
+    drawn = figures.render_all(trials, latencies, tensors, include_invalid)
     store.write_summary(table)
-    store.write_report_file("summary.csv", _comma_separated(table))
+    store.write_report_file(f"{folder}summary.csv", _comma_separated(table))
     for name, formats in drawn.items():
         for kind, content in formats.items():
-            store.write_report_file(f"figures/{name}.{kind}", content)
+            store.write_report_file(f"{folder}figures/{name}.{kind}", content)
     drawings = {name: formats["svg"].decode() for name, formats in drawn.items()}
-    page = render_page(run, trials, drawings, store.read_config_text(), read_verdicts(store))
-    return store.write_report_file(PAGE, page.encode())
+    verdicts = read_verdicts(store, include_invalid)
+    page = render_page(run, trials, drawings, store.read_config_text(), verdicts, tensors, include_invalid)
+    return store.write_report_file(f"{folder}{PAGE}", page.encode())
 
 
 def read_latencies(store: RunStore, number: int) -> list[tuple[int, float]]:
@@ -133,6 +145,8 @@ def render_page(
     drawings: dict[str, str],
     configuration: str | None = None,
     verdicts: Sequence[Verdict] = (),
+    tensors: TensorRows | None = None,
+    include_invalid: bool = False,
 ) -> str:
     """The whole page as text.
 
@@ -142,10 +156,13 @@ def render_page(
         drawings: the figures as SVG documents, by the names that `figures.render_all` gives them.
         configuration: the text of config.yml, where it is known.
         verdicts: what became of the hypotheses of the configuration.
+        tensors: the tables of what was in RAM of each tensor, by trial.
+        include_invalid: invalid trials enter the aggregates too, which the page then says in big words.
     """
     import jinja2
 
-    rows = aggregate(trials)
+    rows = aggregate(trials, include_invalid)
+    parts = resident(trials, tensors or {}, include_invalid)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -156,11 +173,16 @@ def render_page(
     return environment.get_template("page.html.j2").render(
         run=run,
         findings=wording.findings(rows),
-        notices=tables.warning_lines(run, trials, rows),
+        notices=tables.warning_lines(run, trials, rows, include_invalid),
+        banner=wording.invalid_included(trials, include_invalid),
+        above="../.." if include_invalid else "..",
         common=tables.common_settings(rows),
         summary=_aggregate_table(rows, tables.summary_columns(rows)),
         spreads=_aggregate_table(rows, tables.spread_columns(rows)),
-        figures=[(name, *_CAPTIONS[name], _inline(drawing, name)) for name, drawing in drawings.items()],
+        figures={name: (*_CAPTIONS[name], _inline(drawing, name)) for name, drawing in drawings.items()},
+        origins=provenance.origins_grid(rows, origins(trials, include_invalid)),
+        residency=provenance.residency_grid(rows, trials, include_invalid),
+        classes=provenance.classes_grid(rows, parts),
         trials=trials,
         labels=_trial_labels(trials),
         trial_tables=_TRIAL_TABLES,

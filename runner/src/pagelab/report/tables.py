@@ -58,12 +58,17 @@ _SPREAD: list[Column] = [
 
 def summary_columns(rows: Sequence[Aggregate]) -> list[Column]:
     """The columns of the summary; model and settings have one only where they vary."""
-    return _varying_columns(rows) + _LABELS + _SUMMARY
+    return label_columns(rows) + _SUMMARY
 
 
 def spread_columns(rows: Sequence[Aggregate]) -> list[Column]:
     """The columns of the table of spreads: how far the repetitions lie apart, and what else has a median."""
-    return _varying_columns(rows) + _LABELS + _SPREAD
+    return label_columns(rows) + _SPREAD
+
+
+def label_columns(rows: Sequence[Aggregate]) -> list[Column]:
+    """The columns that tell the rows apart."""
+    return _varying_columns(rows) + _LABELS
 
 
 def _varying_columns(rows: Sequence[Aggregate]) -> list[Column]:
@@ -86,32 +91,50 @@ def common_settings(rows: Sequence[Aggregate]) -> str:
     return ", ".join(parts)
 
 
-def warning_lines(run: RunRecord, trials: Sequence[TrialRecord], rows: Sequence[Aggregate]) -> list[str]:
+def warning_lines(
+    run: RunRecord, trials: Sequence[TrialRecord], rows: Sequence[Aggregate], include_invalid: bool = False
+) -> list[str]:
     """What a reader has to know before believing the numbers, most serious first."""
     lines = []
     if run.status == "incomplete":
         lines.append(f"This run is incomplete: {len(trials)} of {run.trials_planned} trials are finished.")
     lines += run.notes
     lines += [f"This preflight check failed and was forced: {name}." for name in run.forced]
+    fate = "INCLUDED ALL THE SAME" if include_invalid else "left out"
     lines += [
-        f"Trial {trial.trial:03d} is invalid and left out: {'; '.join(trial.validity.reasons) or 'no reason given'}."
+        f"Trial {trial.trial:03d} is invalid and {fate}: {'; '.join(trial.validity.reasons) or 'no reason given'}."
         for trial in trials
         if not trial.validity.valid
     ]
+    return lines + _spread_warnings(rows)
+
+
+def _spread_warnings(rows: Sequence[Aggregate]) -> list[str]:
+    """Each warning about repetitions once, after the combinations that it is about."""
     varying, _ = wording.split_settings([row.factors for row in rows])
+    about: dict[str, dict[str, None]] = {}
     for row in rows:
-        label = f"{row.factors.model}, {wording.place(row.factors, varying)}"
-        lines += [f"{label}: {warning}." for warning in row.warnings]
-    return list(dict.fromkeys(lines))
+        for warning in row.warnings:
+            label = f"{row.factors.model}, {wording.place(row.factors, varying)}"
+            about.setdefault(warning, {})[label] = None
+    places = {warning: "; ".join(labels) for warning, labels in about.items()}
+    everywhere = [warning for warning in about if len(rows) > 1 and all(warning in row.warnings for row in rows)]
+    places |= dict.fromkeys(everywhere, "every combination")
+    return [f"{place}: {warning}." for warning, place in places.items()]
 
 
 def summary_renderable(
-    run: RunRecord, trials: Sequence[TrialRecord], verdicts: Sequence[Verdict] = ()
+    run: RunRecord,
+    trials: Sequence[TrialRecord],
+    verdicts: Sequence[Verdict] = (),
+    include_invalid: bool = False,
 ) -> RenderableType:
     """The table, the findings, the hypotheses and the warnings of a run, for a rich console; fits into 80 columns."""
-    rows = aggregate(trials)
+    rows = aggregate(trials, include_invalid)
     varying, _ = wording.split_settings([row.factors for row in rows])
     parts: list[RenderableType] = [Text(f"{run.experiment} on {run.host}: {common_settings(rows)}"), Text()]
+    banner = wording.invalid_included(trials, include_invalid)
+    parts += [Text(f"*** {banner} ***", style="bold red"), Text()] if banner else []
     groups: dict[str, list[Aggregate]] = {}
     for row in rows:
         groups.setdefault(", ".join(filter(None, (_model(row), wording.settings(row.factors, varying)))), []).append(
@@ -122,26 +145,28 @@ def summary_renderable(
         parts += [_table(group), Text()]
     parts += [Text(sentence, style="bold") for sentence in wording.findings(rows)]
     parts += [Text(f"? {wording.hypothesis(verdict)}") for verdict in verdicts]
-    parts += [Text(f"! {line}", style="yellow") for line in warning_lines(run, trials, rows)]
+    parts += [Text(f"! {line}", style="yellow") for line in warning_lines(run, trials, rows, include_invalid)]
     return Group(*parts)
 
 
-def summary_text(run: RunRecord, trials: Sequence[TrialRecord], width: int = 120) -> str:
+def summary_text(run: RunRecord, trials: Sequence[TrialRecord], width: int = 120, include_invalid: bool = False) -> str:
     """The same as plain text, `width` characters wide."""
     console = Console(width=width, color_system=None, force_terminal=False, highlight=False)
     with console.capture() as capture:
-        console.print(summary_renderable(run, trials))
+        console.print(summary_renderable(run, trials, include_invalid=include_invalid))
     return capture.get()
 
 
-def print_summary(store: RunStore, console: Console | None = None) -> None:
-    """Print a run's summary on the terminal.
+def print_summary(store: RunStore, console: Console | None = None, include_invalid: bool = False) -> None:
+    """Print a run's summary on the terminal, invalid trials in its numbers only where that is asked for.
 
     Raises:
         StoreError: the run's files are damaged.
     """
     (console or Console(highlight=False)).print(
-        summary_renderable(store.read_run(), store.read_trials(), read_verdicts(store))
+        summary_renderable(
+            store.read_run(), store.read_trials(), read_verdicts(store, include_invalid), include_invalid
+        )
     )
 
 
@@ -201,4 +226,6 @@ def _interval(rates: Spread) -> str:
 
 def _gigabytes(row: Aggregate) -> str:
     rate = wording.median(row.read_bytes_per_second)
+    if rate is not None and 0 < rate < 1e6:  # a baseline's reads of almost nothing would take a wide column
+        return "<0.001"
     return wording.number(None if rate is None else rate / 1e9)

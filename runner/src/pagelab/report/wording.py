@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from pagelab.analysis.hypotheses import Verdict
 from pagelab.analysis.summary import BASELINE_RESIDENT, Aggregate, Ratio, Spread
-from pagelab.record import Factors
+from pagelab.record import Factors, TrialRecord
 from pagelab.units import format_bytes, format_seconds
 
 # Named here once, since they look like ASCII characters in source code.
@@ -56,6 +56,11 @@ def percent(value: float | None) -> str:
 def count(value: int | None) -> str:
     """A whole number."""
     return ABSENT if value is None else f"{value:,}"
+
+
+def trials(value: int) -> str:
+    """A number of trials."""
+    return f"{value} trial" if value == 1 else f"{value} trials"
 
 
 def yes_no(value: bool | None) -> str:
@@ -162,6 +167,18 @@ def _without(factors: Factors, *names: str) -> str:
     return factors.model_dump_json(exclude=set(names))
 
 
+def invalid_included(trials: Sequence[TrialRecord], include_invalid: bool) -> str:
+    """What has to be said, in big words, where invalid trials were asked for; empty where they were not."""
+    if not include_invalid:
+        return ""
+    invalid = [f"{trial.trial:03d}" for trial in trials if not trial.validity.valid]
+    if not invalid:
+        return "INVALID TRIALS WERE ASKED FOR, BUT EVERY TRIAL IS VALID"
+    noun = "TRIAL" if len(invalid) == 1 else "TRIALS"
+    verb = "IS" if len(invalid) == 1 else "ARE"
+    return f"INVALID {noun} {', '.join(invalid)} {verb} INCLUDED IN EVERY NUMBER HERE: DO NOT PUBLISH THESE"
+
+
 def findings(rows: Sequence[Aggregate]) -> list[str]:
     """The answer of a run, one sentence for each series of resident shares, from its aggregates alone."""
     several = len({row.factors.model for row in rows}) > 1
@@ -183,7 +200,8 @@ def findings(rows: Sequence[Aggregate]) -> list[str]:
 def hypothesis(verdict: Verdict) -> str:
     """A hypothesis and what became of it, in one sentence."""
     word = {True: "holds", False: "does not hold", None: "cannot be judged, a value is missing"}[verdict.holds]
-    found = f"{number(verdict.left)} against {number(verdict.right)}"
+    found = f"{number(verdict.left)} against {number(verdict.right)}, from {trials(verdict.trials)}"
+    found += f", {verdict.left_out} invalid left out" if verdict.left_out else ""
     return f"“{verdict.claim}” {word} ({found}): {verdict.expect}"
 
 

@@ -1,0 +1,149 @@
+"""Whether the repetitions of one combination of factors can be relied on, and what to do where they cannot.
+
+All of it is computed on the logarithms of the decode rates, since speeds vary by factors, and none of it drops a value.
+
+- Too few: under 3 repetitions nothing can be said of the spread.
+- Unstable: the standard deviation of the sample is 10 % of the mean or more, from 3 repetitions on.
+- Two speeds (bimodal), from 5 repetitions on. The values are sorted and split in two groups of at least two, wherever
+  the share of the sum of squares that the split explains is largest: `E = n1 n2 (m1 - m2)^2 / n / sum((x - m)^2)`, the
+  criterion of L. Engelman and J. A. Hartigan, Percentage Points of a Test for Clusters, Journal of the American
+  Statistical Association 64, 1969. Warned of where E exceeds what 1 % of normal samples of that size exceed, and the
+  groups' geometric means are 10 % or more apart.
+- Outliers, from 5 repetitions on, by the modified z-score of B. Iglewicz and D. C. Hoaglin, How to Detect and Handle
+  Outliers, 1993: `M = 0.6745 (x - median) / MAD`, MAD being the median of the distances from the median. Their limit of
+  3.5 alone would name a value in 21 % of normal samples of 5 and in 10 % of those of 20, so here a value has to exceed
+  what 1 % of normal samples of that size exceed, and to differ from the median by 10 % or more. Where there are two
+  speeds, the smaller group is not called outliers as well.
+
+The critical values are the 99 % quantiles of 400,000 normal samples each (both criteria are free of scale and place).
+So each of the two warnings is false in about 1 % of the combinations whose logarithms are normal at most, and hardly
+ever with a deviation of a few percent, since nothing is 10 % apart then. A sample between two sizes takes the values of
+the smaller one.
+
+What they find, by simulation of 2,000 samples each: two states of 2 and 7 tokens/s, two repetitions at least in each,
+with a deviation of 5 % (10 %) in 100 % (66 %) of samples of 5 and in 100 % (100 %) of 10. One repetition that takes 1.5
+times as long, among others with a deviation of 2 % (5 %): 50 % (11 %) of samples of 5, 100 % (63 %) of 10.
+"""
+
+import bisect
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pagelab.analysis.significance import MINIMUM_REPETITIONS
+
+UNSTABLE_DEVIATION = 0.10
+RELEVANT_DISTANCE = 0.10
+MINIMUM_FOR_SHAPE = 5
+
+_SIZES = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25, 30, 40, 60)
+_EXPLAINED_99 = (
+    0.9825, 0.9675, 0.9515, 0.9363, 0.9213, 0.9086, 0.8969, 0.8862, 0.8765, 0.8687,
+    0.8603, 0.8539, 0.8468, 0.8411, 0.8350, 0.8304, 0.8100, 0.7944, 0.7725, 0.7466,
+)  # fmt: skip
+_MODIFIED_Z_99 = (
+    18.73, 10.15, 10.65, 7.91, 8.22, 6.86, 6.97, 6.30, 6.42, 5.91,
+    5.98, 5.57, 5.63, 5.41, 5.43, 5.23, 5.01, 4.79, 4.59, 4.41,
+)  # fmt: skip
+
+NumberedRate = tuple[int, float]
+"""A trial's number and its decode rate in tokens a second."""
+
+
+@dataclass(frozen=True)
+class TwoSpeeds:
+    """Two groups into which the rates of one combination fall, the slower one first."""
+
+    slow: tuple[NumberedRate, ...]
+    fast: tuple[NumberedRate, ...]
+
+
+def two_speeds(rates: Sequence[NumberedRate]) -> TwoSpeeds | None:
+    """The two groups of rates, None where the rates are too few or do not fall into two."""
+    if len(rates) < MINIMUM_FOR_SHAPE or min(rate for _, rate in rates) <= 0:
+        return None
+    ordered = sorted(rates, key=lambda pair: pair[1])
+    logarithms = [math.log(rate) for _, rate in ordered]
+    total = _sum_of_squares(logarithms)
+    if total == 0:
+        return None
+    explained, split = max(
+        (1 - (_sum_of_squares(logarithms[:at]) + _sum_of_squares(logarithms[at:])) / total, at)
+        for at in range(2, len(ordered) - 1)
+    )
+    distance = statistics.fmean(logarithms[split:]) - statistics.fmean(logarithms[:split])
+    if explained <= _critical(_EXPLAINED_99, len(rates)) or distance < math.log1p(RELEVANT_DISTANCE):
+        return None
+    return TwoSpeeds(tuple(ordered[:split]), tuple(ordered[split:]))
+
+
+def outliers(rates: Sequence[NumberedRate]) -> list[NumberedRate]:
+    """The rates that lie far from the median, in the order given; empty where there are too few to tell."""
+    if len(rates) < MINIMUM_FOR_SHAPE or min(rate for _, rate in rates) <= 0:
+        return []
+    logarithms = [math.log(rate) for _, rate in rates]
+    middle = statistics.median(logarithms)
+    distances = [abs(value - middle) for value in logarithms]
+    least = max(
+        math.log1p(RELEVANT_DISTANCE),
+        _critical(_MODIFIED_Z_99, len(rates)) * statistics.median(distances) / 0.6745,
+    )
+    return [pair for pair, distance in zip(rates, distances, strict=True) if distance > least]
+
+
+def warnings(rates: Sequence[NumberedRate]) -> Iterator[str]:
+    """What is wrong with the repetitions that count, each with what to do about it."""
+    if len(rates) < MINIMUM_REPETITIONS:
+        count = ("no repetition counts", "only 1 repetition counts", "only 2 repetitions count")[len(rates)]
+        yield (
+            f"{count}: {MINIMUM_REPETITIONS} are needed to judge the spread and {MINIMUM_FOR_SHAPE} to see outliers: "
+            "raise `repetitions`, or remove what made trials invalid, and run again"
+        )
+        return
+    values = [rate for _, rate in rates]
+    deviation = statistics.stdev(values) / statistics.fmean(values) if any(values) else 0.0
+    if deviation >= UNSTABLE_DEVIATION:
+        yield (
+            f"tokens/s are unstable, their standard deviation is {deviation * 100:.0f} % of the mean: "
+            "use more repetitions, or look for other load on the host"
+        )
+    groups = two_speeds(rates)
+    if groups is not None:
+        yield _words_for(groups)
+        return
+    found = outliers(rates)
+    if found:
+        yield (
+            f"{_named(found)} far from the median of {statistics.median(values):.3g} tokens/s: it still counts; "
+            "read its llama.log and what else the host did then, and use more repetitions"
+        )
+
+
+def _words_for(groups: TwoSpeeds) -> str:
+    parts = [
+        f"{statistics.median(rate for _, rate in group):.3g} (trials {', '.join(_numbers(group))})"
+        for group in (groups.slow, groups.fast)
+    ]
+    return (
+        f"tokens/s fall into two groups, around {parts[0]} and {parts[1]}, and a median between them was never "
+        "measured: compare these trials, use more repetitions, and values of `resident` on either side of this one"
+    )
+
+
+def _named(found: Sequence[NumberedRate]) -> str:
+    parts = [f"{number:03d} with {rate:.3g} tokens/s" for number, rate in sorted(found)]
+    return f"trial {parts[0]} lies" if len(parts) == 1 else f"trials {', '.join(parts)} lie"
+
+
+def _numbers(group: Sequence[NumberedRate]) -> list[str]:
+    return [f"{number:03d}" for number in sorted(number for number, _ in group)]
+
+
+def _sum_of_squares(values: Sequence[float]) -> float:
+    mean = statistics.fmean(values)
+    return math.fsum((value - mean) ** 2 for value in values)
+
+
+def _critical(table: Sequence[float], count: int) -> float:
+    return table[bisect.bisect_right(_SIZES, count) - 1]
