@@ -65,7 +65,7 @@ def test_both_ways_to_count_agree_to_the_page(file: Path) -> None:
             os.pread(descriptor, 1, page * PAGE_BYTES)
         ranges = [(0, SIZE), (0, 4 * PAGE_BYTES), (3 * PAGE_BYTES, 98 * PAGE_BYTES), (101 * PAGE_BYTES, SIZE // 2)]
         stat = [residency._cachestat_pages(descriptor, *area) for area in ranges]
-        core = [residency._mincore_pages(descriptor, *area) for area in ranges]
+        core = [int(residency._mincore_pages(descriptor, [first, first + length])[0]) for first, length in ranges]
     finally:
         os.close(descriptor)
     if None in stat:

@@ -9,6 +9,7 @@ common_perf_print:        load time =     350.81 ms
 common_perf_print: prompt eval time =     350.31 ms /     5 tokens (   70.06 ms per token,    14.27 tokens per second)
 common_perf_print:        eval time =    1794.87 ms /    15 runs   (  119.66 ms per token,     8.36 tokens per second)
 common_perf_print:       total time =    2165.20 ms /    20 tokens
+common_perf_print: unaccounted time =      12.81 ms /   0.6 %      (total - sampling - prompt eval - eval) / (total)
 """
 OLDER = PIN.replace("common_perf_print", "llama_perf_context_print")
 PREFIXED = "".join(f"0.02.165.200 I {line}\n" for line in PIN.splitlines()).replace("350.81", "350,81")
@@ -22,12 +23,14 @@ def test_the_engines_own_clock_is_read(log):
     assert timings.prompt_tokens == 5
     assert timings.decode_seconds == pytest.approx(1.79487)
     assert timings.decode_runs == 15
+    assert timings.unaccounted_seconds == pytest.approx(0.01281)
     assert timings.repacked_bytes == 0
 
 
 def test_what_the_log_does_not_say_is_absent():
     timings = parse_timings("main: error: unable to load model\n")
     assert timings.decode_seconds is None
+    assert timings.unaccounted_seconds is None
     assert timings.decode_runs is None
     assert timings.prompt_tokens is None
 

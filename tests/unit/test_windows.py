@@ -25,13 +25,15 @@ FIRST = Snapshot(
     group=GROUP,
     limit_hits=0,
     process_read_bytes=1000,
+    process_faults=(10, 20),
     device_read_bytes=5000,
     swapped_in_bytes=100,
     swapped_out_bytes=50,
 )
 LAST = replace(
     FIRST,
-    group=replace(GROUP, major_faults=14, faults=50, refault_file_pages=25, refault_anon_pages=4),
+    process_faults=(14, 36),
+    group=replace(GROUP, major_faults=13, faults=48, refault_file_pages=25, refault_anon_pages=4),
     process_read_bytes=1700,
     device_read_bytes=5900,
     swapped_in_bytes=300,
@@ -40,15 +42,20 @@ LAST = replace(
 
 
 def test_reads_are_told_apart_by_source():
-    assert reads_between(FIRST, LAST) == Reads(
+    assert reads_between(FIRST, LAST, swap_on_model_disk=True) == Reads(
         model_bytes=500, swap_bytes=200, other_bytes=200, process_bytes=700, device_bytes=900
     )
 
 
+def test_swap_on_another_disk_is_no_part_of_what_the_models_disk_delivered():
+    found = reads_between(FIRST, LAST, swap_on_model_disk=False)
+    assert (found.model_bytes, found.swap_bytes, found.other_bytes) == (500, 200, 400)
+
+
 def test_a_counter_that_could_not_be_read_leaves_its_values_absent():
     blind = replace(LAST, process_read_bytes=None)
-    assert reads_between(FIRST, blind) == Reads(swap_bytes=200, device_bytes=900)
-    assert reads_between(None, LAST) == Reads()
+    assert reads_between(FIRST, blind, swap_on_model_disk=True) == Reads(swap_bytes=200, device_bytes=900)
+    assert reads_between(None, LAST, swap_on_model_disk=True) == Reads()
 
 
 def test_faults_refaults_and_swapping_are_differences():
@@ -75,12 +82,12 @@ def test_an_inference_that_never_got_there_has_no_such_window():
     watched = Watched(at_start=FIRST, ready_seconds=2.0, token_seconds=[3.0])
     assert decode_of(watched).seconds is None
     assert prompt_of(Watched(at_start=FIRST), 5).seconds is None
-    assert reads_of(watched).decode == Reads()
+    assert reads_of(watched, swap_on_model_disk=True).decode == Reads()
 
 
 def test_the_load_window_begins_before_the_process_has_read_anything():
     watched = Watched(at_start=replace(FIRST, process_read_bytes=None), at_ready=LAST)
-    assert reads_of(watched).load.process_bytes == 1700
+    assert reads_of(watched, swap_on_model_disk=True).load.process_bytes == 1700
 
 
 def test_the_sampler_reads_until_it_is_stopped_and_windows_its_samples():

@@ -6,7 +6,9 @@ from statistics import median
 from pagelab.errors import InferenceError
 from pagelab.host.knobs import HUGE_PAGES_FILE, Setting
 from pagelab.inference.llama_cpp import command_line
+from pagelab.observe.counters import Counters
 from pagelab.observe.inference import Watched, watch
+from pagelab.observe.tensors import TensorResidency
 from pagelab.pressure.residency import evict
 from pagelab.trial import Bench, Notify, put_back_afterwards, trial_group
 
@@ -20,11 +22,13 @@ class Calibration:
     Anonymous memory (KV cache, compute buffers, heap) and the kernel memory charged to the group, page tables for one.
     `needed_bytes` is the most it ever held without a limit; `kept_bytes` what it kept in RAM while decoding at the
     lowest limit, the rest being cold and swapped out. A limit of kept_bytes + share leaves that share to the weights;
-    needed_bytes + share would leave more, by whatever had been swapped out.
+    needed_bytes + share would leave more, by whatever had been swapped out. `evicted_bytes` of the model
+    were in the page cache before, put there by whoever read it last.
     """
 
     needed_bytes: int
     kept_bytes: int
+    evicted_bytes: int
 
 
 def calibrate(bench: Bench, huge_pages: str, notify: Notify) -> Calibration:
@@ -37,6 +41,7 @@ def calibrate(bench: Bench, huge_pages: str, notify: Notify) -> Calibration:
         InferenceError: llama.cpp failed, so nothing was measured.
         HostError: the host refused a step.
     """
+    evicted = evict(bench.model.path)
     free = _run(bench, huge_pages, None, bench.config.inference.tokens, notify)
     needed = max(_charged(free, 0.0), default=0)
     if free.exit_status != 0 or needed == 0:
@@ -48,7 +53,7 @@ def calibrate(bench: Bench, huge_pages: str, notify: Notify) -> Calibration:
     limit = needed + bench.config.memory.floor
     squeezed = _run(bench, huge_pages, limit, min(bench.config.inference.tokens, TOKENS_UNDER_PRESSURE), notify)
     kept = _charged(squeezed, squeezed.token_seconds[0]) if squeezed.token_seconds else []
-    return Calibration(needed, min(needed, round(median(kept))) if kept else needed)
+    return Calibration(needed, min(needed, round(median(kept))) if kept else needed, evicted)
 
 
 def _run(bench: Bench, huge_pages: str, limit_bytes: int | None, tokens: int, notify: Notify) -> Watched:
@@ -60,7 +65,9 @@ def _run(bench: Bench, huge_pages: str, limit_bytes: int | None, tokens: int, no
         evict(bench.model.path)
         if limit_bytes is not None:
             group.set_limit(limit_bytes)
-        return watch(command, bench.counters(group), tokens, bench.config.trial_timeout_seconds, notify)
+        with TensorResidency(bench.model) as tensors:
+            counters = Counters(group, bench.disk, tensors)
+            return watch(command, counters, tokens, bench.config.trial_timeout_seconds, notify)
 
 
 def _charged(watched: Watched, since_seconds: float) -> list[int]:

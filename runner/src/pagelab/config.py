@@ -101,6 +101,16 @@ class MemorySettings(Section):
         ge=4 * MIB,
         description="page cache that a group keeps even at resident 0.0, so that the kernel can make progress",
     )
+    follow_anonymous: bool = Field(
+        default=True,
+        description=(
+            "let the limit follow what the group holds beside the weights, so that they keep exactly their share; "
+            "false: the limit stays where the calibration put it"
+        ),
+    )
+    swap_disk: Literal["same", "any"] = Field(
+        default="same", description="any: swap may be on another disk than the model; zram never counts as a disk"
+    )
     swap_minimum: ByteCount = Field(default=1 * GIB, description="preflight refuses to start with less swap")
 
 

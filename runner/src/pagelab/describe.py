@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pagelab.config import InferenceSettings
+from pagelab.config import Config
 from pagelab.host.procfs import meminfo_bytes, swap_areas
+from pagelab.host.storage import Disk
+from pagelab.host.swap import SwapPlace
 from pagelab.inference.llama_cpp import parse_timings
 from pagelab.models.gguf_map import GgufMap, bytes_per_token
 from pagelab.observe import windows
@@ -24,7 +26,7 @@ from pagelab.record import (
     TrialRecord,
     Validity,
 )
-from pagelab.validity import judge
+from pagelab.validity import Surroundings, judge
 
 FELT_BELOW_FRACTION = 0.99  # pinning was felt when less of the weights than this was in RAM while decoding
 
@@ -45,12 +47,20 @@ class Circumstances:
     command: list[str]
     before: Moment
     after: Moment
-    resident_before_load: int
+    evicted_bytes: int | None
+    resident_before_bytes: int
+    swap: list[SwapPlace]
+    model_disk: Disk
     pressure: Applied
     pressure_in_force: bool
     anonymous_bytes: int
     peak_bytes: int | None
     oom_kills: int | None
+
+    @property
+    def swap_on_model_disk(self) -> bool:
+        """Whether the model's disk also serves swap; so it is taken to be where the kernel does not show it."""
+        return any(place.is_on(self.model_disk) is not False for place in self.swap)
 
 
 def now() -> Moment:
@@ -70,7 +80,7 @@ def describe(
     trial: PlannedTrial,
     model: GgufMap,
     disk_read_bytes_per_second: float | None,
-    settings: InferenceSettings,
+    config: Config,
     seen: Circumstances,
     watched: Watched,
 ) -> TrialRecord:
@@ -90,7 +100,8 @@ def describe(
         prompt=windows.prompt_of(watched, engine.prompt_tokens),
         decode=windows.decode_of(watched),
         time_to_first_token_seconds=watched.token_seconds[0] if watched.token_seconds else None,
-        reads=windows.reads_of(watched),
+        reads=windows.reads_of(watched, seen.swap_on_model_disk),
+        sources=windows.sources_of(watched, seen.swap_on_model_disk, model.weights_bytes),
         faults=faults,
         refaults=refaults,
         swap=swap,
@@ -101,6 +112,7 @@ def describe(
             anonymous_bytes=windows.anonymous_bytes_of(watched),
         ),
         swap_used=SwapUsed(before_bytes=seen.before.swap_used_bytes, after_bytes=seen.after.swap_used_bytes),
+        disturbance=windows.disturbance_of(watched),
         residency=residency,
         limit=_limit(trial, seen, watched, residency),
         engine=engine,
@@ -109,18 +121,36 @@ def describe(
         validity=Validity(valid=False),
     )
     _add_ratios(record, model, disk_read_bytes_per_second)
-    record.validity = judge(record, watched, seen.oom_kills, settings.tokens, settings.repack)
+    record.validity = judge(record, watched, config, Surroundings(seen.oom_kills, strange_swap(seen, config)))
     return record
+
+
+def strange_swap(seen: Circumstances, config: Config) -> list[str]:
+    """Swap areas that are no disk, or on another one than `memory.swap_disk` declares; unseen ones pass."""
+    found = []
+    for place in seen.swap:
+        if place.is_compressed_memory:
+            found.append(f"{place.area.path}, which is compressed memory")
+        elif place.is_on(seen.model_disk) is False and config.memory.swap_disk == "same":
+            found.append(f"{place.area.path}, which is on another disk than memory.swap_disk declares")
+    return found
 
 
 def _residency(trial: PlannedTrial, model: GgufMap, seen: Circumstances, watched: Watched) -> Residency:
     """The share of the weights in the page cache; anonymous weights are not in there, so theirs stays absent."""
     mapped = trial.factors.weights == "mmap"
-    resident = windows.resident_bytes_of(watched) if mapped else None
+
+    def fraction(resident_bytes: float | None) -> float | None:
+        return None if resident_bytes is None else min(1.0, resident_bytes / model.weights_bytes)
+
     return Residency(
         target_fraction=trial.factors.resident,
-        achieved_fraction=None if resident is None else resident / model.weights_bytes,
-        before_load_bytes=seen.resident_before_load,
+        before_fraction=fraction(seen.resident_before_bytes),
+        at_first_fraction=fraction(watched.resident_at_first_bytes) if mapped else None,
+        achieved_fraction=fraction(windows.resident_bytes_of(watched)) if mapped else None,
+        after_fraction=fraction(watched.resident_at_last_bytes) if mapped else None,
+        evicted_bytes=seen.evicted_bytes,
+        before_load_bytes=seen.resident_before_bytes,
     )
 
 
@@ -137,13 +167,17 @@ def _limit(trial: PlannedTrial, seen: Circumstances, watched: Watched, residency
     if not seen.pressure_in_force:
         effective = False
     elif last is not None and pressure.limit_bytes is not None:
-        effective = limit_was_felt(last.limit_hits, last.group, pressure.limit_bytes)
+        highest = max([pressure.limit_bytes, *windows.limits_of(watched)])
+        effective = limit_was_felt(last.limit_hits, last.group, highest)
     elif residency.achieved_fraction is not None:
         effective = residency.achieved_fraction < FELT_BELOW_FRACTION
     elif last is not None and last.swapped_out_bytes is not None:
         effective = last.swapped_out_bytes > (watched.at_start.swapped_out_bytes or 0)
+    limits = windows.limits_of(watched) if pressure.limit_bytes is not None else []
     return Limit(
         bytes=pressure.limit_bytes,
+        least_bytes=min(limits, default=None),
+        most_bytes=max(limits, default=None),
         pinned_bytes=pressure.pinned_bytes,
         anonymous_bytes=seen.anonymous_bytes,
         share_bytes=pressure.share_bytes,

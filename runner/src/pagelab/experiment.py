@@ -8,7 +8,7 @@ from typing import Protocol
 from pagelab.analysis.summary import summary_table
 from pagelab.calibration import Calibration, calibrate
 from pagelab.errors import HostError, InferenceError, PreflightRefusedError
-from pagelab.host.facts import manifest
+from pagelab.host.facts import build_facts, manifest, model_file_facts
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.host.storage import disk_of, sequential_read_rate
@@ -20,6 +20,7 @@ from pagelab.preflight import Place, refusals, run_checks
 from pagelab.record import CheckRecord, Factors, Identity, Limit, RunRecord, TrialRecord, Validity
 from pagelab.store import Owner, RunStore, find_runs
 from pagelab.trial import Bench, run_trial
+from pagelab.units import format_bytes
 
 
 class Observer(Protocol):
@@ -50,6 +51,7 @@ class Request:
     owner: Owner | None = None
     resume: bool = False
     force: bool = False
+    skip_eviction: bool = False
 
 
 @dataclass
@@ -85,6 +87,8 @@ def run_experiment(request: Request, observer: Observer) -> RunStore:
         run = resumed(request, build, observer) or started(request, build)
         run.record.preflight = checks
         run.record.forced = [check.name for check in refusals(checks)]
+        if request.skip_eviction:
+            run.record.forced.append("eviction skipped")
         try:
             benches = prepare(request, build, run, observer)
             for trial in remaining(request.plan, run.store):
@@ -127,7 +131,7 @@ def started(request: Request, build: Build) -> Progress:
     identity = identity_of(request, build)
     run_id = f"{now:%Y%m%dT%H%M%S}-{identity.config_sha256[:8]}"
     facts = manifest(request.place.models_directory)
-    facts["llama_cpp"] = {"build_number": build.build_number, "source": build.source, "is_pin": build.is_pin}
+    facts["llama_cpp"] = {**build_facts(build.directory), "is_pin": build.is_pin}
     facts["threads"] = threads_of(config.inference)
     record = RunRecord(
         run_id=run_id,
@@ -182,8 +186,12 @@ def prepare(request: Request, build: Build, run: Progress, observer: Observer) -
     for name, bench in benches.items():
         for huge_pages in config.factors.huge_pages:
             observer.begin(f"calibrate {name}", config.inference.tokens)
-            run.calibrations[name, huge_pages] = calibrate(bench, huge_pages, observer.phase)
+            found = run.calibrations[name, huge_pages] = calibrate(bench, huge_pages, observer.phase)
+            if found.evicted_bytes:
+                size = format_bytes(found.evicted_bytes)
+                observer.note(f"{name}: {size} were in the page cache, put there by somebody else; evicted")
     run.record.manifest["disk_read_bytes_per_second"] = rates
+    run.record.manifest["model_files"] = {name: model_file_facts(bench.model.path) for name, bench in benches.items()}
     run.record.manifest["calibration"] = [
         {"model": name, "huge_pages": huge_pages, **asdict(found)}
         for (name, huge_pages), found in run.calibrations.items()
@@ -203,6 +211,7 @@ def bench_of(spec: ModelSpec, request: Request, build: Build) -> Bench:
         disk=disk_of(path),
         journal=Journal(request.state_directory),
         disk_read_bytes_per_second=sequential_read_rate(path),
+        skip_eviction=request.skip_eviction,
     )
 
 

@@ -14,6 +14,7 @@ from pagelab.host import facts
 from pagelab.host.cgroup import new_group, remove_parent
 from pagelab.host.procfs import meminfo_bytes, read_text, swap_areas
 from pagelab.host.storage import disk_of, free_bytes
+from pagelab.host.swap import swap_places
 from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build, version_of
 from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path, verify_model
 from pagelab.models.gguf_map import read_gguf_map
@@ -56,20 +57,21 @@ def _swap(place: Place) -> Iterator[CheckRecord]:
 
 
 def _swap_disk(place: Place) -> Iterator[CheckRecord]:
-    models_disk = disk_of(place.models_directory).name
-    for area in swap_areas():
-        compressed = "zram" in area.path
-        try:
-            disk = disk_of(Path(area.path)).name if area.kind == "file" else Path(area.path).name
-        except (OSError, HostError):
-            disk = "a disk that is not visible here"
-        other = not compressed and not disk.startswith(models_disk)
+    models_disk, declared = disk_of(place.models_directory), place.config.memory.swap_disk
+    for swap in swap_places():
+        path, compressed, shared = swap.area.path, swap.is_compressed_memory, swap.is_on(models_disk)
+        undeclared = shared is False and declared == "same"
+        disk = swap.disk.name if swap.disk else "a disk that is not visible here"
         yield CheckRecord(
             name="swap disk",
-            verdict="fail" if compressed else "warn" if other else "pass",
-            found=f"{area.path} on {disk}, the models on {models_disk}",
+            verdict="fail" if compressed or undeclared else "warn" if not shared else "pass",
+            found=f"{path} on {disk}, the models on {models_disk.name}",
             why="zram is memory, and swap on another disk than the model changes what is measured",
-            fix=f"swapoff {area.path}" if compressed else "put the swap file on the models' disk" if other else None,
+            fix=f"swapoff {path}"
+            if compressed
+            else "put the swap file on the models' disk, or declare memory.swap_disk: any"
+            if undeclared
+            else None,
         )
 
 

@@ -88,7 +88,7 @@ class Throughput(Record):
 
 
 class Faults(Record):
-    """Page faults of the group during decode, all threads."""
+    """Page faults of the process during decode, by all its threads (/proc/PID/stat)."""
 
     major: int | None = None
     minor: int | None = None
@@ -106,6 +106,20 @@ class Swap(Record):
 
     in_bytes: int | None = None
     out_bytes: int | None = None
+
+
+class Disturbance(Record):
+    """What else happened to the host while decoding.
+
+    `disk_written_bytes` by anyone on the model's disk, less what was swapped out. `throttled_seconds`: time for which a
+    CPU quota held the processes back (cpu.stat). `thermal_events`: times that a core or package was slowed down for its
+    heat. `stolen_fraction`: share of the CPU time that the hypervisor gave to others (steal of /proc/stat).
+    """
+
+    disk_written_bytes: int | None = None
+    throttled_seconds: float | None = None
+    thermal_events: int | None = None
+    stolen_fraction: float | None = None
 
 
 class HostMemory(Record):
@@ -137,16 +151,83 @@ class SwapUsed(Record):
     after_bytes: int | None = None
 
 
+class ModelSources(Record):
+    """Bytes of the model file read during decode, by counters that know nothing of each other.
+
+    `process_bytes`: read_bytes of /proc/PID/io less what was swapped in. `refault_bytes`: pages of the file that came
+    back after eviction (workingset_refault_file of the group), which leaves out pages read for the first time.
+    `device_bytes`: what the model's disk completed less what was swapped in from it, so reads of others are in it.
+    `page_cache_bytes`: pages of the model file that entered the page cache, where they were traced.
+    """
+
+    process_bytes: int | None = None
+    refault_bytes: int | None = None
+    device_bytes: int | None = None
+    page_cache_bytes: int | None = None
+    disagreement_fraction: float | None = None
+
+
+class SwapSources(Record):
+    """Bytes swapped in during decode.
+
+    `host_bytes`: pswpin of /proc/vmstat. `refault_bytes`: anonymous pages of the group that came back
+    (workingset_refault_anon). `group_bytes`: pswpin of the group's memory.stat, on kernels that have it there.
+    """
+
+    host_bytes: int | None = None
+    refault_bytes: int | None = None
+    group_bytes: int | None = None
+    disagreement_fraction: float | None = None
+
+
+class OtherSources(Record):
+    """Bytes that others read during decode.
+
+    `device_bytes`: what the model's disk completed less what the inference process had submitted. `host_bytes`: pgpgin
+    of /proc/vmstat (submitted to all disks) less the same. `group_bytes`: what the disk completed less rbytes of the
+    group's io.stat (cgroup v2).
+    """
+
+    device_bytes: int | None = None
+    host_bytes: int | None = None
+    group_bytes: int | None = None
+    disagreement_fraction: float | None = None
+
+
+class Sources(Record):
+    """Where the bytes that were read during decode came from, each from independent counters.
+
+    A `disagreement_fraction` is the largest less the smallest value over the bytes that all disks were asked for in
+    the window (or the largest value, where that is more), so that 0.01 means one percent of what was read.
+    """
+
+    model: ModelSources = ModelSources()
+    swap: SwapSources = SwapSources()
+    other: OtherSources = OtherSources()
+
+
 class Residency(Record):
-    """Share of the weights in RAM: what was asked, and the median of what was seen while decoding."""
+    """Share of the weights in RAM: what was asked, and what was seen.
+
+    `before_fraction`, and `before_load_bytes`, after eviction and before the process starts; `at_first_fraction` at the
+    first token; `achieved_fraction` the median while decoding; `after_fraction` after the last token. `evicted_bytes`
+    is what of the file was in the page cache before it was evicted, whoever had put it there.
+    """
 
     target_fraction: float | None = None
     achieved_fraction: float | None = None
+    before_fraction: float | None = None
+    at_first_fraction: float | None = None
+    after_fraction: float | None = None
+    evicted_bytes: int | None = None
     before_load_bytes: int | None = None
 
 
 class Limit(Record):
     """The pressure that was applied; `bytes` is the group's limit, `pinned_bytes` the locked dummy memory.
+
+    A limit that follows the anonymous memory moves: `bytes` is then where it began, `least_bytes` and `most_bytes` the
+    range that it had while decoding.
 
     `share_bytes` is the page cache that this leaves to the weights. `effective` says whether the pressure was felt: the
     kernel had to reclaim to keep the group below its limit or, for pinning without a fence, the model was not resident
@@ -154,6 +235,8 @@ class Limit(Record):
     """
 
     bytes: int | None = None
+    least_bytes: int | None = None
+    most_bytes: int | None = None
     pinned_bytes: int | None = None
     anonymous_bytes: int | None = None
     share_bytes: int | None = None
@@ -171,7 +254,9 @@ class Bound(Record):
 class EngineTimings(Record):
     """llama.cpp's own clock, from its log, to hold against ours.
 
-    Its decode time leaves out the choosing of tokens, which it counts as `sampling_seconds`; ours holds both.
+    Its decode time leaves out the choosing of tokens, which it counts as `sampling_seconds`, and what it does not
+    account for (`unaccounted_seconds`, where its build prints that): printing, and page faults of its own program
+    outside of decoding. Ours holds all three.
     """
 
     load_seconds: float | None = None
@@ -180,6 +265,7 @@ class EngineTimings(Record):
     decode_seconds: float | None = None
     decode_runs: int | None = None
     sampling_seconds: float | None = None
+    unaccounted_seconds: float | None = None
     repacked_bytes: int | None = None
 
 
@@ -207,6 +293,7 @@ class TrialRecord(Record):
     decode: Tokens = Tokens()
     time_to_first_token_seconds: float | None = None
     reads: WindowReads = WindowReads()
+    sources: Sources = Sources()
     rereads: Rereads = Rereads()
     throughput: Throughput = Throughput()
     faults: Faults = Faults()
@@ -214,6 +301,7 @@ class TrialRecord(Record):
     swap: Swap = Swap()
     memory: Memory = Memory()
     swap_used: SwapUsed = SwapUsed()
+    disturbance: Disturbance = Disturbance()
     residency: Residency = Residency()
     limit: Limit = Limit()
     bound: Bound = Bound()

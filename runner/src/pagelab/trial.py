@@ -1,5 +1,6 @@
 """One measured run: the experiment of the notes, step by step, and its clean-up."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,13 +12,15 @@ from pagelab.host.journal import Journal
 from pagelab.host.knobs import settings_for
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.host.storage import Disk
+from pagelab.host.swap import swap_places
 from pagelab.inference.llama_cpp import Build, command_line
 from pagelab.models.gguf_map import GgufMap
 from pagelab.observe.counters import Counters
 from pagelab.observe.inference import Watched, watch
+from pagelab.observe.tensors import TensorResidency
 from pagelab.plan import PlannedTrial
 from pagelab.pressure.applied import Sizes, applied
-from pagelab.pressure.residency import evict, resident_bytes
+from pagelab.pressure.residency import evict
 from pagelab.record import TrialRecord
 from pagelab.store import RunStore, write_text
 
@@ -26,7 +29,10 @@ Notify = Callable[[str, int], None]  # the phase that has begun, and the tokens 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all trials of one model share on this host."""
+    """What all trials of one model share on this host.
+
+    `skip_eviction` is for finding out what an eviction is good for: such trials are invalid.
+    """
 
     config: Config
     build: Build
@@ -34,14 +40,15 @@ class Bench:
     disk: Disk
     journal: Journal
     disk_read_bytes_per_second: float | None = None
-
-    def counters(self, group: Group) -> Counters:
-        """The counters of a trial that runs in `group`."""
-        return Counters(group, self.disk, self.model.path, self.model.data_offset, self.model.weights_bytes)
+    skip_eviction: bool = False
 
     def sizes(self, anonymous_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
-        return Sizes(self.model.weights_bytes, anonymous_bytes, meminfo_bytes()["MemTotal"], self.config.memory)
+        data_bytes = self.model.file_bytes - self.model.data_offset
+        weights = (self.model.path, self.model.data_offset, data_bytes)
+        return Sizes(
+            weights, self.model.weights_bytes, anonymous_bytes, meminfo_bytes()["MemTotal"], self.config.memory
+        )
 
 
 def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: RunStore, notify: Notify) -> TrialRecord:
@@ -52,8 +59,8 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
         InferenceError: llama.cpp cannot be started.
         StoreError: the result cannot be written.
     """
-    settings, factors = bench.config.inference, trial.factors
-    command = command_line(bench.build, bench.model.path, settings, factors.weights == "anonymous")
+    config, factors, model = bench.config, trial.factors, bench.model
+    command = command_line(bench.build, model.path, config.inference, factors.weights == "anonymous")
     before = now()
 
     with put_back_afterwards(bench.journal), trial_group(bench.journal, f"trial-{trial.number:03d}") as group:
@@ -62,19 +69,32 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
             setting.apply(bench.journal)
 
         notify("evict", 0)
-        evict(bench.model.path)
-        resident_before_load = resident_bytes(bench.model.path)
+        os.sync()  # what others wrote before is not written back while this trial decodes
+        evicted_bytes = None if bench.skip_eviction else evict(model.path)
 
         notify("pressure", 0)
-        with applied(factors, bench.sizes(anonymous_bytes), group) as pressure:
-            watched = watch(command, bench.counters(group), settings.tokens, bench.config.trial_timeout_seconds, notify)
+        with TensorResidency(model) as tensors, applied(factors, bench.sizes(anonymous_bytes), group) as pressure:
+            counters = Counters(group, bench.disk, tensors)
+            told = pressure.told(notify)
+            watched = watch(command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
             peak_bytes, oom_kills, in_force = group.peak_bytes(), group.oom_kills(), pressure.in_force
 
         seen = Circumstances(
-            command, before, now(), resident_before_load, pressure, in_force, anonymous_bytes, peak_bytes, oom_kills
+            command=command,
+            before=before,
+            after=now(),
+            evicted_bytes=evicted_bytes,
+            resident_before_bytes=tensors.before_bytes,
+            swap=swap_places(),
+            model_disk=bench.disk,
+            pressure=pressure,
+            pressure_in_force=in_force,
+            anonymous_bytes=anonymous_bytes,
+            peak_bytes=peak_bytes,
+            oom_kills=oom_kills,
         )
-        record = describe(trial, bench.model, bench.disk_read_bytes_per_second, settings, seen, watched)
-        write_trial(store, record, watched)
+        record = describe(trial, model, bench.disk_read_bytes_per_second, config, seen, watched)
+        write_trial(store, record, watched, tensors)
     return record
 
 
@@ -99,12 +119,13 @@ def trial_group(journal: Journal, name: str) -> Iterator[Group]:
         group.remove()
 
 
-def write_trial(store: RunStore, record: TrialRecord, watched: Watched) -> None:
+def write_trial(store: RunStore, record: TrialRecord, watched: Watched, tensors: TensorResidency) -> None:
     """Write the files of a trial, trial.json last: its presence says that the trial is finished."""
     directory = store.trial_directory(record.trial)
     write_text(directory / "llama.log", watched.log, store.owner)
     write_text(directory / "output.txt", watched.text.decode(errors="replace"), store.owner)
     store.write_trial_table(record.trial, "tokens", watched.tokens_table())
+    store.write_trial_table(record.trial, "residency", tensors.table())
     if watched.sampler is not None:
         store.write_trial_table(record.trial, "samples", watched.sampler.table())
     store.write_trial(record)

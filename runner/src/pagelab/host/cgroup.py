@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class GroupCounters:
     faults: int | None
     refault_file_pages: int | None
     refault_anon_pages: int | None
+    swapped_in_pages: int | None = None
+    limit_bytes: int | None = None
 
     @property
     def not_file_bytes(self) -> int | None:
@@ -53,9 +56,25 @@ class Group(ABC):
             HostError: the kernel refused, or holds another limit afterwards.
         """
 
+    def lower_limit(self, limit_bytes: int) -> int:
+        """Lower the limit as far as the kernel can without killing anything, and return what it is now.
+
+        Raises:
+            HostError: the kernel refused, because it could not reclaim enough.
+        """
+        return self.set_limit(limit_bytes)
+
     @abstractmethod
     def counters(self) -> GroupCounters:
         """Read all counters once."""
+
+    @abstractmethod
+    def memory_bytes(self) -> int | None:
+        """What the group is charged now; the cheapest of the readings."""
+
+    @abstractmethod
+    def read_bytes(self, device_number: str) -> int | None:
+        """Bytes that the group asked a disk (`major:minor`) for; None where groups have no io statistics."""
 
     @abstractmethod
     def limit_hits(self) -> int | None:
@@ -169,14 +188,23 @@ class GroupV1(Group):
         stat = read_pairs(self.path / "memory.stat")
         cache, shmem = stat.get("total_cache"), stat.get("total_shmem", 0)
         return GroupCounters(
-            memory_bytes=read_int(self.path / "memory.usage_in_bytes"),
+            memory_bytes=self.memory_bytes(),
             file_bytes=None if cache is None else cache - shmem,
             swap_bytes=stat.get("total_swap"),
             major_faults=stat.get("total_pgmajfault"),
             faults=stat.get("total_pgfault"),
             refault_file_pages=stat.get("total_workingset_refault_file"),
             refault_anon_pages=stat.get("total_workingset_refault_anon"),
+            limit_bytes=read_int(self.path / "memory.limit_in_bytes"),
         )
+
+    @override
+    def memory_bytes(self) -> int | None:
+        return read_int(self.path / "memory.usage_in_bytes")
+
+    @override
+    def read_bytes(self, device_number: str) -> int | None:
+        return None  # v1 counts reads in another hierarchy, whose groups are not ours
 
     @override
     def limit_hits(self) -> int | None:
@@ -219,18 +247,42 @@ class GroupV2(Group):
         return _write_and_read_back(self.path / "memory.max", limit_bytes)
 
     @override
+    def lower_limit(self, limit_bytes: int) -> int:
+        """Reclaim first: where memory.max cannot be met, writing it kills (memory_max_write in mm/memcontrol.c)."""
+        charged = self.memory_bytes() or 0
+        if charged > limit_bytes:
+            with suppress(OSError):  # less was reclaimed than asked for, or the kernel is older than 5.19
+                (self.path / "memory.reclaim").write_text(str(charged - limit_bytes))
+        return self.set_limit(max(limit_bytes, self.memory_bytes() or 0))
+
+    @override
     def counters(self) -> GroupCounters:
         stat = read_pairs(self.path / "memory.stat")
         file, shmem = stat.get("file"), stat.get("shmem", 0)
         return GroupCounters(
-            memory_bytes=read_int(self.path / "memory.current"),
+            memory_bytes=self.memory_bytes(),
             file_bytes=None if file is None else file - shmem,
             swap_bytes=read_int(self.path / "memory.swap.current"),
             major_faults=stat.get("pgmajfault"),
             faults=stat.get("pgfault"),
             refault_file_pages=stat.get("workingset_refault_file"),
             refault_anon_pages=stat.get("workingset_refault_anon"),
+            swapped_in_pages=stat.get("pswpin"),  # Linux 6.13 and newer
+            limit_bytes=read_int(self.path / "memory.max"),
         )
+
+    @override
+    def memory_bytes(self) -> int | None:
+        return read_int(self.path / "memory.current")
+
+    @override
+    def read_bytes(self, device_number: str) -> int | None:
+        for line in (read_text(self.path / "io.stat") or "").splitlines():
+            number, *pairs = line.split()
+            if number == device_number:
+                found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+                return int(found["rbytes"]) if "rbytes" in found else None
+        return 0 if (self.path / "io.stat").exists() else None
 
     @override
     def limit_hits(self) -> int | None:
@@ -294,13 +346,20 @@ def open_parent() -> Path:
         parent.mkdir(exist_ok=True)
         if (parent / "cgroup.controllers").exists():
             for directory in (parent.parent, parent):
-                if "memory" not in (read_text(directory / "cgroup.subtree_control") or "").split():
-                    (directory / "cgroup.subtree_control").write_text("+memory")
+                _hand_on(directory, "memory")
+            if "io" in _controllers(str(parent)):  # where the host hands it on: nothing of the host's is changed for it
+                _hand_on(parent, "io")
     except OSError as error:
         raise HostError(
             f"cannot make control groups in {parent.parent} ({error.strerror}); run inside the lab's container"
         ) from error
     return parent
+
+
+def _hand_on(directory: Path, controller: str) -> None:
+    file = directory / "cgroup.subtree_control"
+    if controller not in (read_text(file) or "").split():
+        file.write_text(f"+{controller}")
 
 
 def group_at(path: Path) -> Group:

@@ -75,6 +75,26 @@ def process_read_bytes(pid: int) -> int | None:
     return read_pairs(f"/proc/{pid}/io", ":").get("read_bytes")
 
 
+def process_faults(pid: int) -> tuple[int, int] | None:
+    """Major and minor page faults of a process, all its threads together and the ended ones too (proc_pid_stat(5)).
+
+    Exact, where a group's memory.stat is not: the kernel lets that lag by 64 events a processor
+    (memcg_vmstats_needs_flush in mm/memcontrol.c).
+    """
+    _, closing, rest = (read_text(f"/proc/{pid}/stat") or "").rpartition(")")
+    words = rest.split()
+    return (int(words[9]), int(words[7])) if closing and len(words) > 9 else None
+
+
+def host_read_bytes(vmstat_pairs: dict[str, int]) -> int | None:
+    """Bytes that all disks of the host were asked for since boot: pgpgin, which the kernel counts in KiB.
+
+    Counted when a read is submitted (submit_bio in block/blk-core.c), by whomever and from whichever disk.
+    """
+    kib = vmstat_pairs.get("pgpgin")
+    return None if kib is None else kib * 1024
+
+
 def swap_areas() -> list[SwapArea]:
     """Active swap areas from /proc/swaps (which counts in KiB)."""
     areas = []

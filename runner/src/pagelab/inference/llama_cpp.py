@@ -29,6 +29,7 @@ _LOAD = re.compile(_PREFIX + r"load time =" + _NUMBER + " ms")
 _PROMPT = re.compile(_PREFIX + r"prompt eval time =" + _NUMBER + r" ms /\s*(\d+) tokens")
 _DECODE = re.compile(_PREFIX + r"eval time =" + _NUMBER + r" ms /\s*(\d+) runs")
 _SAMPLING = re.compile(_PREFIX + r"sampling time =" + _NUMBER + " ms")
+_UNACCOUNTED = re.compile(_PREFIX + r"unaccounted time =" + _NUMBER + " ms")
 _REPACK = re.compile(r"CPU_REPACK model buffer size =" + _NUMBER + " MiB")
 _VERSION = re.compile(r"version: (\d+) \(([0-9a-f]+)\)")
 
@@ -145,6 +146,7 @@ def parse_timings(log: str) -> EngineTimings:
         decode_seconds=seconds(decode),
         decode_runs=int(decode[2]) if decode else None,
         sampling_seconds=seconds(_SAMPLING.search(log)),
+        unaccounted_seconds=seconds(_UNACCOUNTED.search(log)),
         repacked_bytes=round(sum(repacked) * MIB) if repacked else 0,
     )
 

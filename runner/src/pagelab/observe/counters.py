@@ -2,13 +2,12 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from pagelab.host.cgroup import Group, GroupCounters
-from pagelab.host.procfs import PAGE_BYTES, process_read_bytes, vmstat
+from pagelab.host.procfs import PAGE_BYTES, host_read_bytes, process_faults, process_read_bytes, vmstat
 from pagelab.host.storage import Disk
 from pagelab.observe.sampler import Reading
-from pagelab.pressure.residency import resident_bytes
+from pagelab.observe.tensors import TensorResidency
 from pagelab.record import Faults, Reads, Refaults, Swap
 
 
@@ -20,9 +19,13 @@ class Snapshot:
     group: GroupCounters
     limit_hits: int | None
     process_read_bytes: int | None
+    process_faults: tuple[int, int] | None
     device_read_bytes: int | None
     swapped_in_bytes: int | None
     swapped_out_bytes: int | None
+    device_written_bytes: int | None = None
+    host_read_bytes: int | None = None
+    group_read_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -31,26 +34,24 @@ class Counters:
 
     group: Group
     disk: Disk
-    model: Path
-    weights_offset: int
-    weights_bytes: int
+    tensors: TensorResidency
 
     def snapshot(self, pid: int | None) -> Snapshot:
         """Read everything once; takes about a millisecond."""
-        host = vmstat()
+        host, number = vmstat(), self.disk.device_number
         return Snapshot(
             monotonic=time.monotonic(),
             group=self.group.counters(),
             limit_hits=self.group.limit_hits(),
             process_read_bytes=None if pid is None else process_read_bytes(pid),
+            process_faults=None if pid is None else process_faults(pid),
             device_read_bytes=self.disk.read_bytes(),
             swapped_in_bytes=_pages(host.get("pswpin")),
             swapped_out_bytes=_pages(host.get("pswpout")),
+            device_written_bytes=self.disk.written_bytes(),
+            host_read_bytes=host_read_bytes(host),
+            group_read_bytes=None if number is None else self.group.read_bytes(number),
         )
-
-    def resident_bytes(self) -> int:
-        """Bytes of the weights that are in the page cache; takes longer for a larger model."""
-        return resident_bytes(self.model, self.weights_offset, self.weights_bytes)
 
     def sample(self, pid: int) -> Reading:
         """The readings of the sampler, some ten times a second."""
@@ -60,7 +61,8 @@ class Counters:
             "group_file_bytes": now.group.file_bytes,
             "group_anonymous_bytes": now.group.not_file_bytes,
             "group_swap_bytes": now.group.swap_bytes,
-            "model_resident_bytes": self.resident_bytes(),
+            "group_limit_bytes": now.group.limit_bytes,
+            "model_resident_bytes": self.tensors.look(),
             "process_read_bytes": now.process_read_bytes,
             "device_read_bytes": now.device_read_bytes,
             "swapped_in_bytes": now.swapped_in_bytes,
@@ -75,12 +77,12 @@ def _pages(count: int | None) -> int | None:
     return None if count is None else count * PAGE_BYTES
 
 
-def _between(before: int | None, after: int | None) -> int | None:
+def gained(before: int | None, after: int | None) -> int | None:
     """What a counter gained; None where one of the readings is absent."""
     return None if before is None or after is None else max(0, after - before)
 
 
-def reads_between(before: Snapshot | None, after: Snapshot | None) -> Reads:
+def reads_between(before: Snapshot | None, after: Snapshot | None, swap_on_model_disk: bool) -> Reads:
     """Bytes read in a window, by source.
 
     The process's own reads hold both what it faulted in from files and what it swapped in; taking the host's
@@ -90,32 +92,36 @@ def reads_between(before: Snapshot | None, after: Snapshot | None) -> Reads:
     """
     if before is None or after is None:
         return Reads()
-    process = _between(before.process_read_bytes, after.process_read_bytes)
-    device = _between(before.device_read_bytes, after.device_read_bytes)
-    swapped = _between(before.swapped_in_bytes, after.swapped_in_bytes)
+    process = gained(before.process_read_bytes, after.process_read_bytes)
+    device = gained(before.device_read_bytes, after.device_read_bytes)
+    swapped = gained(before.swapped_in_bytes, after.swapped_in_bytes)
     model = None if process is None or swapped is None else max(0, process - swapped)
-    other = None if device is None or process is None else max(0, device - process)
+    of_process = process if swap_on_model_disk else model
+    other = None if device is None or of_process is None else max(0, device - of_process)
     return Reads(model_bytes=model, swap_bytes=swapped, other_bytes=other, process_bytes=process, device_bytes=device)
 
 
 def faults_between(before: Snapshot, after: Snapshot) -> Faults:
-    """Page faults of the group in a window. The kernel counts a major fault among all faults; minor is the rest."""
-    major = _between(before.group.major_faults, after.group.major_faults)
-    every = _between(before.group.faults, after.group.faults)
-    return Faults(major=major, minor=None if every is None or major is None else every - major)
+    """Page faults of the process in a window, by all its threads."""
+    if before.process_faults is None or after.process_faults is None:
+        return Faults()
+    return Faults(
+        major=gained(before.process_faults[0], after.process_faults[0]),
+        minor=gained(before.process_faults[1], after.process_faults[1]),
+    )
 
 
 def refaults_between(before: Snapshot, after: Snapshot) -> Refaults:
     """Evicted pages that came back in a window."""
     return Refaults(
-        file_pages=_between(before.group.refault_file_pages, after.group.refault_file_pages),
-        anon_pages=_between(before.group.refault_anon_pages, after.group.refault_anon_pages),
+        file_pages=gained(before.group.refault_file_pages, after.group.refault_file_pages),
+        anon_pages=gained(before.group.refault_anon_pages, after.group.refault_anon_pages),
     )
 
 
 def swap_between(before: Snapshot, after: Snapshot) -> Swap:
     """Bytes that the host swapped in a window."""
     return Swap(
-        in_bytes=_between(before.swapped_in_bytes, after.swapped_in_bytes),
-        out_bytes=_between(before.swapped_out_bytes, after.swapped_out_bytes),
+        in_bytes=gained(before.swapped_in_bytes, after.swapped_in_bytes),
+        out_bytes=gained(before.swapped_out_bytes, after.swapped_out_bytes),
     )

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pyarrow as pa
 
 from pagelab.host.child import enter
+from pagelab.host.strain import Strain, strain
 from pagelab.inference.llama_cpp import LlamaCli, Printed, Ready
 from pagelab.observe.counters import Counters, Snapshot
 from pagelab.observe.sampler import Sampler
@@ -29,7 +31,10 @@ class Watched:
     at_ready: Snapshot | None = None
     at_first: Snapshot | None = None
     at_last: Snapshot | None = None
+    resident_at_first_bytes: int | None = None
     resident_at_last_bytes: int | None = None
+    strain_at_first: Strain | None = None
+    strain_at_last: Strain | None = None
     ready_seconds: float | None = None
     token_seconds: list[float] = field(default_factory=list)
     printed_bytes: list[int] = field(default_factory=list)
@@ -54,9 +59,16 @@ class Watched:
 
 
 def watch(
-    command: list[str], counters: Counters, tokens: int, timeout_seconds: float, progress: Progress | None = None
+    command: list[str],
+    counters: Counters,
+    tokens: int,
+    timeout_seconds: float,
+    progress: Progress | None = None,
+    sampled: bool = True,
 ) -> Watched:
     """Run llama-cli inside the group of `counters` and watch it until it ends, which the timeout makes sure of.
+
+    Without `sampled` the counters are read at the boundaries only, which is for finding out what sampling costs.
 
     Raises:
         InferenceError: the program cannot be started.
@@ -67,7 +79,9 @@ def watch(
     deadline = time.monotonic() + timeout_seconds
     cli.start()
     try:
-        with Sampler(lambda: counters.sample(cli.pid), cli.started_monotonic) as watched.sampler:
+        if sampled:
+            watched.sampler = Sampler(lambda: counters.sample(cli.pid), cli.started_monotonic)
+        with watched.sampler or nullcontext():
             tell("load", 0)
             for event in cli.events(IDLE_SECONDS):
                 if isinstance(event, Ready):
@@ -95,6 +109,9 @@ def _take_token(watched: Watched, event: Printed, counters: Counters, pid: int, 
     watched.text += event.text
     if len(watched.token_seconds) == 1:
         watched.at_first = counters.snapshot(pid)
+        watched.resident_at_first_bytes = counters.tensors.begin_decoding()
+        watched.strain_at_first = strain(pid)
     elif len(watched.token_seconds) == tokens:
         watched.at_last = counters.snapshot(pid)
-        watched.resident_at_last_bytes = counters.resident_bytes()
+        watched.resident_at_last_bytes = counters.tensors.end_decoding()
+        watched.strain_at_last = strain(pid)

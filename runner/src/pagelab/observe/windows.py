@@ -3,9 +3,10 @@
 from dataclasses import replace
 from statistics import median
 
-from pagelab.observe.counters import faults_between, reads_between, refaults_between, swap_between
+from pagelab.observe.counters import faults_between, gained, reads_between, refaults_between, swap_between
 from pagelab.observe.inference import Watched
-from pagelab.record import Faults, Load, Refaults, Swap, Tokens, WindowReads
+from pagelab.observe.sources import sources_between
+from pagelab.record import Disturbance, Faults, Load, Refaults, Sources, Swap, Tokens, WindowReads
 
 
 def load_of(watched: Watched) -> Load:
@@ -32,14 +33,50 @@ def _rate(tokens: int | None, seconds: float) -> Tokens:
     return Tokens(tokens=tokens, seconds=seconds, tokens_per_second=rate)
 
 
-def reads_of(watched: Watched) -> WindowReads:
+def reads_of(watched: Watched, swap_on_model_disk: bool) -> WindowReads:
     """Reads in each window. A process that has not started has read nothing, so its counter begins at 0."""
     began = replace(watched.at_start, process_read_bytes=0)
     return WindowReads(
-        load=reads_between(began, watched.at_ready),
-        prompt=reads_between(watched.at_ready, watched.at_first),
-        decode=reads_between(watched.at_first, watched.at_last),
+        load=reads_between(began, watched.at_ready, swap_on_model_disk),
+        prompt=reads_between(watched.at_ready, watched.at_first, swap_on_model_disk),
+        decode=reads_between(watched.at_first, watched.at_last, swap_on_model_disk),
     )
+
+
+def sources_of(watched: Watched, swap_on_model_disk: bool, weights_bytes: int) -> Sources:
+    """Where the bytes of decode came from, each by independent counters."""
+    if watched.at_first is None or watched.at_last is None:
+        return Sources()
+    before = reads_between(replace(watched.at_start, process_read_bytes=0), watched.at_first, swap_on_model_disk)
+    whole = (before.model_bytes or 0) >= weights_bytes
+    return sources_between(watched.at_first, watched.at_last, swap_on_model_disk, whole)
+
+
+def disturbance_of(watched: Watched) -> Disturbance:
+    """What else happened to the host while decoding."""
+    first, last = watched.at_first, watched.at_last
+    began, ended = watched.strain_at_first, watched.strain_at_last
+    if first is None or last is None or began is None or ended is None:
+        return Disturbance()
+    written = gained(first.device_written_bytes, last.device_written_bytes)
+    swapped = gained(first.swapped_out_bytes, last.swapped_out_bytes)
+    stolen, ticks = gained(began.stolen_ticks, ended.stolen_ticks), gained(began.all_ticks, ended.all_ticks)
+    throttled = (began.throttled_seconds, ended.throttled_seconds)
+    return Disturbance(
+        disk_written_bytes=None if written is None or swapped is None else max(0, written - swapped),
+        throttled_seconds=None if throttled[0] is None or throttled[1] is None else throttled[1] - throttled[0],
+        thermal_events=gained(began.thermal_events, ended.thermal_events),
+        stolen_fraction=stolen / ticks if stolen is not None and ticks else None,
+    )
+
+
+def limits_of(watched: Watched) -> list[int]:
+    """The limits that the group was seen to have while decoding, in bytes."""
+    if watched.sampler is None or not watched.token_seconds:
+        return []
+    seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], "group_limit_bytes")
+    points = (watched.at_first, watched.at_last)
+    return seen + [point.group.limit_bytes for point in points if point is not None and point.group.limit_bytes]
 
 
 def events_of(watched: Watched) -> tuple[Faults, Refaults, Swap]:

@@ -1,13 +1,15 @@
 """Applies the pressure that a trial's factors ask for, for as long as a context lasts."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from pagelab.config import MemorySettings
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
 from pagelab.host.procfs import PAGE_BYTES
+from pagelab.pressure.follow import FollowingLimit
 from pagelab.pressure.limit import group_limit_bytes, share_bytes
 from pagelab.pressure.pin import PinnedMemory, pin_bytes, refuse_unsafe
 from pagelab.record import Factors
@@ -21,9 +23,10 @@ LOCKER_BYTES = 32 * MIB  # the locking process itself
 class Sizes:
     """What the sizes of the pressure are computed from, all in bytes.
 
-    `anonymous_bytes` is what the calibration measured beside the weights.
+    `weights` is where they lie: file, offset and length. `anonymous_bytes` is what the calibration measured beside.
     """
 
+    weights: tuple[Path, int, int]
     weights_bytes: int
     anonymous_bytes: int
     host_bytes: int
@@ -40,6 +43,17 @@ class Applied:
     limit_bytes: int | None = None
     share_bytes: int | None = None
     pin: PinnedMemory | None = None
+    follow: FollowingLimit | None = None
+
+    def told(self, notify: Callable[[str, int], None]) -> Callable[[str, int], None]:
+        """A listener to the windows and tokens of an inference that hears of the first token and passes all on."""
+
+        def hear(window: str, tokens: int) -> None:
+            if tokens == 1 and self.follow is not None:
+                self.follow.decoding()
+            notify(window, tokens)
+
+        return hear
 
     @property
     def pinned_bytes(self) -> int | None:
@@ -64,10 +78,11 @@ def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
         yield Applied()
     elif factors.pressure == "cgroup":
         share = share_bytes(weights, factors.resident, memory.floor)
-        limit = group_limit_bytes(sizes.anonymous_bytes, share)
-        yield Applied(limit_bytes=group.set_limit(limit), share_bytes=share)
+        limit = group.set_limit(group_limit_bytes(sizes.anonymous_bytes, share))
+        with _following(factors, sizes, group, share, limit) as follow:
+            yield Applied(limit_bytes=limit, share_bytes=share, follow=follow)
     elif memory.fence_reserve:
-        with _fenced(share_bytes(weights, factors.resident, memory.floor), sizes, group) as pressure:
+        with _fenced(factors, share_bytes(weights, factors.resident, memory.floor), sizes, group) as pressure:
             yield pressure
     else:
         share = share_bytes(weights, factors.resident, 0)
@@ -77,8 +92,17 @@ def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
             yield Applied(share_bytes=share, pin=pin)
 
 
+def _following(
+    factors: Factors, sizes: Sizes, group: Group, share: int, limit_bytes: int
+) -> AbstractContextManager[FollowingLimit | None]:
+    """Keep the weights' share whatever becomes of the rest; anonymous weights have no share of their own to keep."""
+    if factors.weights == "anonymous" or not sizes.memory.follow_anonymous:
+        return nullcontext()
+    return FollowingLimit(group, sizes.weights, share, limit_bytes)
+
+
 @contextmanager
-def _fenced(share: int, sizes: Sizes, group: Group) -> Iterator[Applied]:
+def _fenced(factors: Factors, share: int, sizes: Sizes, group: Group) -> Iterator[Applied]:
     """Lock dummy memory inside the group, then limit the group to what that took plus the weights' share.
 
     Locking N bytes charges the group with more than N (page tables, the locking process), so the limit is set from what
@@ -92,4 +116,6 @@ def _fenced(share: int, sizes: Sizes, group: Group) -> Iterator[Applied]:
         charged = group.counters().memory_bytes
         if charged is None:
             raise HostError(f"{group.path} does not say what it is charged; use pressure cgroup, or no fence_reserve")
-        yield Applied(limit_bytes=group.set_limit(charged + beside), share_bytes=share, pin=pin)
+        limit = group.set_limit(charged + beside)
+        with _following(factors, sizes, group, share, limit) as follow:
+            yield Applied(limit_bytes=limit, share_bytes=share, pin=pin, follow=follow)

@@ -22,7 +22,10 @@ def group_limit_bytes(anonymous_bytes: int, share: int) -> int:
 
 
 def limit_was_felt(hits: int | None, counters: GroupCounters, limit_bytes: int) -> bool | None:
-    """Whether the kernel had to hold the group at its limit; None where the counters could not be read."""
+    """Whether the kernel had to hold the group at its limit; None where the counters could not be read.
+
+    `limit_bytes` is the highest that the limit was.
+    """
     if hits is None or counters.memory_bytes is None:
         return None
     return hits > 0 and counters.memory_bytes <= limit_bytes

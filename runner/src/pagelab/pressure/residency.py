@@ -3,9 +3,13 @@
 import ctypes
 import mmap
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pagelab.errors import HostError
 from pagelab.host.procfs import PAGE_BYTES
@@ -14,6 +18,9 @@ from pagelab.units import format_bytes
 SYS_CACHESTAT = 451  # the same number on every architecture; Linux 6.5 and newer
 DROP_CACHES_FILE = Path("/proc/sys/vm/drop_caches")
 MINCORE_STEP_BYTES = 1 << 30
+
+Pages = NDArray[np.int64]
+Flags = NDArray[np.uint8]
 
 
 class _Range(ctypes.Structure):
@@ -38,19 +45,43 @@ def resident_bytes(path: Path, offset: int = 0, length: int | None = None) -> in
     Raises:
         HostError: the file cannot be read, or the kernel does not say.
     """
+    with _opened(path) as descriptor:
+        end = os.fstat(descriptor).st_size if length is None else offset + length
+        return int(resident_pages(descriptor, [offset, end])[0]) * PAGE_BYTES
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise HostError(f"cannot open {path} ({error.strerror})") from error
     try:
-        size = os.fstat(descriptor).st_size
-        wanted = size - offset if length is None else length
-        pages = _cachestat_pages(descriptor, offset, wanted)
-        if pages is None:
-            pages = _mincore_pages(descriptor, offset, wanted)
+        yield descriptor
     finally:
         os.close(descriptor)
-    return pages * PAGE_BYTES
+
+
+def resident_pages(descriptor: int, bounds: Sequence[int]) -> Pages:
+    """Pages in the page cache of each stretch of a file from one bound to the next.
+
+    Args:
+        descriptor: the file, open for reading.
+        bounds: n + 1 ascending offsets in bytes. A page that a bound cuts counts on both its sides.
+
+    Returns:
+        n counts of pages.
+
+    Raises:
+        HostError: the kernel does not say.
+    """
+    counts = np.zeros(len(bounds) - 1, dtype=np.int64)
+    for index, (first, end) in enumerate(pairwise(bounds)):
+        pages = _cachestat_pages(descriptor, first, end - first)
+        if pages is None:
+            return _mincore_pages(descriptor, bounds)
+        counts[index] = pages
+    return counts
 
 
 def _cachestat_pages(descriptor: int, offset: int, length: int) -> int | None:
@@ -61,22 +92,28 @@ def _cachestat_pages(descriptor: int, offset: int, length: int) -> int | None:
     return None if failed else int(answer.nr_cache)
 
 
-def _mincore_pages(descriptor: int, offset: int, length: int) -> int:
-    pages = 0
-    first = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-    end = offset + length
-    while first < end:
-        step = min(MINCORE_STEP_BYTES, end - first)
-        with mmap.mmap(descriptor, step, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=first) as view:
-            vector = np.zeros((step + PAGE_BYTES - 1) // PAGE_BYTES, dtype=np.uint8)
-            start = ctypes.c_char.from_buffer(view)
-            failed = _libc.mincore(ctypes.byref(start), ctypes.c_size_t(step), ctypes.c_void_p(vector.ctypes.data))
-            del start
-        if failed:
-            raise HostError(f"mincore failed ({os.strerror(ctypes.get_errno())}); run inside the lab's container")
-        pages += int((vector & 1).sum())
-        first += step
-    return pages
+def _mincore_pages(descriptor: int, bounds: Sequence[int]) -> Pages:
+    first, end = bounds[0] // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY, bounds[-1]
+    steps = [
+        _mincore(descriptor, start, min(MINCORE_STEP_BYTES, end - start))
+        for start in range(first, end, MINCORE_STEP_BYTES)
+    ]
+    resident_before = np.concatenate([[0], np.cumsum(np.concatenate(steps) if steps else [], dtype=np.int64)])
+    starts = (np.asarray(bounds[:-1]) - first) // PAGE_BYTES
+    ends = -(-(np.asarray(bounds[1:]) - first) // PAGE_BYTES)
+    return np.where(np.diff(bounds) == 0, 0, resident_before[ends] - resident_before[starts])
+
+
+def _mincore(descriptor: int, offset: int, length: int) -> Flags:
+    """One entry a page, 1 where it is in the page cache."""
+    with mmap.mmap(descriptor, length, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset) as view:
+        vector = np.zeros((length + PAGE_BYTES - 1) // PAGE_BYTES, dtype=np.uint8)
+        start = ctypes.c_char.from_buffer(view)
+        failed = _libc.mincore(ctypes.byref(start), ctypes.c_size_t(length), ctypes.c_void_p(vector.ctypes.data))
+        del start
+    if failed:
+        raise HostError(f"mincore failed ({os.strerror(ctypes.get_errno())}); run inside the lab's container")
+    return vector & np.uint8(1)
 
 
 def evict(path: Path) -> int:

@@ -1,0 +1,63 @@
+"""What held the processors back: CPU quotas, heat, and a hypervisor that served others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagelab.host.procfs import mounts, read_int, read_pairs, read_text
+
+THERMAL_COUNTERS = "cpu[0-9]*/thermal_throttle/*_throttle_count"
+
+
+@dataclass(frozen=True)
+class Strain:
+    """Counters at one moment.
+
+    `throttled_seconds` of the process's CPU group (cpu.stat). `thermal_events` of all cores and packages
+    (Documentation/ABI/testing/sysfs-devices-system-cpu). `stolen_ticks` and `all_ticks` of /proc/stat (proc_stat(5)).
+    """
+
+    throttled_seconds: float | None
+    thermal_events: int | None
+    stolen_ticks: int | None
+    all_ticks: int | None
+
+
+def strain(pid: int) -> Strain:
+    """Read the counters for a process and the host; what the kernel does not have is None."""
+    ticks = [int(word) for word in _first_line("/proc/stat").split()[1:]]
+    counts = [read_int(path) for path in Path("/sys/devices/system/cpu").glob(THERMAL_COUNTERS)]
+    present = [count for count in counts if count is not None]
+    return Strain(
+        throttled_seconds=_throttled_seconds(pid),
+        thermal_events=sum(present) if present else None,
+        stolen_ticks=ticks[7] if len(ticks) > 7 else None,
+        all_ticks=sum(ticks[:8]) if len(ticks) > 7 else None,
+    )
+
+
+def _first_line(path: str) -> str:
+    return (read_text(path) or "").partition("\n")[0]
+
+
+def _throttled_seconds(pid: int) -> float | None:
+    """From cpu.stat: microseconds in cgroup v2, nanoseconds in v1 (Documentation/scheduler/sched-bwc.rst)."""
+    directory = _cpu_group(pid)
+    found = read_pairs(directory / "cpu.stat") if directory else {}
+    if "throttled_usec" in found:
+        return found["throttled_usec"] / 1e6
+    return found["throttled_time"] / 1e9 if "throttled_time" in found else None
+
+
+def _cpu_group(pid: int) -> Path | None:
+    """The directory of the group that schedules a process; in a container its own group may be the mount's root."""
+    for line in (read_text(f"/proc/{pid}/cgroup") or "").splitlines():
+        number, controllers, path = line.split(":", 2)
+        for mount in mounts():
+            unified = number == "0" and mount.file_system == "cgroup2"
+            both = mount.options.split(","), controllers.split(",")
+            if not (unified or (mount.file_system == "cgroup" and all("cpu" in names for names in both))):
+                continue
+            for directory in (Path(mount.mount_point + path), Path(mount.mount_point)):
+                if (directory / "cpu.stat").exists():
+                    return directory
+    return None

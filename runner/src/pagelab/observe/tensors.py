@@ -1,0 +1,109 @@
+"""How much of each tensor was in RAM: before a trial, on average while it decoded, and after it."""
+
+import os
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagelab.host.procfs import PAGE_BYTES
+from pagelab.models.gguf_map import GgufMap
+from pagelab.pressure.residency import Pages, resident_pages
+
+if TYPE_CHECKING:  # pyarrow takes a moment to load
+    import pyarrow as pa
+
+
+class TensorResidency:
+    """Looks at a model's tensors in the page cache; use it as a context, which keeps the file open.
+
+    A page that two tensors share counts for the later one.
+    """
+
+    def __init__(self, model: GgufMap) -> None:
+        self._model = model
+        self._tensors = sorted(model.tensors, key=lambda tensor: tensor.offset)
+        starts = [tensor.offset // PAGE_BYTES * PAGE_BYTES for tensor in self._tensors]
+        self._bounds = [*starts, model.data_offset + _data_bytes(model)]
+        self._lock = threading.Lock()
+        self._sum = np.zeros(len(self._tensors), dtype=np.int64)
+        self._looks = 0
+        self._decoding = False
+        self.before: Pages | None = None
+        self.after: Pages | None = None
+
+    def __enter__(self) -> "TensorResidency":
+        """Open the model's file and look at it for the first time."""
+        self._descriptor = os.open(self._model.path, os.O_RDONLY)
+        self.before = self._pages()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    @property
+    def before_bytes(self) -> int:
+        """What of the weights was in the page cache before the trial."""
+        return 0 if self.before is None else int(self.before.sum()) * PAGE_BYTES
+
+    def _pages(self) -> Pages:
+        return resident_pages(self._descriptor, self._bounds)
+
+    def look(self) -> int:
+        """Bytes of the weights in the page cache; while decoding, each look enters the tensors' averages."""
+        pages = self._pages()
+        with self._lock:
+            if self._decoding:
+                self._sum += pages
+                self._looks += 1
+        return int(pages.sum()) * PAGE_BYTES
+
+    def begin_decoding(self) -> int:
+        """The first token came; answers as `look`."""
+        with self._lock:
+            self._decoding = True
+        return self.look()
+
+    def end_decoding(self) -> int:
+        """The last token came; answers as `look`."""
+        resident = self.look()
+        with self._lock:
+            self._decoding = False
+        self.after = self._pages()
+        return resident
+
+    def table(self) -> "pa.Table":
+        """One row a tensor, in the order of the file; bytes of it in RAM, null where nothing was seen."""
+        import pyarrow as pa
+
+        sizes = np.array([tensor.bytes for tensor in self._tensors], dtype=np.int64)
+        mean = self._sum / self._looks if self._looks else None
+        return pa.table(
+            {
+                "tensor": pa.array([tensor.name for tensor in self._tensors]),
+                "tensor_class": pa.array([tensor.tensor_class for tensor in self._tensors]),
+                "layer": pa.array([tensor.layer for tensor in self._tensors], pa.int32()),
+                "bytes": pa.array(sizes),
+                "resident_before_bytes": _bytes(self.before, sizes),
+                "resident_decode_bytes": _bytes(mean, sizes),
+                "resident_after_bytes": _bytes(self.after, sizes),
+            }
+        )
+
+
+def _data_bytes(model: GgufMap) -> int:
+    return max(tensor.offset + tensor.bytes for tensor in model.tensors) - model.data_offset
+
+
+def _bytes(pages: Pages | NDArray[np.float64] | None, sizes: NDArray[np.int64]) -> "pa.Array":
+    """Pages as bytes of the tensor, which may end inside its last page."""
+    import pyarrow as pa
+
+    if pages is None:
+        return pa.nulls(len(sizes), pa.float64())
+    return pa.array(np.minimum(pages * PAGE_BYTES, sizes).astype(np.float64))

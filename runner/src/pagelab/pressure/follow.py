@@ -1,0 +1,78 @@
+"""A group's limit that follows what the group holds beside the weights, so that the weights keep exactly their share.
+
+A fixed limit of anonymous_bytes + share is exact only while anonymous memory is what the calibration saw. Cold
+anonymous memory is swapped out late, at a moment that differs from run to run, and until then it sits in the weights'
+share: half of a model became 32 to 47 % of it. The limit is the same sum with a live first term.
+"""
+
+import os
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from pagelab.errors import HostError
+from pagelab.host.cgroup import Group
+from pagelab.host.procfs import PAGE_BYTES
+from pagelab.pressure.residency import resident_pages
+
+INTERVAL_SECONDS = 0.025
+SHARE_OF_A_CORE = 0.02  # a large file takes longer to look at, so its limit follows more slowly
+STEP_BYTES = 16 * PAGE_BYTES  # a smaller change is not worth a system call
+
+
+class FollowingLimit:
+    """A thread that keeps limit = (charged - resident weights) + share; use it as a context.
+
+    What is charged and is no weight is anonymous and kernel memory, locked dummy memory, and pages of programs. Until
+    `decoding` is called the limit is at least `least_bytes`, since memory is still being allocated then.
+    """
+
+    def __init__(self, group: Group, weights: tuple[Path, int, int], share_bytes: int, least_bytes: int) -> None:
+        self._group = group
+        self._path, first, length = weights
+        self._bounds = (first, first + length)
+        self._share = share_bytes
+        self._least = self._limit = least_bytes
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="following limit", daemon=True)
+
+    def __enter__(self) -> "FollowingLimit":
+        """Begin to follow; the group is at `least_bytes` already."""
+        self._descriptor = os.open(self._path, os.O_RDONLY)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop; the limit stays where it is."""
+        self._stop.set()
+        self._thread.join()
+        os.close(self._descriptor)
+
+    def decoding(self) -> None:
+        """All memory is allocated: from now on the limit may fall below where it began, but not below the share."""
+        self._least = self._share
+
+    def _run(self) -> None:
+        while True:
+            before = time.monotonic()
+            self._follow()
+            cost = time.monotonic() - before
+            if self._stop.wait(max(INTERVAL_SECONDS, cost * (1 / SHARE_OF_A_CORE - 1))):
+                return
+
+    def _follow(self) -> None:
+        charged = self._group.memory_bytes()
+        if charged is None:
+            return
+        resident = int(resident_pages(self._descriptor, self._bounds)[0]) * PAGE_BYTES
+        wanted = max(self._least, charged - resident + self._share) // PAGE_BYTES * PAGE_BYTES
+        if abs(wanted - self._limit) < STEP_BYTES:
+            return
+        change = self._group.set_limit if wanted > self._limit else self._group.lower_limit
+        try:
+            self._limit = change(wanted)
+        except HostError:  # it could not be reclaimed down to there yet; the next look tries again
+            return
