@@ -114,6 +114,8 @@ test-vm: provision ## run the tests on two virtual machines (half an hour where 
 
 .PHONY: bench
 bench: provision ## time what should be fast; prints ratios
+	@$(BIN)/python benchmarks/cost_of_looking.py
+	@$(BIN)/python benchmarks/model_inspect.py
 	@$(BIN)/python benchmarks/noop_provision.py
 
 .PHONY: lint
