@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -245,11 +246,22 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
     except typer.Exit as leaving:
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_fail("interrupted; finished trials are kept, --resume goes on", EXIT_INTERRUPTED))
+        code = _fail("interrupted; finished trials are kept, --resume goes on", EXIT_INTERRUPTED)
+        if signal.getsignal(signal.SIGTERM) is _stopping_already:
+            _leave_at_once(code)
+        sys.exit(code)
     except typer.TyperException as error:  # a misspelt command or option; where nothing was typed, the help was printed
         problem = " ".join(error.format_message().split())
         sys.exit(_fail(f"{problem}; `pagelab --help` shows what there is", 2) if problem else 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """Exit without Python's own end, which puts default handlers back: one more signal would change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _fail(sentence: str, code: int) -> int:
