@@ -146,7 +146,7 @@ def _residency(trial: PlannedTrial, model: GgufMap, seen: Circumstances, watched
     return Residency(
         target_fraction=trial.factors.resident,
         before_fraction=fraction(seen.resident_before_bytes),
-        at_first_fraction=fraction(watched.resident_at_first_bytes) if mapped else None,
+        at_first_fraction=fraction(windows.resident_at_first_bytes_of(watched)) if mapped else None,
         achieved_fraction=fraction(windows.resident_bytes_of(watched)) if mapped else None,
         after_fraction=fraction(watched.resident_at_last_bytes) if mapped else None,
         evicted_bytes=seen.evicted_bytes,

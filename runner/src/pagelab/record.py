@@ -210,8 +210,8 @@ class Residency(Record):
     """Share of the weights in RAM: what was asked, and what was seen.
 
     `before_fraction`, and `before_load_bytes`, after eviction and before the process starts; `at_first_fraction` at the
-    first token; `achieved_fraction` the median while decoding; `after_fraction` after the last token. `evicted_bytes`
-    is what of the file was in the page cache before it was evicted, whoever had put it there.
+    first look after the first token; `achieved_fraction` the median while decoding; `after_fraction` after the last
+    token. `evicted_bytes` is what of the file was in the page cache before it was evicted, whoever had put it there.
     """
 
     target_fraction: float | None = None

@@ -31,9 +31,8 @@ class Watched:
     at_ready: Snapshot | None = None
     at_first: Snapshot | None = None
     at_last: Snapshot | None = None
-    resident_at_first_bytes: int | None = None
     resident_at_last_bytes: int | None = None
-    strain_at_first: Strain | None = None
+    strain_at_ready: Strain | None = None
     strain_at_last: Strain | None = None
     ready_seconds: float | None = None
     token_seconds: list[float] = field(default_factory=list)
@@ -86,6 +85,7 @@ def watch(
             for event in cli.events(IDLE_SECONDS):
                 if isinstance(event, Ready):
                     watched.at_ready, watched.ready_seconds = counters.snapshot(cli.pid), event.seconds
+                    watched.strain_at_ready = strain(cli.pid)  # not at the first token: the second is close behind it
                     tell("prompt", 0)
                 elif isinstance(event, Printed):
                     _take_token(watched, event, counters, cli.pid, tokens)
@@ -109,8 +109,7 @@ def _take_token(watched: Watched, event: Printed, counters: Counters, pid: int, 
     watched.text += event.text
     if len(watched.token_seconds) == 1:
         watched.at_first = counters.snapshot(pid)
-        watched.resident_at_first_bytes = counters.tensors.begin_decoding()
-        watched.strain_at_first = strain(pid)
+        counters.tensors.begin_decoding()
     elif len(watched.token_seconds) == tokens:
         watched.at_last = counters.snapshot(pid)
         watched.resident_at_last_bytes = counters.tensors.end_decoding()

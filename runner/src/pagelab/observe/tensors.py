@@ -63,11 +63,10 @@ class TensorResidency:
                 self._looks += 1
         return int(pages.sum()) * PAGE_BYTES
 
-    def begin_decoding(self) -> int:
-        """The first token came; answers as `look`."""
+    def begin_decoding(self) -> None:
+        """The first token came; takes no time, because the second is close behind it."""
         with self._lock:
             self._decoding = True
-        return self.look()
 
     def end_decoding(self) -> int:
         """The last token came; answers as `look`."""

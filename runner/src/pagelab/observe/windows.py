@@ -53,9 +53,9 @@ def sources_of(watched: Watched, swap_on_model_disk: bool, weights_bytes: int) -
 
 
 def disturbance_of(watched: Watched) -> Disturbance:
-    """What else happened to the host while decoding."""
+    """What else happened to the host while decoding; strain of the processors is counted from the prompt on."""
     first, last = watched.at_first, watched.at_last
-    began, ended = watched.strain_at_first, watched.strain_at_last
+    began, ended = watched.strain_at_ready, watched.strain_at_last
     if first is None or last is None or began is None or ended is None:
         return Disturbance()
     written = gained(first.device_written_bytes, last.device_written_bytes)
@@ -85,6 +85,14 @@ def events_of(watched: Watched) -> tuple[Faults, Refaults, Swap]:
     if first is None or last is None:
         return Faults(), Refaults(), Swap()
     return faults_between(first, last), refaults_between(first, last), swap_between(first, last)
+
+
+def resident_at_first_bytes_of(watched: Watched) -> int | None:
+    """The first look at the weights in the page cache after the first token; None where decoding was shorter."""
+    if watched.sampler is None or not watched.token_seconds:
+        return None
+    seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], "model_resident_bytes")
+    return next(iter(seen), None)
 
 
 def resident_bytes_of(watched: Watched) -> float | None:
