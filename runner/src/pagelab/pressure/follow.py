@@ -18,7 +18,6 @@ from pagelab.pressure.residency import resident_pages
 
 INTERVAL_SECONDS = 0.025
 SHARE_OF_A_CORE = 0.02  # a large file takes longer to look at, so its limit follows more slowly
-SHARE_OF_A_STEP_DOWN = 64  # the kernel gives up a large step down while pages come back as fast as they are reclaimed
 STEP_BYTES = 16 * PAGE_BYTES  # a smaller change is not worth a system call
 
 
@@ -35,7 +34,6 @@ class FollowingLimit:
         self._bounds = (first, first + length)
         self._share = share_bytes
         self._least = self._limit = least_bytes
-        self._most_down = max(share_bytes // SHARE_OF_A_STEP_DOWN, 4 * STEP_BYTES)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="following limit", daemon=True)
 
@@ -70,8 +68,7 @@ class FollowingLimit:
         if charged is None:
             return
         resident = int(resident_pages(self._descriptor, self._bounds)[0]) * PAGE_BYTES
-        followed = max(charged - resident + self._share, self._limit - self._most_down)
-        wanted = max(self._least, followed) // PAGE_BYTES * PAGE_BYTES
+        wanted = max(self._least, charged - resident + self._share) // PAGE_BYTES * PAGE_BYTES
         if abs(wanted - self._limit) < STEP_BYTES:
             return
         change = self._group.set_limit if wanted > self._limit else self._group.lower_limit
