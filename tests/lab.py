@@ -17,7 +17,7 @@ import yaml
 
 from pagelab.config import load_config
 from pagelab.host.cgroup import parent_path, stale_groups
-from pagelab.host.facts import huge_pages
+from pagelab.host.kernel import huge_pages
 from pagelab.host.procfs import process_read_bytes, read_int, read_text, swap_areas
 from pagelab.host.storage import disk_of
 from pagelab.plan import PlannedTrial, make_plan

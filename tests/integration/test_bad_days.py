@@ -32,7 +32,7 @@ from lab import (
     write_config,
 )
 from pagelab.config import load_config
-from pagelab.host.facts import huge_pages
+from pagelab.host.kernel import huge_pages
 from pagelab.host.knobs import HUGE_PAGES_FILE
 from pagelab.host.procfs import process_read_bytes
 from pagelab.models.catalog import model_path

@@ -88,6 +88,7 @@ def describe(
     faults, refaults, swap = windows.events_of(watched)
     engine = parse_timings(watched.log)
     residency = _residency(trial, model, seen, watched)
+    swap_on_model_disk = seen.swap_on_model_disk
     record = TrialRecord(
         trial=trial.number,
         factors=trial.factors,
@@ -100,8 +101,8 @@ def describe(
         prompt=windows.prompt_of(watched, engine.prompt_tokens),
         decode=windows.decode_of(watched),
         time_to_first_token_seconds=watched.token_seconds[0] if watched.token_seconds else None,
-        reads=windows.reads_of(watched, seen.swap_on_model_disk),
-        sources=windows.sources_of(watched, seen.swap_on_model_disk, model.weights_bytes),
+        reads=windows.reads_of(watched, swap_on_model_disk),
+        sources=windows.sources_of(watched, swap_on_model_disk, model.weights_bytes),
         faults=faults,
         refaults=refaults,
         swap=swap,
@@ -163,17 +164,16 @@ def _limit(trial: PlannedTrial, seen: Circumstances, watched: Watched, residency
     if not trial.limited:
         return Limit()
     last, pressure = watched.at_last, seen.pressure
+    limits = windows.limits_of(watched) if pressure.limit_bytes is not None else []
     effective: bool | None = None
     if not seen.pressure_in_force:
         effective = False
     elif last is not None and pressure.limit_bytes is not None:
-        highest = max([pressure.limit_bytes, *windows.limits_of(watched)])
-        effective = limit_was_felt(last.limit_hits, last.group, highest)
+        effective = limit_was_felt(last.limit_hits, last.group, max([pressure.limit_bytes, *limits]))
     elif residency.achieved_fraction is not None:
         effective = residency.achieved_fraction < FELT_BELOW_FRACTION
     elif last is not None and last.swapped_out_bytes is not None:
         effective = last.swapped_out_bytes > (watched.at_start.swapped_out_bytes or 0)
-    limits = windows.limits_of(watched) if pressure.limit_bytes is not None else []
     return Limit(
         bytes=pressure.limit_bytes,
         least_bytes=min(limits, default=None),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pagelab.config import Config
 from pagelab.errors import HostError, InferenceError, ModelError
-from pagelab.host import facts
+from pagelab.host import cpu, environment, kernel
 from pagelab.host.cgroup import new_group, remove_parent
 from pagelab.host.procfs import meminfo_bytes, read_text, swap_areas
 from pagelab.host.storage import disk_of, free_bytes
@@ -76,7 +76,7 @@ def _swap_disk(place: Place) -> Iterator[CheckRecord]:
 
 
 def _zswap(_place: Place) -> Iterator[CheckRecord]:
-    enabled = facts.zswap() == "Y"
+    enabled = kernel.zswap() == "Y"
     yield CheckRecord(
         name="zswap",
         verdict="warn" if enabled else "pass",
@@ -87,7 +87,7 @@ def _zswap(_place: Place) -> Iterator[CheckRecord]:
 
 
 def _proactive_reclaim(_place: Place) -> Iterator[CheckRecord]:
-    found = facts.proactive_reclaim()
+    found = kernel.proactive_reclaim()
     yield CheckRecord(
         name="proactive reclaim",
         verdict="warn" if found else "pass",
@@ -99,7 +99,7 @@ def _proactive_reclaim(_place: Place) -> Iterator[CheckRecord]:
 
 def _memory_lock(place: Place) -> Iterator[CheckRecord]:
     wanted, able = "pin" in place.config.factors.pressure, can_lock_page()
-    capable = facts.CAP_IPC_LOCK in facts.capabilities()
+    capable = environment.CAP_IPC_LOCK in environment.capabilities()
     yield CheckRecord(
         name="memory lock",
         verdict="pass" if able and capable else "fail" if wanted else "warn",
@@ -215,9 +215,9 @@ def _settings(place: Place) -> Iterator[CheckRecord]:
     recorded = {
         "readahead": (None if readahead is None else f"{readahead} KiB on {disk.name}", "it dominates mapped reads"),
         "swappiness": (read_text("/proc/sys/vm/swappiness"), "it balances the page cache against anonymous memory"),
-        "huge pages": (facts.huge_pages(), "they change how much one fault brings in"),
-        "CPU governor": (facts.cpu_governor(), "a clock that varies makes repetitions differ"),
-        "multi-generational LRU": (facts.multi_generational_lru(), "it evicts by other rules than the older LRU"),
+        "huge pages": (kernel.huge_pages(), "they change how much one fault brings in"),
+        "CPU governor": (cpu.cpu_governor(), "a clock that varies makes repetitions differ"),
+        "multi-generational LRU": (kernel.multi_generational_lru(), "it evicts by other rules than the older LRU"),
     }
     for name, (found, why) in recorded.items():
         yield CheckRecord(name=name, verdict="info", found=found or "this kernel has none", why=why)

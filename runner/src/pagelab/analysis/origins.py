@@ -8,7 +8,7 @@ is left out, so that runs from before there was one have no origins at all.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pagelab.analysis.summary import Spread, combinations, spread_of
+from pagelab.analysis.summary import Spread, combinations, per_token, spread_of
 from pagelab.record import Factors, Record, Sources, TrialRecord
 
 Counter = tuple[str, str]
@@ -49,7 +49,10 @@ def _names(shape: type[Record]) -> list[str]:
 
 
 def _origins(group: Sequence[TrialRecord], counted: Sequence[TrialRecord]) -> Origins:
-    by_token = {counter: spread_of(_per_token(trial, counter) for trial in counted) for counter in _all_counters()}
+    by_token = {
+        (origin, name): spread_of(per_token(trial, getattr(getattr(trial.sources, origin), name)) for trial in counted)
+        for origin, name in _all_counters()
+    }
     apart = {
         origin: spread_of(getattr(trial.sources, origin).disagreement_fraction for trial in counted)
         for origin in Sources.model_fields
@@ -60,9 +63,3 @@ def _origins(group: Sequence[TrialRecord], counted: Sequence[TrialRecord]) -> Or
         bytes_per_token={counter: spread for counter, spread in by_token.items() if spread is not None},
         disagreement={origin: spread for origin, spread in apart.items() if spread is not None},
     )
-
-
-def _per_token(trial: TrialRecord, counter: Counter) -> float | None:
-    origin, name = counter
-    count: int | None = getattr(getattr(trial.sources, origin), name)
-    return count / trial.decode.tokens if count is not None and trial.decode.tokens else None

@@ -239,10 +239,10 @@ def _aggregate_one(group: Sequence[TrialRecord], counted: Sequence[TrialRecord],
         valid=sum(trial.validity.valid for trial in group),
         tokens_per_second=rates,
         time_to_first_token_seconds=spread_of(trial.time_to_first_token_seconds for trial in counted),
-        read_bytes_per_token=spread_of(_per_token(trial, _read_bytes(trial)) for trial in counted),
-        model_bytes_per_token=spread_of(_per_token(trial, trial.reads.decode.model_bytes) for trial in counted),
-        swap_bytes_per_token=spread_of(_per_token(trial, trial.reads.decode.swap_bytes) for trial in counted),
-        other_bytes_per_token=spread_of(_per_token(trial, trial.reads.decode.other_bytes) for trial in counted),
+        read_bytes_per_token=spread_of(per_token(trial, _read_bytes(trial)) for trial in counted),
+        model_bytes_per_token=spread_of(per_token(trial, trial.reads.decode.model_bytes) for trial in counted),
+        swap_bytes_per_token=spread_of(per_token(trial, trial.reads.decode.swap_bytes) for trial in counted),
+        other_bytes_per_token=spread_of(per_token(trial, trial.reads.decode.other_bytes) for trial in counted),
         read_bytes_per_second=spread_of(trial.throughput.read_bytes_per_second for trial in counted),
         achieved_fraction=spread_of(trial.residency.achieved_fraction for trial in counted),
         fraction_of_bound=spread_of(trial.bound.fraction_of_bound for trial in counted),
@@ -257,7 +257,8 @@ def _read_bytes(trial: TrialRecord) -> int | None:
     return None if reads.model_bytes is None or reads.swap_bytes is None else reads.model_bytes + reads.swap_bytes
 
 
-def _per_token(trial: TrialRecord, count: int | None) -> float | None:
+def per_token(trial: TrialRecord, count: int | None) -> float | None:
+    """A count of decode over its tokens."""
     return count / trial.decode.tokens if count is not None and trial.decode.tokens else None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pagelab.errors import HostError
 from pagelab.host.procfs import read_int, read_text
 from pagelab.host.settings import present, setting
-from pagelab.host.storage import SECTOR_BYTES, Disk, block_device_of
+from pagelab.host.storage import SECTOR_BYTES, Disk, block_device_of, devices_under
 
 # How the uuid of a mapping begins that a program has made; the rest of it is private.
 _MAPPINGS = {"CRYPT": "crypt", "LVM": "lvm", "mpath": "multipath", "RAID": "raid", "VERITY": "verity"}
@@ -56,10 +56,7 @@ def _below(sys_path: Path) -> list[Path]:
             return [block_device_of(Path(backing_file))]
         except (HostError, OSError):
             return []
-    try:
-        return sorted(link.resolve() for link in (sys_path / "slaves").iterdir())
-    except OSError:
-        return []
+    return devices_under(sys_path)
 
 
 def _facts(sys_path: Path) -> dict[str, Any]:

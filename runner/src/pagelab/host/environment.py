@@ -14,6 +14,8 @@ from pagelab.host.settings import present
 CONTAINER_MODE, IMAGE = "PAGELAB_CONTAINER_MODE", "PAGELAB_IMAGE"
 HOST_SYSTEM, ENGINE = "PAGELAB_HOST_SYSTEM", "PAGELAB_ENGINE"
 
+CAP_IPC_LOCK = 14  # linux/capability.h
+
 
 def host_operating_system() -> str | None:
     """The host's distribution: what the launcher says or, from within a container, what the host's first process sees.
@@ -47,6 +49,12 @@ def runner_facts() -> dict[str, Any]:
         "capabilities": _status("CapEff"),
     }
     return present(facts)
+
+
+def capabilities() -> set[int]:
+    """Numbers of this process's effective capabilities (capabilities(7))."""
+    mask = int(_status("CapEff") or "0", 16)
+    return {number for number in range(64) if mask >> number & 1}
 
 
 def python_packages() -> list[str]:

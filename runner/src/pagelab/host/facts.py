@@ -9,48 +9,14 @@ from typing import Any
 from pagelab.errors import HostError
 from pagelab.host.blockstack import stack_of
 from pagelab.host.cgroup import parent_path
-from pagelab.host.cpu import cpu_facts, cpu_governor, cpu_model, physical_cores
+from pagelab.host.cpu import cpu_facts
 from pagelab.host.environment import host_operating_system, moment, runner_facts
 from pagelab.host.extents import file_extents, summarise
-from pagelab.host.kernel import (
-    huge_pages,
-    kernel_facts,
-    lockdown,
-    machine_facts,
-    memory_facts,
-    multi_generational_lru,
-    proactive_reclaim,
-    zswap,
-)
-from pagelab.host.procfs import PAGE_BYTES, mounts, read_text
+from pagelab.host.kernel import kernel_facts, machine_facts, memory_facts
+from pagelab.host.procfs import PAGE_BYTES, mounts
 from pagelab.host.settings import present, setting
 from pagelab.host.storage import disk_of, mount_of
 from pagelab.host.swap import SwapPlace, swap_places
-
-__all__ = [
-    "CAP_IPC_LOCK",
-    "build_facts",
-    "capabilities",
-    "cpu_governor",
-    "cpu_model",
-    "huge_pages",
-    "lockdown",
-    "manifest",
-    "model_file_facts",
-    "multi_generational_lru",
-    "physical_cores",
-    "proactive_reclaim",
-    "zswap",
-]
-
-CAP_IPC_LOCK = 14  # linux/capability.h
-
-
-def capabilities() -> set[int]:
-    """Numbers of this process's effective capabilities (capabilities(7))."""
-    status = read_text("/proc/self/status") or ""
-    mask = next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff")), 0)
-    return {number for number in range(64) if mask >> number & 1}
 
 
 def manifest(models_directory: Path) -> dict[str, Any]:
@@ -117,28 +83,16 @@ def file_system_facts(path: Path) -> dict[str, Any]:
     if mount is None:
         return {}
     usage = os.statvfs(path)
-    own, shared = _options(mount.mount_point)
     facts = {
         "file_system": mount.file_system,
         "source": mount.source if mount.source.startswith("/") and not mount.source.startswith("//") else None,
-        "options": shared,
-        "mount_options": own,
+        "options": mount.file_system_options,
+        "mount_options": mount.mount_options,
         "block_bytes": usage.f_bsize,
         "size_bytes": usage.f_blocks * usage.f_frsize,
         "free_bytes": usage.f_bavail * usage.f_frsize,
     }
     return present(facts)
-
-
-def _options(mount_point: str) -> tuple[str | None, str | None]:
-    """Options of the newest mount at a point, and of its file system (proc_pid_mountinfo(5), fields 6 and 11)."""
-    found: tuple[str | None, str | None] = (None, None)
-    for line in (read_text("/proc/self/mountinfo") or "").splitlines():
-        left, _, right = line.partition(" - ")
-        own, rest = left.split(), right.split(" ", 2)
-        if own[4].replace("\\040", " ") == mount_point:
-            found = (own[5], rest[2] if len(rest) > 2 else None)
-    return found
 
 
 def _control_groups() -> dict[str, Any]:

@@ -20,13 +20,22 @@ class SwapArea:
 
 @dataclass(frozen=True)
 class Mount:
-    """One line of /proc/self/mountinfo (proc(5))."""
+    """One line of /proc/self/mountinfo (proc(5)).
+
+    `mount_options` are those of this mount, `file_system_options` those that all mounts of the file system share.
+    """
 
     mount_point: str
     file_system: str
     source: str
-    options: str
+    mount_options: str
+    file_system_options: str
     device: str
+
+    @property
+    def options(self) -> str:
+        """Both kinds of options, each once."""
+        return ",".join(dict.fromkeys(f"{self.mount_options},{self.file_system_options}".rstrip(",").split(",")))
 
 
 def read_text(path: Path | str) -> str | None:
@@ -110,6 +119,6 @@ def mounts() -> list[Mount]:
     for line in (read_text("/proc/self/mountinfo") or "").splitlines():
         left, _, right = line.partition(" - ")
         own, rest = left.split(), right.split(" ", 2)
-        options = ",".join(dict.fromkeys([*own[5].split(","), *(rest[2].split(",") if len(rest) > 2 else [])]))
-        table.append(Mount(own[4].replace("\\040", " "), rest[0], rest[1], options, own[2]))
+        shared = rest[2] if len(rest) > 2 else ""
+        table.append(Mount(own[4].replace("\\040", " "), rest[0], rest[1], own[5], shared, own[2]))
     return table

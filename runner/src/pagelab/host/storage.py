@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pagelab.errors import HostError
@@ -26,6 +27,7 @@ _QUEUE_NAMED_ABOVE = (
     "physical_block_size",
 )
 _PRIVATE_PARAMETERS = ("hostnqn", "hostid")
+_READ_SECTORS, _WRITTEN_SECTORS = 2, 6  # fields of the device's `stat`
 PROBE_CHUNK_BYTES = 1 << 20
 PROBE_THREADS = 4
 
@@ -42,20 +44,14 @@ class Disk:
         """The setting of the largest readahead window, in KiB."""
         return self.sys_path / "queue" / "read_ahead_kb"
 
-    def read_bytes(self) -> int | None:
-        """Bytes that the device delivered to everyone since boot (completed reads)."""
-        return self._sectors(2)
-
-    def written_bytes(self) -> int | None:
-        """Bytes that the device took from everyone since boot (completed writes)."""
-        return self._sectors(6)
-
-    def _sectors(self, field: int) -> int | None:
-        """One of the counters of sectors, in bytes (kernel: Documentation/block/stat.rst)."""
+    def read_and_written_bytes(self) -> tuple[int, int] | tuple[None, None]:
+        """Bytes that the device delivered to everyone, and took from everyone, since boot, counted at completion."""
         fields = (read_text(self.sys_path / "stat") or "").split()
-        return int(fields[field]) * SECTOR_BYTES if len(fields) > field else None
+        if len(fields) <= _WRITTEN_SECTORS:
+            return None, None
+        return int(fields[_READ_SECTORS]) * SECTOR_BYTES, int(fields[_WRITTEN_SECTORS]) * SECTOR_BYTES
 
-    @property
+    @cached_property
     def device_number(self) -> str | None:
         """`major:minor`, as io.stat names the device."""
         return read_text(self.sys_path / "dev")
@@ -158,10 +154,27 @@ def disk_of(path: Path) -> Disk:
     Raises:
         HostError: the path is on no block device that the kernel shows (tmpfs, overlay, a network file system).
     """
-    sys_path = block_device_of(path)
+    return whole_disk(block_device_of(path))
+
+
+def whole_disk(sys_path: Path) -> Disk:
+    """The disk that a block device, given by its directory in /sys, is or is a partition of."""
     if (sys_path / "partition").exists():
         sys_path = sys_path.parent
     return Disk(sys_path.name, sys_path)
+
+
+def devices_under(sys_path: Path) -> list[Path]:
+    """What a device of LVM, LUKS or RAID is made of (`slaves` of Documentation/ABI/stable/sysfs-block)."""
+    try:
+        return sorted(link.resolve() for link in (sys_path / "slaves").iterdir())
+    except OSError:
+        return []
+
+
+def sys_path_of(device: int) -> Path:
+    """The directory in /sys of the block device of a number, as stat(2) gives it; it may not be there."""
+    return Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
 
 
 def block_device_of(path: Path) -> Path:
@@ -171,17 +184,16 @@ def block_device_of(path: Path) -> Path:
         HostError: as `disk_of`.
     """
     device = path.stat().st_dev
-    numbers = f"{os.major(device)}:{os.minor(device)}"
     if os.major(device) == 0:  # btrfs and others show an anonymous device; the mount names the real one
         mount = mount_of(path)
         source = Path(mount.source) if mount else Path()
         if not source.is_block_device():
             kind = mount.file_system if mount else "unknown"
             raise HostError(f"{path} is on no disk of this host (file system {kind}); put it on a local disk")
-        rdev = source.stat().st_rdev
-        numbers = f"{os.major(rdev)}:{os.minor(rdev)}"
-    sys_path = Path(f"/sys/dev/block/{numbers}").resolve()
+        device = source.stat().st_rdev
+    sys_path = sys_path_of(device)
     if not sys_path.exists():
+        numbers = f"{os.major(device)}:{os.minor(device)}"
         raise HostError(f"the disk of {path} (device {numbers}) is not in /sys; run inside the lab's container")
     return sys_path
 

@@ -50,9 +50,10 @@ def _throttled_seconds(pid: int) -> float | None:
 
 def _cpu_group(pid: int) -> Path | None:
     """The directory of the group that schedules a process; in a container its own group may be the mount's root."""
+    table = mounts()
     for line in (read_text(f"/proc/{pid}/cgroup") or "").splitlines():
         number, controllers, path = line.split(":", 2)
-        for mount in mounts():
+        for mount in table:
             unified = number == "0" and mount.file_system == "cgroup2"
             both = mount.options.split(","), controllers.split(",")
             if not (unified or (mount.file_system == "cgroup" and all("cpu" in names for names in both))):

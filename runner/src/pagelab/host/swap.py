@@ -1,13 +1,12 @@
 """Where swap goes: the disk under each active area, and whether it is a disk at all."""
 
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.procfs import SwapArea, swap_areas
-from pagelab.host.storage import Disk, disk_of
+from pagelab.host.storage import Disk, devices_under, disk_of, sys_path_of, whole_disk
 
 
 @dataclass(frozen=True)
@@ -42,18 +41,11 @@ def _disk(area: SwapArea) -> Disk | None:
             return disk_of(path)
     except (OSError, HostError):
         return None
-    sys_path = Path(f"/sys/dev/block/{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}").resolve()
-    if (sys_path / "partition").exists():
-        sys_path = sys_path.parent
-    return Disk(sys_path.name, sys_path) if sys_path.exists() else None
+    sys_path = sys_path_of(found.st_rdev)
+    return whole_disk(sys_path) if sys_path.exists() else None
 
 
 def _physical_names(sys_path: Path) -> set[str]:
-    """Names of the disks at the bottom of a stack (`slaves` of Documentation/ABI/stable/sysfs-block)."""
-    try:
-        below = [link.resolve() for link in (sys_path / "slaves").iterdir()]
-    except OSError:
-        below = []
-    if not below:
-        return {sys_path.parent.name if (sys_path / "partition").exists() else sys_path.name}
-    return set().union(*(_physical_names(device) for device in below))
+    """Names of the disks at the bottom of a stack."""
+    below = devices_under(sys_path)
+    return set().union(*map(_physical_names, below)) if below else {whole_disk(sys_path).name}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pagelab.config import InferenceSettings
 from pagelab.errors import InferenceError
-from pagelab.host.facts import physical_cores
+from pagelab.host.cpu import physical_cores
 from pagelab.record import EngineTimings
 from pagelab.units import MIB
 

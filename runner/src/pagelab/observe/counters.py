@@ -39,16 +39,17 @@ class Counters:
     def snapshot(self, pid: int | None) -> Snapshot:
         """Read everything once; takes about a millisecond."""
         host, number = vmstat(), self.disk.device_number
+        device_read_bytes, device_written_bytes = self.disk.read_and_written_bytes()
         return Snapshot(
             monotonic=time.monotonic(),
             group=self.group.counters(),
             limit_hits=self.group.limit_hits(),
             process_read_bytes=None if pid is None else process_read_bytes(pid),
             process_faults=None if pid is None else process_faults(pid),
-            device_read_bytes=self.disk.read_bytes(),
-            swapped_in_bytes=_pages(host.get("pswpin")),
-            swapped_out_bytes=_pages(host.get("pswpout")),
-            device_written_bytes=self.disk.written_bytes(),
+            device_read_bytes=device_read_bytes,
+            swapped_in_bytes=bytes_of(host.get("pswpin")),
+            swapped_out_bytes=bytes_of(host.get("pswpout")),
+            device_written_bytes=device_written_bytes,
             host_read_bytes=host_read_bytes(host),
             group_read_bytes=None if number is None else self.group.read_bytes(number),
         )
@@ -73,13 +74,19 @@ class Counters:
         }
 
 
-def _pages(count: int | None) -> int | None:
-    return None if count is None else count * PAGE_BYTES
+def bytes_of(pages: int | None) -> int | None:
+    """A number of pages in bytes."""
+    return None if pages is None else pages * PAGE_BYTES
 
 
 def gained(before: int | None, after: int | None) -> int | None:
     """What a counter gained; None where one of the readings is absent."""
     return None if before is None or after is None else max(0, after - before)
+
+
+def less(whole: int | None, part: int | None) -> int | None:
+    """What is left of a count without a part of it; reads in flight at a boundary may make the part the larger."""
+    return None if whole is None or part is None else max(0, whole - part)
 
 
 def reads_between(before: Snapshot | None, after: Snapshot | None, swap_on_model_disk: bool) -> Reads:
@@ -95,9 +102,8 @@ def reads_between(before: Snapshot | None, after: Snapshot | None, swap_on_model
     process = gained(before.process_read_bytes, after.process_read_bytes)
     device = gained(before.device_read_bytes, after.device_read_bytes)
     swapped = gained(before.swapped_in_bytes, after.swapped_in_bytes)
-    model = None if process is None or swapped is None else max(0, process - swapped)
-    of_process = process if swap_on_model_disk else model
-    other = None if device is None or of_process is None else max(0, device - of_process)
+    model = less(process, swapped)
+    other = less(device, process if swap_on_model_disk else model)
     return Reads(model_bytes=model, swap_bytes=swapped, other_bytes=other, process_bytes=process, device_bytes=device)
 
 

@@ -1,13 +1,12 @@
 """A thread that looks at counters some ten times a second, while a trial runs."""
 
-import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
 
 import pyarrow as pa
 
-SHARE_OF_A_CORE = 0.02  # a slow reading (residency of a large file) is taken less often, never at the decoder's cost
+from pagelab.host.repeater import Repeater
 
 Reading = dict[str, int | None]
 
@@ -21,30 +20,22 @@ class Sampler:
     def __init__(self, read: Callable[[], Reading], started_monotonic: float, interval_seconds: float = 0.1) -> None:
         self._read = read
         self._started = started_monotonic
-        self._interval = interval_seconds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._repeater = Repeater("sampler", self._sample, interval_seconds)
         self._samples: list[tuple[float, Reading]] = []
 
     def __enter__(self) -> "Sampler":
         """Start sampling."""
-        self._thread.start()
+        self._repeater.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop sampling; the last sample is complete when this returns."""
-        self._stop.set()
-        self._thread.join()
+        self._repeater.__exit__(kind, error, trace)
 
-    def _run(self) -> None:
-        while True:
-            before = time.monotonic()
-            self._samples.append((before - self._started, self._read()))
-            cost = time.monotonic() - before
-            if self._stop.wait(max(self._interval - cost, cost * (1 / SHARE_OF_A_CORE - 1))):
-                return
+    def _sample(self) -> None:
+        self._samples.append((time.monotonic() - self._started, self._read()))
 
     def between(self, first_seconds: float, last_seconds: float, name: str) -> list[int]:
         """Values of one counter within a window of time since the start, without the unread ones."""

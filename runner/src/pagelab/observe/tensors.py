@@ -26,7 +26,7 @@ class TensorResidency:
         self._model = model
         self._tensors = sorted(model.tensors, key=lambda tensor: tensor.offset)
         starts = [tensor.offset // PAGE_BYTES * PAGE_BYTES for tensor in self._tensors]
-        self._bounds = [*starts, model.data_offset + _data_bytes(model)]
+        self._bounds = [*starts, self._tensors[-1].offset + self._tensors[-1].bytes]
         self._lock = threading.Lock()
         self._sum = np.zeros(len(self._tensors), dtype=np.int64)
         self._looks = 0
@@ -49,19 +49,22 @@ class TensorResidency:
     @property
     def before_bytes(self) -> int:
         """What of the weights was in the page cache before the trial."""
-        return 0 if self.before is None else int(self.before.sum()) * PAGE_BYTES
+        return 0 if self.before is None else _total_bytes(self.before)
 
     def _pages(self) -> Pages:
         return resident_pages(self._descriptor, self._bounds)
 
     def look(self) -> int:
         """Bytes of the weights in the page cache; while decoding, each look enters the tensors' averages."""
+        return _total_bytes(self._look())
+
+    def _look(self) -> Pages:
         pages = self._pages()
         with self._lock:
             if self._decoding:
                 self._sum += pages
                 self._looks += 1
-        return int(pages.sum()) * PAGE_BYTES
+        return pages
 
     def begin_decoding(self) -> None:
         """The first token came; takes no time, because the second is close behind it."""
@@ -70,11 +73,10 @@ class TensorResidency:
 
     def end_decoding(self) -> int:
         """The last token came; answers as `look`."""
-        resident = self.look()
+        self.after = self._look()
         with self._lock:
             self._decoding = False
-        self.after = self._pages()
-        return resident
+        return _total_bytes(self.after)
 
     def table(self) -> "pa.Table":
         """One row a tensor, in the order of the file; bytes of it in RAM, null where nothing was seen."""
@@ -95,8 +97,8 @@ class TensorResidency:
         )
 
 
-def _data_bytes(model: GgufMap) -> int:
-    return max(tensor.offset + tensor.bytes for tensor in model.tensors) - model.data_offset
+def _total_bytes(pages: Pages) -> int:
+    return int(pages.sum()) * PAGE_BYTES
 
 
 def _bytes(pages: Pages | NDArray[np.float64] | None, sizes: NDArray[np.int64]) -> "pa.Array":

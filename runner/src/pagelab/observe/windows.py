@@ -3,7 +3,15 @@
 from dataclasses import replace
 from statistics import median
 
-from pagelab.observe.counters import faults_between, gained, reads_between, refaults_between, swap_between
+from pagelab.observe.counters import (
+    Snapshot,
+    faults_between,
+    gained,
+    less,
+    reads_between,
+    refaults_between,
+    swap_between,
+)
 from pagelab.observe.inference import Watched
 from pagelab.observe.sources import sources_between
 from pagelab.record import Disturbance, Faults, Load, Refaults, Sources, Swap, Tokens, WindowReads
@@ -34,20 +42,24 @@ def _rate(tokens: int | None, seconds: float) -> Tokens:
 
 
 def reads_of(watched: Watched, swap_on_model_disk: bool) -> WindowReads:
-    """Reads in each window. A process that has not started has read nothing, so its counter begins at 0."""
-    began = replace(watched.at_start, process_read_bytes=0)
+    """Reads in each window."""
     return WindowReads(
-        load=reads_between(began, watched.at_ready, swap_on_model_disk),
+        load=reads_between(_began(watched), watched.at_ready, swap_on_model_disk),
         prompt=reads_between(watched.at_ready, watched.at_first, swap_on_model_disk),
         decode=reads_between(watched.at_first, watched.at_last, swap_on_model_disk),
     )
+
+
+def _began(watched: Watched) -> Snapshot:
+    """The start; a process that has not started has read nothing, so its counter begins at 0."""
+    return replace(watched.at_start, process_read_bytes=0)
 
 
 def sources_of(watched: Watched, swap_on_model_disk: bool, weights_bytes: int) -> Sources:
     """Where the bytes of decode came from, each by independent counters."""
     if watched.at_first is None or watched.at_last is None:
         return Sources()
-    before = reads_between(replace(watched.at_start, process_read_bytes=0), watched.at_first, swap_on_model_disk)
+    before = reads_between(_began(watched), watched.at_first, swap_on_model_disk)
     whole = (before.model_bytes or 0) >= weights_bytes
     return sources_between(watched.at_first, watched.at_last, swap_on_model_disk, whole)
 
@@ -63,7 +75,7 @@ def disturbance_of(watched: Watched) -> Disturbance:
     stolen, ticks = gained(began.stolen_ticks, ended.stolen_ticks), gained(began.all_ticks, ended.all_ticks)
     throttled = (began.throttled_seconds, ended.throttled_seconds)
     return Disturbance(
-        disk_written_bytes=None if written is None or swapped is None else max(0, written - swapped),
+        disk_written_bytes=less(written, swapped),
         throttled_seconds=None if throttled[0] is None or throttled[1] is None else throttled[1] - throttled[0],
         thermal_events=gained(began.thermal_events, ended.thermal_events),
         stolen_fraction=stolen / ticks if stolen is not None and ticks else None,
@@ -72,9 +84,7 @@ def disturbance_of(watched: Watched) -> Disturbance:
 
 def limits_of(watched: Watched) -> list[int]:
     """The limits that the group was seen to have while decoding, in bytes."""
-    if watched.sampler is None or not watched.token_seconds:
-        return []
-    seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], "group_limit_bytes")
+    seen = _sampled_while_decoding(watched, "group_limit_bytes")
     points = (watched.at_first, watched.at_last)
     return seen + [point.group.limit_bytes for point in points if point is not None and point.group.limit_bytes]
 
@@ -89,10 +99,7 @@ def events_of(watched: Watched) -> tuple[Faults, Refaults, Swap]:
 
 def resident_at_first_bytes_of(watched: Watched) -> int | None:
     """The first look at the weights in the page cache after the first token; None where decoding was shorter."""
-    if watched.sampler is None or not watched.token_seconds:
-        return None
-    seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], "model_resident_bytes")
-    return next(iter(seen), None)
+    return next(iter(_sampled_while_decoding(watched, "model_resident_bytes")), None)
 
 
 def resident_bytes_of(watched: Watched) -> float | None:
@@ -109,10 +116,17 @@ def anonymous_bytes_of(watched: Watched) -> float | None:
     return _median_while_decoding(watched, "group_anonymous_bytes", last)
 
 
+def _sampled_while_decoding(watched: Watched, name: str) -> list[int]:
+    """What the sampler saw of a counter from the first token to the last; empty without a sampler or without tokens."""
+    if watched.sampler is None or not watched.token_seconds:
+        return []
+    return watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], name)
+
+
 def _median_while_decoding(watched: Watched, name: str, at_last: int | None) -> float | None:
     if watched.sampler is None or len(watched.token_seconds) < 2:
         return None
-    seen = watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], name)
+    seen = _sampled_while_decoding(watched, name)
     if at_last is not None:
         seen.append(at_last)
     return float(median(seen)) if seen else None

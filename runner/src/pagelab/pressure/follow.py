@@ -6,7 +6,6 @@ share: half of a model became 32 to 47 % of it. The limit is the same sum with a
 """
 
 import os
-import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -14,10 +13,10 @@ from types import TracebackType
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
 from pagelab.host.procfs import PAGE_BYTES
+from pagelab.host.repeater import Repeater
 from pagelab.pressure.residency import resident_pages
 
-INTERVAL_SECONDS = 0.025
-SHARE_OF_A_CORE = 0.02  # a large file takes longer to look at, so its limit follows more slowly
+INTERVAL_SECONDS = 0.025  # a large file takes longer to look at, so its limit follows more slowly
 STEP_BYTES = 16 * PAGE_BYTES  # a smaller change is not worth a system call
 
 
@@ -34,34 +33,25 @@ class FollowingLimit:
         self._bounds = (first, first + length)
         self._share = share_bytes
         self._least = self._limit = least_bytes
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="following limit", daemon=True)
+        # The processor's time is the cost, not the waiting while the kernel reclaims, or the limit would lag.
+        self._repeater = Repeater("following limit", self._follow, INTERVAL_SECONDS, time.thread_time)
 
     def __enter__(self) -> "FollowingLimit":
         """Begin to follow; the group is at `least_bytes` already."""
         self._descriptor = os.open(self._path, os.O_RDONLY)
-        self._thread.start()
+        self._repeater.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop; the limit stays where it is."""
-        self._stop.set()
-        self._thread.join()
+        self._repeater.__exit__(kind, error, trace)
         os.close(self._descriptor)
 
     def decoding(self) -> None:
         """All memory is allocated: from now on the limit may fall below where it began, but not below the share."""
         self._least = self._share
-
-    def _run(self) -> None:
-        while True:
-            before = time.thread_time()
-            self._follow()
-            cost = time.thread_time() - before  # not the waiting while the kernel reclaims, or the limit would lag
-            if self._stop.wait(max(INTERVAL_SECONDS, cost * (1 / SHARE_OF_A_CORE - 1))):
-                return
 
     def _follow(self) -> None:
         charged = self._group.memory_bytes()
