@@ -43,9 +43,11 @@ def decode_rate(bench: Bench, resident: float, sampled: bool) -> float:
     command = command_line(bench.build, model.path, config.inference, anonymous_weights=False)
     with put_back_afterwards(bench.journal), trial_group(bench.journal, "bench") as group:
         evict(model.path)
-        with TensorResidency(model) as tensors, applied(trial.factors, bench.sizes(ANONYMOUS_BYTES), group):
+        sizes = bench.sizes(ANONYMOUS_BYTES)
+        with TensorResidency(model) as tensors, applied(trial.factors, sizes, group) as pressure:
             counters = Counters(group, bench.disk, tensors)
-            watched = watch(command, counters, config.inference.tokens, 600, sampled=sampled)
+            told = pressure.told(lambda _window, _tokens: None)
+            watched = watch(command, counters, config.inference.tokens, 600, told, sampled=sampled)
     stamps = watched.token_seconds
     return (len(stamps) - 1) / (stamps[-1] - stamps[0])
 
