@@ -1,5 +1,6 @@
 """llama.cpp: which build it is, how it is called, its log, and its process with a stamp on everything it prints."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from pagelab.config import InferenceSettings
 from pagelab.errors import InferenceError
@@ -20,6 +22,7 @@ from pagelab.units import MIB
 
 PINNED_COMMIT = "b9a37717b0e93381e86ab24c1a367bea8946613b"
 READ_BYTES = 1 << 16
+PIPE_BYTES = 1 << 20  # a token takes a page of it: enough that llama.cpp never waits for its reader
 
 # Printed when the model is ready and generation begins; the same words in all builds that have llama-cli.
 READY_LINE = re.compile(r"^generate: n_ctx = ")
@@ -181,7 +184,8 @@ class LlamaCli:
     """One run of llama-cli.
 
     `before_exec` runs in the child between fork and exec and must only make system calls. Standard output carries
-    nothing but generated text, one write a token; the log goes to standard error.
+    nothing but generated text, one write a token; the log goes to standard error. The pipe of the text keeps writes
+    apart (O_DIRECT of pipe(2)), so that two tokens that wait for a late reader are still two.
     """
 
     command: list[str]
@@ -191,6 +195,7 @@ class LlamaCli:
 
     def __post_init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._text: BinaryIO | None = None
         self._started = 0.0
         self._ready_seen = False
         self._parsed_to = 0
@@ -216,12 +221,15 @@ class LlamaCli:
         Raises:
             InferenceError: the program cannot be started.
         """
+        text, text_end = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
+        fcntl.fcntl(text_end, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._text = os.fdopen(text, "rb", buffering=0)
         self._started = time.monotonic()
         try:
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=text_end,
                 stderr=subprocess.PIPE,
                 preexec_fn=self.before_exec,  # system calls only
                 env={"PATH": os.defpath, "LC_ALL": "C", "HOME": "/"},
@@ -230,24 +238,27 @@ class LlamaCli:
                 bufsize=0,
             )
         except (OSError, subprocess.SubprocessError) as error:
+            self._text.close()
             raise InferenceError(f"{self.command[0]} cannot be started ({error}); run `make provision`") from error
+        finally:
+            os.close(text_end)
 
     def events(self, idle_seconds: float) -> Iterator[Event]:
         """What happens until the process has closed its output; at least one event every `idle_seconds`."""
         process = self._running()
         with selectors.DefaultSelector() as selector:
-            for pipe in (process.stdout, process.stderr):
+            for pipe in (self._text, process.stderr):
                 if pipe is not None:
                     selector.register(pipe, selectors.EVENT_READ)
             while selector.get_map():
                 ready = selector.select(idle_seconds)
                 now = time.monotonic() - self._started
                 # The log first: llama.cpp writes the line that says it is ready before the first token.
-                for key, _ in sorted(ready, key=lambda item: item[0].fileobj is process.stdout):
+                for key, _ in sorted(ready, key=lambda item: item[0].fileobj is self._text):
                     chunk = os.read(key.fd, READ_BYTES)
                     if not chunk:
                         selector.unregister(key.fileobj)
-                    elif key.fileobj is process.stdout:
+                    elif key.fileobj is self._text:
                         yield Printed(now, chunk)
                     else:
                         yield from self._take_log(chunk, now)
@@ -278,7 +289,7 @@ class LlamaCli:
             except subprocess.TimeoutExpired:
                 process.kill()
             self.exit_status = process.wait()
-            for pipe in (process.stdout, process.stderr):
+            for pipe in (self._text, process.stderr):
                 if pipe:
                     pipe.close()
         return self.exit_status
