@@ -117,8 +117,18 @@ class MemorySettings(Section):
 class TraceSettings(Section):
     """Which traces to record where the host allows it."""
 
-    block: Annotated[Literal["auto", "tracefs", "blktrace", "off"], BeforeValidator(_off_to_text)] = "auto"
-    page_cache: bool = True
+    block: Annotated[Literal["auto", "tracefs", "blktrace", "off"], BeforeValidator(_off_to_text)] = Field(
+        default="auto", description="reads and writes of the disk; auto: tracefs, else blktrace, else none"
+    )
+    issues: bool = Field(default=True, description="block: when each was issued too, for latency and order of issue")
+    page_cache: bool = Field(
+        default=True, description="pages of the model that enter and leave the page cache, and page faults (tracefs)"
+    )
+    most_bytes: ByteCount = Field(
+        default=1 * GIB,
+        ge=MIB,
+        description="of a trial's compressed raw files; recording ends there, and it is invalid",
+    )
 
 
 class Hypothesis(Section):

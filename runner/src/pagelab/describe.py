@@ -23,6 +23,7 @@ from pagelab.record import (
     Residency,
     SwapUsed,
     Throughput,
+    Traced,
     TrialRecord,
     Validity,
 )
@@ -56,6 +57,7 @@ class Circumstances:
     anonymous_bytes: int
     peak_bytes: int | None
     oom_kills: int | None
+    trace: Traced | None = None
 
     @property
     def swap_on_model_disk(self) -> bool:
@@ -117,6 +119,7 @@ def describe(
         residency=residency,
         limit=_limit(trial, seen, watched, residency),
         engine=engine,
+        trace=seen.trace,
         command=seen.command,
         exit_status=watched.exit_status,
         validity=Validity(valid=False),

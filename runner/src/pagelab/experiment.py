@@ -15,6 +15,7 @@ from pagelab.host.storage import disk_of, sequential_read_rate
 from pagelab.inference.llama_cpp import Build, open_build, threads_of
 from pagelab.models.catalog import ModelSpec, model_path, verify_model
 from pagelab.models.gguf_map import read_gguf_map
+from pagelab.observe.tracer import choose
 from pagelab.plan import Plan, PlannedTrial, check_models, check_sizes, known_weights_bytes, make_plan
 from pagelab.preflight import Place, refusals, run_checks
 from pagelab.record import CheckRecord, Factors, Identity, Limit, RunRecord, TrialRecord, Validity
@@ -204,13 +205,15 @@ def bench_of(spec: ModelSpec, request: Request, build: Build) -> Bench:
     """What the trials of one model share."""
     models = request.place.models_directory
     path = model_path(spec, models)
+    config = request.plan.config
     return Bench(
-        config=request.plan.config,
+        config=config,
         build=build,
         model=read_gguf_map(path),
         disk=disk_of(path),
         journal=Journal(request.state_directory),
         disk_read_bytes_per_second=sequential_read_rate(path),
+        recorders=choose(config.trace, path),
         skip_eviction=request.skip_eviction,
     )
 

@@ -18,6 +18,7 @@ from pagelab.host.swap import swap_places
 from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build, version_of
 from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path, verify_model
 from pagelab.models.gguf_map import read_gguf_map
+from pagelab.observe.tracer import choose
 from pagelab.plan import RESULT_BYTES_PER_TRIAL, make_plan
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES, can_lock_page, pin_bytes
 from pagelab.record import CheckRecord
@@ -224,13 +225,23 @@ def _settings(place: Place) -> Iterator[CheckRecord]:
 
 
 def _trace(place: Place) -> Iterator[CheckRecord]:
-    if place.config.trace.block == "off" and not place.config.trace.page_cache:
+    settings = place.config.trace
+    if settings.block == "off" and not settings.page_cache:
         return
+    why = "a trace says which part of the model was read when, and in what order"
+    try:
+        choice = choose(settings, place.models_directory)
+    except HostError as error:
+        yield CheckRecord(name="trace", verdict="fail", found=str(error), why=why, fix="set trace.block to auto")
+        return
+    found = [f"reads of the disk by {choice.block}"] if choice.block else []
+    found += ["pages of the model by tracefs"] if choice.pages else []
     yield CheckRecord(
         name="trace",
-        verdict="info",
-        found="no trace is recorded by this version",
-        why="reads are attributed by counters of the process, of swap and of the disk",
+        verdict="warn" if choice.notes else "pass",
+        found="; ".join([", ".join(found) or "nothing can be traced", *choice.notes]),
+        why=why,
+        fix="set trace.block to off and trace.page_cache to false where that is all the same" if choice.notes else None,
     )
 
 

@@ -269,6 +269,24 @@ class EngineTimings(Record):
     repacked_bytes: int | None = None
 
 
+class Traced(Record):
+    """How the recording of reads went; absent where nothing was to be recorded.
+
+    `recorders` is empty where the host allowed none; `notes` then say why. `lost_events` were counted by the kernel.
+    `capped`: the raw files reached trace.most_bytes and recording ended. `same_disk`: they were written to the model's
+    disk (after the inference, as far as memory held them). `raw_bytes` is their size before compression.
+    """
+
+    recorders: list[str] = Field(default_factory=list)
+    profiles: list[str] = Field(default_factory=list)
+    lost_events: int | None = None
+    capped: bool = False
+    same_disk: bool = False
+    raw_bytes: int | None = None
+    recorder_cpu_seconds: float | None = None
+    notes: list[str] = Field(default_factory=list)
+
+
 class Validity(Record):
     """Whether the trial may enter an aggregate. `reasons` say why not; `warnings` do not make it invalid."""
 
@@ -306,6 +324,7 @@ class TrialRecord(Record):
     limit: Limit = Limit()
     bound: Bound = Bound()
     engine: EngineTimings = EngineTimings()
+    trace: Traced | None = None
     command: list[str] = Field(default_factory=list)
     exit_status: int | None = None
     validity: Validity

@@ -34,6 +34,7 @@ VERSION_KEY = b"pagelab_schema_version"
 UNITS_KEY = b"pagelab_units"
 
 _RUN, _CONFIG, _TRIAL, _TRIALS, _SUMMARY = "run.json", "config.yml", "trial.json", "trials", "summary.parquet"
+TRACES = "trace"  # the directory of a trial's raw trace files
 _PARTIAL_SUFFIX = ".partial"
 _UNIT_SUFFIXES = {
     "tokens_per_second": "tokens/second",

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pagelab.config import Config
 from pagelab.describe import Circumstances, describe, now
@@ -18,11 +19,12 @@ from pagelab.models.gguf_map import GgufMap
 from pagelab.observe.counters import Counters
 from pagelab.observe.inference import Watched, watch
 from pagelab.observe.tensors import TensorResidency
+from pagelab.observe.tracer import NOTHING, Choice, Tracer
 from pagelab.plan import PlannedTrial
 from pagelab.pressure.applied import Sizes, applied
 from pagelab.pressure.residency import evict
 from pagelab.record import TrialRecord
-from pagelab.store import RunStore, write_text
+from pagelab.store import TRACES, RunStore, write_text
 
 Notify = Callable[[str, int], None]  # the phase that has begun, and the tokens generated so far
 
@@ -40,7 +42,12 @@ class Bench:
     disk: Disk
     journal: Journal
     disk_read_bytes_per_second: float | None = None
+    recorders: Choice = NOTHING
     skip_eviction: bool = False
+
+    def tracer(self, directory: Path) -> Tracer:
+        """What records the reads of a trial, into a directory of its own."""
+        return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory / TRACES)
 
     def sizes(self, anonymous_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
@@ -74,9 +81,9 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
 
         notify("pressure", 0)
         with TensorResidency(model) as tensors, applied(factors, bench.sizes(anonymous_bytes), group) as pressure:
-            counters = Counters(group, bench.disk, tensors)
-            told = pressure.told(notify)
-            watched = watch(command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
+            counters, told = Counters(group, bench.disk, tensors), pressure.told(notify)
+            with bench.tracer(store.trial_directory(trial.number)) as tracer:
+                watched = watch(command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
             peak_bytes, oom_kills, in_force = group.peak_bytes(), group.oom_kills(), pressure.in_force
 
         seen = Circumstances(
@@ -92,6 +99,7 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
             anonymous_bytes=anonymous_bytes,
             peak_bytes=peak_bytes,
             oom_kills=oom_kills,
+            trace=tracer.finish(watched.started_monotonic, store.owner),
         )
         record = describe(trial, model, bench.disk_read_bytes_per_second, config, seen, watched)
         write_trial(store, record, watched, tensors)

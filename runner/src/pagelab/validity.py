@@ -42,6 +42,7 @@ def judge(record: TrialRecord, watched: Watched, config: Config, around: Surroun
         *_weights_reasons(record, config.inference.repack),
         *_swap_reasons(record, around.strange_swap),
         *_disturbance_reasons(record),
+        *_trace_reasons(record),
     ]
     return Validity(valid=not reasons, reasons=reasons, warnings=list(_warnings(record)))
 
@@ -121,6 +122,15 @@ def _disturbance_reasons(record: TrialRecord) -> Iterator[str]:
         yield f"a CPU quota held llama.cpp back for {seen.throttled_seconds:.2f} s: give it whole CPUs"
     if seen.thermal_events:
         yield f"the processor slowed itself down {seen.thermal_events} times for its heat: cool it, or pause longer"
+
+
+def _trace_reasons(record: TrialRecord) -> Iterator[str]:
+    if record.trace is None:
+        return
+    if record.trace.lost_events:
+        yield f"the trace lost {record.trace.lost_events} events: record less (trace.issues, trace.page_cache)"
+    if record.trace.capped:
+        yield "the trace reached trace.most_bytes and ended early: raise it, or generate fewer tokens"
 
 
 def noticeable(bytes_of_others: int | None, device_bytes: int | None) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from pagelab.errors import HostError
 from pagelab.host.cgroup import group_at, parent_path, remove_parent, stale_groups
 from pagelab.host.procfs import read_text
+from pagelab.host.tracefs import Instance, stale_instances, tracefs
 
 
 class Journal:
@@ -27,6 +28,10 @@ class Journal:
     def note_group(self, path: Path) -> None:
         """Record that a control group is about to be made."""
         self._append({"group": str(path)})
+
+    def note_trace_instance(self, name: str) -> None:
+        """Record that a trace instance is about to be made."""
+        self._append({"trace_instance": name})
 
     def entries(self) -> list[dict[str, Any]]:
         """All changes not yet put back, oldest first; a line cut short by a crash was never acted on."""
@@ -63,6 +68,8 @@ class Journal:
 def _undo(entry: dict[str, Any]) -> list[str]:
     if "group" in entry:
         return _remove_group(Path(entry["group"]))
+    if "trace_instance" in entry:
+        return _remove_instance(Instance(tracefs(), entry["trace_instance"]))
     file, value = Path(entry["setting"]), str(entry["value"])
     found = selected(read_text(file))
     if found is None or found == value:
@@ -86,6 +93,13 @@ def _remove_group(path: Path) -> list[str]:
     return [f"removed the control group {path}{killed}"]
 
 
+def _remove_instance(instance: Instance) -> list[str]:
+    if not instance.path.exists():
+        return []
+    instance.remove()
+    return [f"removed the trace instance {instance.path}"]
+
+
 def selected(text: str | None) -> str | None:
     """The chosen word of a setting that lists its choices, such as `always [madvise] never`; else the text itself."""
     if text and "[" in text:
@@ -94,7 +108,7 @@ def selected(text: str | None) -> str | None:
 
 
 def restore(state_directory: Path) -> list[str]:
-    """Undo what the journal holds, remove every group of the lab, and say what was undone.
+    """Undo what the journal holds, remove every group and trace instance of the lab, and say what was undone.
 
     Call it with the lock of `exclusive` held, so that it never takes away the group of a running trial.
     """
@@ -102,6 +116,8 @@ def restore(state_directory: Path) -> list[str]:
     for group in stale_groups():
         undone += _remove_group(group.path)
     remove_parent()
+    for instance in stale_instances():
+        undone += _remove_instance(instance)
     return undone
 
 

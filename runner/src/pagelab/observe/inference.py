@@ -24,10 +24,11 @@ class Watched:
     """What was seen of one inference. Times are seconds since the start of the process, on its monotonic clock.
 
     Boundaries: `at_start`; `at_ready` when the model is loaded; `at_first` and `at_last` token. A boundary that was
-    never reached is None.
+    never reached is None. `started_monotonic` is that start on CLOCK_MONOTONIC, in seconds.
     """
 
     at_start: Snapshot
+    started_monotonic: float | None = None
     at_ready: Snapshot | None = None
     at_first: Snapshot | None = None
     at_last: Snapshot | None = None
@@ -77,6 +78,7 @@ def watch(
     watched = Watched(at_start=counters.snapshot(None))
     deadline = time.monotonic() + timeout_seconds
     cli.start()
+    watched.started_monotonic = cli.started_monotonic
     try:
         if sampled:
             watched.sampler = Sampler(lambda: counters.sample(cli.pid), cli.started_monotonic)

@@ -1,0 +1,157 @@
+"""The blktrace recorder: the program of that name, where debugfs lets it (kernel: block/blktrace.c).
+
+Its clock is CLOCK_MONOTONIC, as that of the tracefs recorder.
+"""
+
+import os
+import re
+import shutil
+import signal
+import stat
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pagelab.errors import HostError
+from pagelab.host.child import enter
+from pagelab.host.kernel_mounts import DEBUGFS, mount_point
+from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
+from pagelab.trace_record import RawFile, TracedDevice
+
+PROGRAM = "blktrace"
+SUB_BUFFER_KIB, SUB_BUFFERS = 1024, 16  # a processor's
+START_SECONDS = STOP_SECONDS = 20.0
+START_LATENCY_SECONDS = 0.1
+_HEAD = struct.Struct("=IIQ")  # magic, sequence, time
+_DROPPED = re.compile(r"dropped (\d+)")
+
+
+def cannot_blktrace(device: TracedDevice) -> str | None:
+    """Why blktrace does not work on a disk here, None where it does: tried, since nothing else tells."""
+    try:
+        with TemporaryDirectory() as directory, BlktraceRecorder(Path(directory), [device], False, 0):
+            return None
+    except HostError as error:
+        return str(error)
+
+
+class BlktraceRecorder:
+    """Records disks, one process each, into files of their processors; use it as a context, inside which it records."""
+
+    name = "blktrace"
+
+    def __init__(self, directory: Path, devices: list[TracedDevice], issues: bool, hold_bytes: int) -> None:
+        self._directory = directory
+        self._devices = devices
+        self._actions = ["complete", *(["issue"] if issues else [])]
+        self._hold_bytes = hold_bytes
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._opened = ExitStack()
+        self.lost_events: int | None = None
+        self.cpu_seconds: float | None = None
+        self.capped = False
+        self.notes: list[str] = []
+
+    def __enter__(self) -> "BlktraceRecorder":
+        """Begin to record.
+
+        Raises:
+            HostError: the program is not installed, or the kernel does not let it record.
+        """
+        if shutil.which(PROGRAM) is None:
+            raise HostError(
+                "the program blktrace is not here; set trace.block to tracefs, or run in the lab's container"
+            )
+        self._debugfs = mount_point(DEBUGFS)
+        with ExitStack() as opened:
+            for device in self._devices:
+                node = opened.enter_context(_node(device))
+                self._processes[device.name] = process = self._start(device, node)
+                opened.callback(_end, process)
+                self._await_start(device, process)
+            self._opened = opened.pop_all()
+        self._began_ns = time.monotonic_ns()
+        return self
+
+    def _start(self, device: TracedDevice, node: Path) -> subprocess.Popen[str]:
+        command = [PROGRAM, "-d", str(node), "-D", str(self._directory), "-o", device.name]
+        command += ["-b", str(SUB_BUFFER_KIB), "-n", str(SUB_BUFFERS)]
+        for action in self._actions:
+            command += ["-a", action]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=enter(None)
+        )
+
+    def _await_start(self, device: TracedDevice, process: subprocess.Popen[str]) -> None:
+        """Wait until the kernel has set its buffers up; `finish` finds out whether it had begun by then."""
+        deadline = time.monotonic() + START_SECONDS
+        while not (self._debugfs / "block" / device.name / "trace0").exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = " ".join(_end(process).split()) or "it does not begin"
+                raise HostError(f"blktrace cannot record {device.name} ({said}); set trace.block to tracefs")
+            time.sleep(0.02)
+        time.sleep(START_LATENCY_SECONDS)
+
+    def _files(self, name: str) -> list[Path]:
+        return sorted(self._directory.glob(f"{name}.blktrace.*[0-9]"))
+
+    def __exit__(self, *_details: object) -> None:
+        """End; the files are whole when this returns."""
+        said = [_end(process) for process in self._processes.values()]
+        self._opened.close()
+        dropped = [int(number) for text in said for number in _DROPPED.findall(text)]
+        self.lost_events = max(dropped, default=0)  # the total is the last and largest of each
+
+    def finish(self) -> list[RawFile]:
+        """Compress the files."""
+        for device in self._devices:
+            if min(map(_first_ns, self._files(device.name)), default=self._began_ns) > self._began_ns:
+                self.notes.append(f"blktrace began to record {device.name} late, the first reads may be missing")
+        return [self._compress(device.name, path) for device in self._devices for path in self._files(device.name)]
+
+    def _compress(self, device: str, path: Path) -> RawFile:
+        writer = RawFileWriter(path.with_name(f"{path.name}.zst"), self._hold_bytes)
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                writer.write(chunk)
+        writer.finish()
+        path.unlink()
+        processor = int(path.name.rpartition(".")[2])
+        return RawFile(name=writer.path.name, recorder="blktrace", cpu=processor, bytes=writer.raw_bytes, device=device)
+
+
+def _first_ns(path: Path) -> int:
+    """When the first record of a file was made (struct blk_io_trace, linux/blktrace_api.h); far away without one."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD.size)
+    return int(_HEAD.unpack(head)[2]) if len(head) == _HEAD.size else 2**63
+
+
+@contextmanager
+def _node(device: TracedDevice) -> Iterator[Path]:
+    """A node of the disk, made for the time where the container has none."""
+    usual = Path("/dev") / device.name
+    if usual.is_block_device() and usual.stat().st_rdev == os.makedev(device.major, device.minor):
+        yield usual
+        return
+    with TemporaryDirectory() as directory:
+        node = Path(directory) / device.name
+        os.mknod(node, stat.S_IFBLK | 0o600, os.makedev(device.major, device.minor))
+        yield node
+
+
+def _end(process: subprocess.Popen[str]) -> str:
+    """Stop a blktrace in order, and give what it said."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        return process.communicate(timeout=STOP_SECONDS)[0] or ""
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0] or ""
+    except ValueError:  # its end was taken before
+        return ""

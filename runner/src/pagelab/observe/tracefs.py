@@ -1,0 +1,177 @@
+"""The tracefs recorder: raw sub-buffers of a private trace instance, filtered in the kernel.
+
+One thread waits for all processors' buffers and moves what is full through a pipe (splice(2)), which copies nothing,
+into compressed files. The kernel never overwrites what was not read (`overwrite` is 0), so it counts all that is lost.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import threading
+import time
+from pathlib import Path
+
+from pagelab.errors import HostError
+from pagelab.host.tracefs import Instance
+from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
+from pagelab.observe.traced_files import ADDED, Identity
+from pagelab.trace_record import RawFile, TracedDevice
+
+BUFFER_KIB = 16 << 10  # a processor's
+SUB_BUFFER_BYTES = os.sysconf("SC_PAGE_SIZE")
+WAKE_AT_PERCENT = 25  # of a buffer
+
+BLOCK_COMPLETED, BLOCK_ISSUED = "block/block_rq_complete", "block/block_rq_issue"
+# The last one came with Linux 6.13 or so; without it, what the process touched is not known to the page.
+PAGE_EVENTS = (
+    ADDED,
+    "filemap/mm_filemap_delete_from_page_cache",
+    "filemap/mm_filemap_fault",
+    "filemap/mm_filemap_map_pages",
+)
+
+
+def kernel_device(major: int, minor: int) -> int:
+    """A device number as events hold it (dev_t of the kernel: 12 bits of major, 20 of minor)."""
+    return major << 20 | minor
+
+
+class TracefsRecorder:
+    """Records events of an instance into one file a processor; use it as a context, inside which it records."""
+
+    name = "tracefs"
+
+    def __init__(self, instance: Instance, directory: Path, hold_bytes: int, most_bytes: int) -> None:
+        self._instance = instance
+        self._most_bytes = most_bytes
+        self._processors = instance.processors()
+        self._writers = {
+            number: RawFileWriter(directory / f"cpu{number}.raw.zst", hold_bytes // len(self._processors))
+            for number in self._processors
+        }
+        self._stop = threading.Event()
+        self._wake = os.eventfd(0)
+        self._thread = threading.Thread(target=self._record, name="trace recorder", daemon=True)
+        self._failure: OSError | None = None
+        self.formats: dict[str, str] = {}
+        self.header_page: str | None = None
+        self.lost_events: int | None = None
+        self.cpu_seconds: float | None = None
+        self.capped = False
+
+    def prepare(self) -> None:
+        """Set the instance up; call it before anything else."""
+        for name, value in (
+            ("trace_clock", "mono"),
+            ("options/overwrite", "0"),
+            ("buffer_size_kb", str(BUFFER_KIB)),
+            ("buffer_percent", str(WAKE_AT_PERCENT)),
+        ):
+            self._instance.set(name, value)
+        self.header_page = self._instance.header_page()
+
+    def add_block(self, devices: list[TracedDevice], issues: bool) -> None:
+        """Record what completes on these disks, and what is issued to them."""
+        wanted = " || ".join(f"dev == {kernel_device(one.major, one.minor)}" for one in devices)
+        for event in (BLOCK_COMPLETED, *([BLOCK_ISSUED] if issues else [])):
+            self._add(event, wanted)
+
+    def add_pages(self, identities: list[Identity]) -> None:
+        """Record pages of these files that enter and leave the page cache, and faults on them."""
+        wanted = " || ".join(
+            f"(i_ino == {inode} && s_dev == {kernel_device(major, minor)})" for inode, major, minor in identities
+        )
+        for event in PAGE_EVENTS:
+            if self._instance.has_event(event):
+                self._add(event, wanted)
+
+    def _add(self, event: str, wanted: str) -> None:
+        self.formats[event] = self._instance.format_of(event)
+        self._instance.enable(event, wanted)
+
+    def __enter__(self) -> "TracefsRecorder":
+        """Begin to record."""
+        self._thread.start()
+        self._instance.set("tracing_on", "1")
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        """End, with everything that was recorded until now in the files' writers."""
+        with contextlib.suppress(HostError):
+            self._instance.set("tracing_on", "0")
+        self._stop.set()
+        os.eventfd_write(self._wake, 1)
+        self._thread.join()
+        os.close(self._wake)
+        self.lost_events = self._instance.lost_events()
+
+    def finish(self) -> list[RawFile]:
+        """Write the files.
+
+        Raises:
+            HostError: recording ended early.
+        """
+        if self._failure is not None:
+            raise HostError(f"the trace could not be recorded ({self._failure.strerror}); set trace.block to off")
+        for writer in self._writers.values():
+            writer.finish()
+        return [
+            RawFile(name=writer.path.name, recorder="tracefs", cpu=number, bytes=writer.raw_bytes)
+            for number, writer in self._writers.items()
+        ]
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _record(self) -> None:
+        try:
+            with contextlib.ExitStack() as opened:
+                sources = {number: _open(self._instance.raw_file(number), opened) for number in self._processors}
+                pipe = _pipe(opened)
+                poller = select.poll()
+                for descriptor in (self._wake, *sources.values()):
+                    poller.register(descriptor, select.POLLIN)
+                while not self._stop.is_set():
+                    poller.poll()
+                    self._drain(sources, pipe)
+                self._drain(sources, pipe)
+                for number, descriptor in sources.items():
+                    self._read_rest(number, descriptor)
+        except OSError as error:
+            self._failure = error
+        self.cpu_seconds = time.thread_time()
+
+    def _drain(self, sources: dict[int, int], pipe: tuple[int, int]) -> None:
+        """Take all whole sub-buffers of all processors."""
+        for number, descriptor in sources.items():
+            with contextlib.suppress(BlockingIOError):
+                while moved := os.splice(descriptor, pipe[1], CHUNK_BYTES, flags=os.SPLICE_F_NONBLOCK):
+                    self._take(number, os.read(pipe[0], moved))
+
+    def _read_rest(self, number: int, descriptor: int) -> None:
+        """Take the sub-buffer that is not full."""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(descriptor, SUB_BUFFER_BYTES):
+                self._take(number, chunk)
+
+    def _take(self, number: int, chunk: bytes) -> None:
+        if self.capped:
+            return
+        self._writers[number].write(chunk)
+        if sum(writer.compressed_bytes for writer in self._writers.values()) > self._most_bytes:
+            self.capped = True
+            self._instance.set("tracing_on", "0")
+
+
+def _open(path: Path, opened: contextlib.ExitStack) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    opened.callback(os.close, descriptor)
+    return descriptor
+
+
+def _pipe(opened: contextlib.ExitStack) -> tuple[int, int]:
+    read_end, write_end = os.pipe()
+    opened.callback(os.close, read_end)
+    opened.callback(os.close, write_end)
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
+    return read_end, write_end

@@ -1,0 +1,190 @@
+"""The trace of one trial: which recorders this host allows, what they are told, and the description of the result."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pagelab.config import TraceSettings
+from pagelab.errors import HostError
+from pagelab.host.journal import Journal
+from pagelab.host.procfs import PAGE_BYTES
+from pagelab.host.storage import Disk, disk_of
+from pagelab.host.swap import swap_places
+from pagelab.host.tracefs import Instance, cannot_trace, tracefs
+from pagelab.models.gguf_map import GgufMap
+from pagelab.observe.blktrace import BlktraceRecorder, cannot_blktrace
+from pagelab.observe.traced_files import (
+    Identity,
+    identify,
+    model_files,
+    swap_files,
+    traced_devices,
+    traced_tensors,
+)
+from pagelab.observe.tracefs import TracefsRecorder
+from pagelab.record import Traced
+from pagelab.store import Owner, write_json
+from pagelab.trace_record import TraceRecord
+from pagelab.units import MIB
+
+HOLD_BYTES = 64 * MIB  # compressed, kept in memory while the disk under test is also the one of the results
+TRACE_NAME = "trace.json"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How reads can be recorded here: blocks by which recorder, pages or not, and why not all that was asked for."""
+
+    block: str | None = None
+    pages: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def choose(settings: TraceSettings, model_file: Path) -> Choice:
+    """What of the wanted traces this host allows.
+
+    Raises:
+        HostError: a recorder that was asked for by its name does not work here.
+    """
+    if settings.block == "off" and not settings.page_cache:
+        return Choice()
+    closed = cannot_trace()
+    notes = [] if closed is None else [closed]
+    block: str | None = None
+    if settings.block == "tracefs" and closed is not None:
+        raise HostError(closed)
+    if settings.block in ("auto", "tracefs") and closed is None:
+        block = "tracefs"
+    elif settings.block in ("auto", "blktrace"):
+        refused = cannot_blktrace(traced_devices([model_file])[0])
+        if refused is None:
+            block = "blktrace"
+        elif settings.block == "blktrace":
+            raise HostError(refused)
+        else:
+            notes.append(refused)
+    return Choice(block, settings.page_cache and closed is None, notes)
+
+
+NOTHING = Choice()
+
+
+class Tracer:
+    """Records the reads of one trial into `directory`; use it as a context around the inference.
+
+    Raises:
+        HostError: on entry, where the host refuses what `choose` found possible.
+    """
+
+    def __init__(
+        self, settings: TraceSettings, choice: Choice, model: GgufMap, disk: Disk, journal: Journal, directory: Path
+    ) -> None:
+        self._settings = settings
+        self._choice = choice
+        self._model = model
+        self._disk = disk
+        self._journal = journal
+        self._directory = directory
+        self._opened = contextlib.ExitStack()
+        self._recorders: list[TracefsRecorder | BlktraceRecorder] = []
+        self._record: TraceRecord | None = None
+
+    def __enter__(self) -> "Tracer":
+        """Begin to record, as the last thing before the inference."""
+        if self._choice.block is None and not self._choice.pages:
+            return self
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as opened:
+            self._record = self._begin(opened)
+            self._opened = opened.pop_all()
+        return self
+
+    def _begin(self, opened: contextlib.ExitStack) -> TraceRecord:
+        devices, identities = traced_devices(self._model.parts), dict[Path, Identity]()
+        same_disk = disk_of(self._directory) == self._disk
+        hold = HOLD_BYTES if same_disk else MIB
+        if self._choice.pages or self._choice.block == "tracefs":
+            instance = opened.enter_context(_instance(self._journal))
+            if self._choice.pages:
+                identities = {path: identify(instance, path) for path in self._model.parts}
+            recorder = TracefsRecorder(instance, self._directory, hold, self._settings.most_bytes)
+            recorder.prepare()
+            if self._choice.block == "tracefs":
+                recorder.add_block(devices, self._settings.issues)
+            if self._choice.pages:
+                recorder.add_pages(list(identities.values()))
+            self._recorders.append(recorder)
+        if self._choice.block == "blktrace":
+            self._recorders.append(BlktraceRecorder(self._directory, devices, self._settings.issues, hold))
+        record = TraceRecord(
+            recorder="blktrace" if self._choice.block == "blktrace" else "tracefs",
+            profiles=[*(["block"] if self._choice.block else []), *(["page"] if self._choice.pages else [])],
+            issues=self._settings.issues and self._choice.block is not None,
+            origin_ns=0,
+            page_bytes=PAGE_BYTES,
+            readahead_bytes=None if (kib := self._disk.readahead_kib()) is None else kib * 1024,
+            devices=devices,
+            files=model_files(self._model, identities) + swap_files(swap_places()),
+            tensors=traced_tensors(self._model),
+            same_disk=same_disk,
+            notes=list(self._choice.notes),
+        )
+        for one in self._recorders:
+            opened.enter_context(one)
+        return record
+
+    def __exit__(self, *details: object) -> None:
+        """Stop recording; nothing is written yet."""
+        self._opened.close()
+
+    def finish(self, started_monotonic: float | None, owner: Owner | None = None) -> Traced | None:
+        """Write the raw files and their description, and say how the recording went; None where nothing was recorded.
+
+        Args:
+            started_monotonic: when the inference process was started, in seconds on CLOCK_MONOTONIC.
+            owner: whom the files shall belong to.
+
+        Raises:
+            HostError: recording ended early.
+        """
+        record = self._record
+        if record is None:
+            return Traced(notes=self._choice.notes) if self._choice.notes else None
+        record.origin_ns = round((started_monotonic or 0.0) * 1e9)
+        for recorder in self._recorders:
+            record.raw_files += recorder.finish()
+            if isinstance(recorder, TracefsRecorder):
+                record.formats, record.header_page = recorder.formats, recorder.header_page
+            else:
+                record.notes += recorder.notes
+        record.lost_events = sum(one.lost_events or 0 for one in self._recorders)
+        record.capped = any(one.capped for one in self._recorders)
+        record.recorder_cpu_seconds = sum(_known(one.cpu_seconds for one in self._recorders))
+        write_json(self._directory / TRACE_NAME, record, owner)
+        return Traced(
+            recorders=[one.name for one in self._recorders],
+            profiles=list(record.profiles),
+            lost_events=record.lost_events,
+            capped=record.capped,
+            same_disk=record.same_disk,
+            raw_bytes=sum(one.bytes for one in record.raw_files),
+            recorder_cpu_seconds=record.recorder_cpu_seconds,
+            notes=record.notes,
+        )
+
+
+@contextlib.contextmanager
+def _instance(journal: Journal) -> Iterator[Instance]:
+    """A trace instance of our own, journalled before it is made."""
+    instance = Instance(tracefs())
+    journal.note_trace_instance(instance.path.name)
+    instance.create()
+    try:
+        yield instance
+    finally:
+        instance.remove()
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
