@@ -5,21 +5,27 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-SHARE_OF_A_CORE = 0.02  # a call that takes long is made less often, never at the decoder's cost
+SHARE_OF_A_CORE = 0.01  # a call that takes long is made less often, never at the decoder's cost
 
 
 class Repeater:
-    """Makes a call every `interval_seconds`, or as seldom as SHARE_OF_A_CORE wants; use it as a context.
+    """Makes a call every `interval_seconds`, or as seldom as `share_of_a_core` wants; use it as a context.
 
     `clock` says what a call costs: by default the time that it took, with time.thread_time only the processor's.
     """
 
     def __init__(
-        self, name: str, call: Callable[[], None], interval_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        call: Callable[[], None],
+        interval_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        share_of_a_core: float = SHARE_OF_A_CORE,
     ) -> None:
         self._call = call
         self._interval = interval_seconds
         self._clock = clock
+        self._share = share_of_a_core
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -40,5 +46,5 @@ class Repeater:
             before = self._clock()
             self._call()
             cost = self._clock() - before
-            if self._stop.wait(max(self._interval - cost, cost * (1 / SHARE_OF_A_CORE - 1))):
+            if self._stop.wait(max(self._interval - cost, cost * (1 / self._share - 1))):
                 return

@@ -17,6 +17,7 @@ from pagelab.host.repeater import Repeater
 from pagelab.pressure.residency import resident_pages
 
 INTERVAL_SECONDS = 0.025  # a large file takes longer to look at, so its limit follows more slowly
+SHARE_OF_A_CORE = 0.02  # more than is given to looking: a limit that lags makes a wrong share
 STEP_BYTES = 16 * PAGE_BYTES  # a smaller change is not worth a system call
 
 
@@ -34,7 +35,7 @@ class FollowingLimit:
         self._share = share_bytes
         self._least = self._limit = least_bytes
         # The processor's time is the cost, not the waiting while the kernel reclaims, or the limit would lag.
-        self._repeater = Repeater("following limit", self._follow, INTERVAL_SECONDS, time.thread_time)
+        self._repeater = Repeater("following limit", self._follow, INTERVAL_SECONDS, time.thread_time, SHARE_OF_A_CORE)
 
     def __enter__(self) -> "FollowingLimit":
         """Begin to follow; the group is at `least_bytes` already."""
