@@ -1,12 +1,14 @@
-"""What watching an inference costs: decode with and without sampling in pairs, and the lab's own time around a trial.
+"""What looking at an inference costs: decode with and without it in pairs, and the lab's own time around a trial.
 
 Run as root, after `make provision`, by `make bench`. Prints ratios; both sides of a pair are from one run.
 """
 
+import itertools
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pagelab.config import Config, load_config
@@ -18,6 +20,7 @@ from pagelab.models.gguf_map import read_gguf_map
 from pagelab.observe.counters import Counters
 from pagelab.observe.inference import watch
 from pagelab.observe.tensors import TensorResidency
+from pagelab.observe.tracer import NOTHING, Choice
 from pagelab.plan import make_plan
 from pagelab.pressure.applied import applied
 from pagelab.pressure.residency import evict
@@ -36,7 +39,23 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def decode_rate(bench: Bench, resident: float, sampled: bool) -> float:
+@dataclass(frozen=True)
+class Look:
+    """How an inference is looked at."""
+
+    sampled: bool = True
+    recorders: Choice = NOTHING
+
+
+# Each is held against the one without it.
+LOOKS = {
+    "sampling": (Look(), Look(sampled=False)),
+    "sampling and the block trace": (Look(recorders=Choice(block="tracefs")), Look()),
+    "sampling and the page trace": (Look(recorders=Choice(pages=True)), Look()),
+}
+
+
+def decode_rate(bench: Bench, resident: float, look: Look, directory: Path) -> float:
     """Tokens a second of one watched inference."""
     config, model = bench.config, bench.model
     trial = next(one for one in make_plan(config).trials if one.factors.resident == resident)
@@ -45,22 +64,26 @@ def decode_rate(bench: Bench, resident: float, sampled: bool) -> float:
         evict(model.path)
         sizes = bench.sizes(ANONYMOUS_BYTES)
         with TensorResidency(model) as tensors, applied(trial.factors, sizes, group) as pressure:
-            counters = Counters(group, bench.disk, tensors)
-            told = pressure.told(lambda _window, _tokens: None)
-            watched = watch(command, counters, config.inference.tokens, 600, told, sampled=sampled)
+            counters, told = Counters(group, bench.disk, tensors), pressure.told(lambda _window, _tokens: None)
+            with replace(bench, recorders=look.recorders).tracer(directory) as tracer:
+                watched = watch(command, counters, config.inference.tokens, 600, told, sampled=look.sampled)
+    traced = tracer.finish(watched.started_monotonic)
+    if traced is not None and traced.lost_events:
+        say(f"  {traced.lost_events} events were lost")
     stamps = watched.token_seconds
     return (len(stamps) - 1) / (stamps[-1] - stamps[0])
 
 
-def compare_sampling(bench: Bench, resident: float) -> None:
+def compare_looks(bench: Bench, name: str, resident: float, directory: Path) -> None:
     """Interleaved pairs, the order within a pair alternating."""
     ratios = []
     for number in range(PAIRS):
-        first = number % 2 == 0
-        one, other = decode_rate(bench, resident, first), decode_rate(bench, resident, not first)
-        ratios.append(one / other if first else other / one)
+        pair = LOOKS[name] if number % 2 == 0 else LOOKS[name][::-1]
+        rates = [decode_rate(bench, resident, look, directory) for look in pair]
+        with_it, without = rates if number % 2 == 0 else rates[::-1]
+        ratios.append(with_it / without)
     low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-    say(f"decode with sampling / without, resident {resident:g}: {middle:.3f}  ({low:.3f}-{high:.3f})")
+    say(f"decode with {name} / without, resident {resident:g}: {middle:.3f}  ({low:.3f}-{high:.3f})")
 
 
 def time_around(bench: Bench, directory: Path) -> None:
@@ -87,8 +110,8 @@ def main() -> int:
             config, open_build(LAB / "llama.cpp" / "current"), read_gguf_map(path), disk_of(path), Journal(state)
         )
         try:
-            for resident in (1.0, 0.5):
-                compare_sampling(bench, resident)
+            for resident, name in itertools.product((1.0, 0.5), LOOKS):
+                compare_looks(bench, name, resident, state)
             time_around(bench, state / "results")
         finally:
             restore(state)

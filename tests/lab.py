@@ -20,6 +20,7 @@ from pagelab.host.cgroup import parent_path, stale_groups
 from pagelab.host.kernel import huge_pages
 from pagelab.host.procfs import process_read_bytes, read_int, read_text, swap_areas
 from pagelab.host.storage import disk_of
+from pagelab.host.tracefs import INSTANCE_PREFIX
 from pagelab.plan import PlannedTrial, make_plan
 from pagelab.record import TrialRecord
 from pagelab.store import RunStore
@@ -27,7 +28,8 @@ from pagelab.store import RunStore
 LAB = Path(os.environ.get("PAGELAB_DIR") or "/var/lib/pagelab")
 LAUNCHER = LAB / "bin" / "pagelab"
 MODELS = LAB / "models"
-DISK_DIRECTORY = Path("/var/tmp")  # noqa: S108 - unlike /tmp never in RAM; what is made there is removed
+# Unlike /tmp never in RAM; what is made there is removed. In a container it has to be a directory of the host.
+DISK_DIRECTORY = Path(os.environ.get("PAGELAB_TEST_DIRECTORY") or "/var/tmp")  # noqa: S108
 POLL_SECONDS = 0.005
 RUN_SECONDS = 240.0  # the longest that one call may take before the test fails
 
@@ -287,7 +289,16 @@ class HostState:
     huge_pages: str | None
     swappiness: int | None
     groups: list[str]
+    trace_instances: list[str]
     llama_processes: list[int]
+
+
+def trace_instances() -> list[str]:
+    """Trace instances of the lab that the kernel has; tracefs is mounted for the looking alone where it is not."""
+    place = "/sys/kernel/tracing"
+    look = f"[ -d {place}/instances ] || mount -t tracefs tracefs {place} && ls {place}/instances"
+    answer = subprocess.run(["unshare", "--mount", "sh", "-c", look], capture_output=True, text=True, check=False)
+    return [name for name in answer.stdout.split() if name.startswith(INSTANCE_PREFIX)]
 
 
 def host_state() -> HostState:
@@ -298,6 +309,7 @@ def host_state() -> HostState:
         huge_pages=huge_pages(),
         swappiness=read_int("/proc/sys/vm/swappiness"),
         groups=[str(group.path) for group in stale_groups()],
+        trace_instances=trace_instances(),
         llama_processes=[
             int(path.parent.name) for path in Path("/proc").glob("[0-9]*/comm") if read_text(path) == "llama-cli"
         ],

@@ -171,6 +171,7 @@ def test_kill_9_of_the_runner_then_restore_then_resume(workspace: Path) -> None:
     left, trials = host_state(), finished(call.store)
     assert list(trials) == ["001"]
     assert left.groups != before.groups
+    assert left.trace_instances != before.trace_instances
     assert (left.readahead_kib, left.huge_pages) == (knobs["readahead_kib"][0], knobs["huge_pages"][0])
 
     undone = restore(workspace)
@@ -179,6 +180,7 @@ def test_kill_9_of_the_runner_then_restore_then_resume(workspace: Path) -> None:
     assert f"back from {knobs['huge_pages'][0]} to {before.huge_pages}\n" in undone.stdout
     assert f"back from {knobs['readahead_kib'][0]} to {before.readahead_kib}\n" in undone.stdout
     assert "removed the control group" in undone.stdout
+    assert "removed the trace instance" in undone.stdout
     assert restore(workspace).stdout == "nothing was left to put back\n"
 
     again = run(config, workspace / "results", "--resume")

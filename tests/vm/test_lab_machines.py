@@ -4,12 +4,16 @@ lab1 is a bare Debian 12, lab2 a Debian 13 whose administrator already has a con
 password.
 """
 
+import base64
+import importlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -308,6 +312,61 @@ def test_pinning_locks_all_but_the_reserve(machines: Machines, workspace: Path) 
         total = int(machine.ssh("awk", "/^MemTotal/ {print $2 * 1024}", "/proc/meminfo", check=True).stdout)
         assert (pinned.limit.pinned_bytes or 0) > total - RESERVE_BYTES - 2 * pinned.weights_bytes
         assert pinned.limit.effective
+
+
+@pytest.fixture(scope="module")
+def tests_there(machines: Machines, workspace: Path) -> str:
+    """This project's tests on lab1, with pytest beside them: a directory that its runner can see and write."""
+    archive = workspace / "tests.tar.gz"
+    needed = ("_pytest", "iniconfig", "packaging", "pluggy", "pygments", "pytest")
+    with tarfile.open(archive, "w:gz") as tar:
+        for module in needed:
+            (directory,) = importlib.import_module(module).__path__
+            tar.add(directory, f"packages/{module}", filter=without_bytecode)
+        for file in ("lab.py", "conftest.py", "integration"):
+            tar.add(PROJECT / "tests" / file, f"tests/{file}", filter=without_bytecode)
+    target = "/var/tmp/pagelab-tests"  # noqa: S108 - of the machine
+    machines["lab1"].ssh("mkdir", "-p", f"{target}/results", check=True)
+    unpack = f"base64 -d | tar -xz -C {target}"
+    machines["lab1"].ssh(unpack, stdin=base64.b64encode(archive.read_bytes()).decode(), check=True)
+    return target
+
+
+def without_bytecode(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in member.name else member
+
+
+def in_runner(machine: Machine, directory: str, command: str) -> subprocess.CompletedProcess[str]:
+    """A command in the runner's container, with a directory of the host's disk as its own."""
+    words = [
+        f"cd {directory} && PAGELAB_TEST_DIRECTORY={directory}/results",
+        f"PYTHONPATH=$PYTHONPATH:{directory}/packages:{directory}/tests PYTHONDONTWRITEBYTECODE=1 {command}",
+    ]
+    call = f"cd {directory} && {PAGELAB} shell -c {shlex.quote(' '.join(words))}"
+    return machine.sudo("bash", "-c", shlex.quote(call), timeout=900)
+
+
+def test_known_answers_hold_under_cgroup_v2(machines: Machines, tests_there: str) -> None:
+    options = "-q -p no:cacheprovider --basetemp=results/pytest"
+    answer = in_runner(
+        machines["lab1"], tests_there, f"python3 -m pytest {options} tests/integration/test_known_answers.py"
+    )
+    assert answer.returncode == 0, shown(answer)
+    assert re.search(r"^\d+ passed in ", answer.stdout, re.MULTILINE), shown(answer)
+
+
+def test_blktrace_and_tracefs_saw_the_same(machines: Machines, tests_there: str) -> None:
+    model = f"$(ls {LAB}/models/*.gguf)"
+    reader = f"python3 tests/integration/recorded_reader.py touched tracefs,blktrace {model} results/traces"
+    answer = in_runner(machines["lab1"], tests_there, reader)
+    assert answer.returncode == 0, shown(answer)
+    said = json.loads(answer.stdout.splitlines()[-1])
+    assert said["lost_events"] == {"tracefs": 0, "blktrace": 0}
+    compare = "python3 tests/integration/compare_traces.py results/traces/tracefs results/traces/blktrace"
+    found = json.loads(in_runner(machines["lab1"], tests_there, compare).stdout.splitlines()[-1])
+    assert found["tracefs"] == found["blktrace"], "reads, bytes, and the pages of the file"
+    assert found["tracefs"]["read_bytes"] == said["disk_read_bytes"]
+    assert found["tracefs"]["pages_sha256"] == found["page_cache"]["pages_sha256"]
 
 
 def test_teardown_leaves_the_hosts_as_they_were(machines: Machines, states: dict[str, dict[str, list[str]]]) -> None:

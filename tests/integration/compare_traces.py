@@ -1,0 +1,54 @@
+"""Converts trace directories and prints, as one line of JSON, what each saw of the model: compare_traces.py DIR..."""
+
+import hashlib
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pagelab.host.procfs import PAGE_BYTES
+from pagelab.store import read_table
+from pagelab.traces.convert import convert
+
+
+def pages_of(offsets: pa.ChunkedArray, sizes: pa.ChunkedArray) -> str:
+    """Hash of the set of pages that these ranges of the file cover."""
+    first = np.asarray(offsets) // PAGE_BYTES
+    ends = -(-(np.asarray(offsets) + np.asarray(sizes)) // PAGE_BYTES)
+    pages = {page for one, end in zip(first.tolist(), ends.tolist(), strict=True) for page in range(one, end)}
+    return hashlib.sha256(repr(sorted(pages)).encode()).hexdigest()
+
+
+def seen(directory: Path) -> dict[str, dict[str, Any]]:
+    """By source: the recorder's name for its block events, `page_cache` for pages that entered the page cache."""
+    found: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        target = Path(place)
+        convert(directory, target)
+        block, pages = target / "block_io.parquet", target / "page_cache.parquet"
+        if block.exists():
+            table = read_table(block)
+            table = table.filter(pc.equal(table["operation"], "read"))
+            model = table.filter(pc.is_valid(table["file_offset_bytes"]))
+            found[directory.name] = {
+                "reads": table.num_rows,
+                "read_bytes": pc.sum(table["bytes"]).as_py(),
+                "pages_sha256": pages_of(model["file_offset_bytes"], model["model_bytes"]),
+            }
+        if pages.exists():
+            table = read_table(pages)
+            added = table.filter(pc.equal(table["event"], "add"))
+            found["page_cache"] = {"pages_sha256": pages_of(added["file_offset_bytes"], added["bytes"])}
+    return found
+
+
+if __name__ == "__main__":
+    answers: dict[str, Any] = {}
+    for name in sys.argv[1:]:
+        answers |= seen(Path(name))
+    sys.stdout.write(json.dumps(answers) + "\n")

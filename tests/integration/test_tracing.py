@@ -1,0 +1,135 @@
+"""Traces hold every read, by the disk's own counter; and nothing of a trace stays on the host."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pytest
+
+from lab import DISK_DIRECTORY, Call, needs_lab, needs_root, on_host, run, write_config
+from pagelab.models.gguf_map import GgufMap, read_gguf_map
+from pagelab.models.synthetic import SyntheticSpec, write_synthetic
+from pagelab.record import TrialRecord
+from pagelab.store import read_table
+
+pytestmark = needs_root
+
+HERE = Path(__file__).parent
+SPEC = SyntheticSpec.model_validate({"architecture": "llama", "layers": 12, "width": 1024, "feed_forward": 4096})
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[GgufMap]:
+    """A model file on a disk."""
+    path = DISK_DIRECTORY / f"pagelab-trace-{os.getpid()}.gguf"
+    write_synthetic(SPEC, path)
+    yield read_gguf_map(path)
+    path.unlink()
+
+
+def recorded(pattern: str, model: GgufMap, directory: Path) -> dict[str, Any]:
+    """Read the model in a pattern while it is recorded by tracefs, which is mounted for the reader alone."""
+    reader = [sys.executable, HERE / "recorded_reader.py", pattern, "tracefs", model.path, directory]
+    answer = subprocess.run(["unshare", "--mount", *map(str, reader)], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    said: dict[str, Any] = json.loads(answer.stdout)
+    return said
+
+
+def compared(*directories: Path) -> dict[str, Any]:
+    script = [sys.executable, HERE / "compare_traces.py", *directories]
+    answer = subprocess.run(list(map(str, script)), capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+@pytest.mark.parametrize("pattern", ["random", "in-order", "touched", "touched-random"])
+def test_a_trace_has_every_byte_that_the_disk_delivered(pattern: str, model: GgufMap, disk_path: Path) -> None:
+    said = recorded(pattern, model, disk_path)
+    assert said["lost_events"] == {"tracefs": 0}
+    seen = compared(disk_path / "tracefs")["tracefs"]
+    assert seen["read_bytes"] == said["disk_read_bytes"]
+
+
+@pytest.mark.parametrize("pattern", ["touched", "touched-random"])
+def test_blocks_and_page_cache_give_the_same_pages_of_the_file(pattern: str, model: GgufMap, disk_path: Path) -> None:
+    recorded(pattern, model, disk_path)
+    seen = compared(disk_path / "tracefs")
+    assert seen["tracefs"]["pages_sha256"] == seen["page_cache"]["pages_sha256"]
+
+
+# --- in a trial -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory, dense_model: Path) -> Iterator[Call]:
+    """A run with one trial in RAM and one half in RAM, traced as the defaults have it."""
+    directory = tmp_path_factory.mktemp("traced")
+    config = write_config(directory / "traced.yml", factors={"resident": [1.0, 0.5]}, inference={"tokens": 12})
+    yield run(config, directory / "results")
+    shutil.rmtree(directory)
+
+
+def half(call: Call) -> TrialRecord:
+    return call.trial(resident=0.5)
+
+
+@needs_lab
+def test_a_trial_is_traced_whole(traced: Call) -> None:
+    assert traced.code == 0, traced.show()
+    for record in traced.store.read_trials():
+        assert record.trace is not None
+        assert record.trace.recorders == ["tracefs"]
+        assert record.trace.profiles == ["block", "page"]
+        assert record.trace.lost_events == 0
+        assert not record.trace.capped
+
+
+@needs_lab
+def test_traced_pages_are_what_the_counters_say(traced: Call) -> None:
+    """A third source beside the process's reads and the group's refaults."""
+    sources = half(traced).sources.model
+    assert sources.page_cache_bytes == pytest.approx(sources.process_bytes, rel=0.02)
+    assert sources.disagreement_fraction is not None
+    assert sources.disagreement_fraction < 0.05
+
+
+@needs_lab
+def test_every_read_of_the_model_has_a_tensor(traced: Call, dense_model: Path) -> None:
+    table = traced.store.read_trial_table(half(traced).trial, "block_io")
+    assert table is not None
+    reads = table.filter(pc.equal(table["source"], "model"))
+    assert reads.num_rows > 0
+    offset = read_gguf_map(dense_model).data_offset
+    in_data = reads.filter(pc.greater_equal(reads["file_offset_bytes"], offset))
+    assert in_data["tensor"].null_count <= len(read_gguf_map(dense_model).tensors), "only padding has none"
+
+
+@needs_lab
+def test_a_run_in_ram_reads_nothing_while_decoding(traced: Call) -> None:
+    record = traced.trial(resident=1.0)
+    assert record.access.model_bytes == 0
+
+
+@needs_lab
+def test_analysed_elsewhere_a_trace_gives_the_same_files(traced: Call, disk_path: Path) -> None:
+    """Without the model and without the container: the run's directory is all that is needed."""
+    original = traced.store.directory
+    copy = disk_path / "copy"
+    shutil.copytree(original, copy)
+    derived = [path for path in copy.rglob("*.parquet") if path.name.startswith(("block_io", "page_cache", "access", "reuse"))]
+    assert derived
+    for path in [*derived, *copy.glob("trials/*/access.json")]:
+        path.unlink()
+    answer = on_host("analyze", copy)
+    assert answer.returncode == 0, answer.stderr
+    for path in derived:
+        assert path.read_bytes() == (original / path.relative_to(copy)).read_bytes(), path.name
+    for path in copy.glob("trials/*/trial.json"):
+        assert path.read_bytes() == (original / path.relative_to(copy)).read_bytes()
