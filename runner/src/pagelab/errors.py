@@ -19,6 +19,10 @@ class StoreError(PagelabError):
     """A result file cannot be written or read back."""
 
 
+class TraceError(PagelabError):
+    """A recorded trace cannot be read, or is not what it is said to be."""
+
+
 class HostError(PagelabError):
     """The host lacks, or refuses, something that a measurement needs."""
 

@@ -43,6 +43,8 @@ _UNIT_SUFFIXES = {
     "seconds": "seconds",
     "pages": "pages",
     "fraction": "fraction",
+    "ns": "nanoseconds",
+    "sector": "512-byte sectors",
 }
 
 
@@ -104,14 +106,24 @@ def write_table(path: Path, table: "pa.Table", owner: Owner | None = None) -> No
     """Replace a file by a Parquet table, with the schema version and the columns' units in its metadata."""
     import pyarrow.parquet as pq
 
-    units = {name: unit for name in table.column_names if (unit := unit_of(name)) is not None}
-    metadata = {
-        **(table.schema.metadata or {}),
-        VERSION_KEY: str(SCHEMA_VERSION).encode(),
-        UNITS_KEY: json.dumps(units).encode(),
-    }
-    stamped = table.replace_schema_metadata(metadata)
+    stamped = table.replace_schema_metadata(_stamped(table.schema).metadata)
     _replace(path, lambda stream: pq.write_table(stamped, stream, compression="zstd"), owner)
+
+
+@contextmanager
+def open_table(path: Path, schema: "pa.Schema", owner: Owner | None = None, **options: Any) -> Iterator[Any]:
+    """Replace a file by a Parquet table that is written in pieces: the context gives a `pyarrow.parquet.ParquetWriter`.
+
+    The file takes its place when the context ends; where it ends by an error, the old content is still there. `options`
+    are those of ParquetWriter. Metadata are as those of `write_table`.
+    """
+    import pyarrow.parquet as pq
+
+    with (
+        _replaced(path, owner) as stream,
+        pq.ParquetWriter(stream, _stamped(schema), compression="zstd", **options) as w,
+    ):
+        yield w
 
 
 def read_table(path: Path) -> "pa.Table":
@@ -132,13 +144,27 @@ def read_table(path: Path) -> "pa.Table":
     return table
 
 
+def _stamped(schema: "pa.Schema") -> "pa.Schema":
+    """A schema with the schema version and the columns' units in its metadata."""
+    units = {name: unit for name in schema.names if (unit := unit_of(name)) is not None}
+    stamps = {VERSION_KEY: str(SCHEMA_VERSION).encode(), UNITS_KEY: json.dumps(units).encode()}
+    return schema.with_metadata({**(schema.metadata or {}), **stamps})
+
+
 def _replace(path: Path, write: Callable[[BinaryIO], object], owner: Owner | None) -> None:
+    with _replaced(path, owner) as stream:
+        write(stream)
+
+
+@contextmanager
+def _replaced(path: Path, owner: Owner | None) -> Iterator[BinaryIO]:
+    """A stream whose content takes the file's place at the end."""
     with _explained(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL_SUFFIX)
         partial = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
-                write(stream)
+                yield stream
                 stream.flush()
                 os.fchmod(stream.fileno(), 0o644)
                 if owner is not None:

@@ -1,0 +1,211 @@
+"""From the raw files of a trace to the tables block_io.parquet and page_cache.parquet.
+
+The same directory gives the same bytes of tables on every machine: nothing of the host, the clock or the path enters.
+What is held in memory does not grow with the length of the trace.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pagelab.errors import TraceError
+from pagelab.store import Owner
+from pagelab.trace_record import TRACE_VERSION, TraceRecord
+from pagelab.traces.blktrace_raw import BlktraceFile
+from pagelab.traces.damage import Damage
+from pagelab.traces.events import Columns, Devices, Kind, rows
+from pagelab.traces.merge import Source, merged
+from pagelab.traces.pairing import IssueMatcher
+from pagelab.traces.placement import DiskMap, Placement
+from pagelab.traces.raw_files import RawStream
+from pagelab.traces.tables import (
+    BLOCK_IO,
+    PAGE_CACHE,
+    Attribution,
+    Requests,
+    TableWriter,
+    page_cache_table,
+    table_writer,
+)
+from pagelab.traces.tracefs_raw import TracefsFile, TracefsReader
+
+TRACE_FILE = "trace.json"
+BLOCK_IO_FILE, PAGE_CACHE_FILE = "block_io.parquet", "page_cache.parquet"
+
+_BATCH_ROWS = 1 << 18  # that are made into a table at a time
+_CHUNK_BYTES = 64 << 20  # of all files together
+_LARGEST_CHUNK, _LEAST_CHUNK = 16 << 20, 512 << 10  # of one file
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of a trace.
+
+    `events` counts the events of each kind that were found in the raw files, by their name in the kernel; `rows` those
+    of each table that was written, by its file. `notes` say what is damaged or missing and what could not be
+    attributed; `whole` that nothing is damaged or missing.
+    """
+
+    events: dict[str, int]
+    rows: dict[str, int]
+    notes: list[str]
+    whole: bool
+
+
+def read_trace_record(directory: Path) -> TraceRecord:
+    """Read a trace's description.
+
+    Raises:
+        TraceError: it is missing, damaged, or written by a newer pagelab.
+    """
+    path = directory / TRACE_FILE
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise TraceError(f"{path} is missing: name the directory of a trace, RUN/trials/NNN/trace") from error
+    except (OSError, ValueError) as error:
+        raise TraceError(
+            f"{path} cannot be read ({error}): restore it from a copy, or record the trace again"
+        ) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if isinstance(version, int) and version > TRACE_VERSION:
+        raise TraceError(
+            f"{path} has version {version} and this pagelab reads up to {TRACE_VERSION}: use a newer pagelab"
+        )
+    try:
+        return TraceRecord.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the top"
+        problem = f"{first['msg']} at {place}"
+        raise TraceError(f"{path} describes no trace ({problem}): restore it from a copy, or record again") from error
+
+
+def convert(trace_directory: Path, target_directory: Path, owner: Owner | None = None) -> Converted:
+    """Write the tables of what a trace recorded; of damaged raw files, of what is whole in them.
+
+    Args:
+        trace_directory: holds trace.json and the raw files.
+        target_directory: where the tables go; it has to exist.
+        owner: uid and gid that the tables should belong to.
+
+    Raises:
+        TraceError: trace.json cannot be used.
+        StoreError: a table cannot be written; none of an incomplete one is left.
+    """
+    record = read_trace_record(trace_directory)
+    damage, devices, counts = Damage(), Devices.of(record.devices), dict[str, int]()
+    sources = _sources(trace_directory, record, devices, counts, damage)
+    attribution = Attribution(Placement.of(record))
+    disks = DiskMap.of(record)
+    requests = Requests(devices, disks, attribution, record.origin_ns)
+    with ExitStack() as stack:
+        output = _Output(IssueMatcher(damage))
+        if "block" in record.profiles:
+            output.blocks = stack.enter_context(table_writer(target_directory / BLOCK_IO_FILE, BLOCK_IO, owner))
+        if "page" in record.profiles:
+            output.pages = stack.enter_context(table_writer(target_directory / PAGE_CACHE_FILE, PAGE_CACHE, owner))
+        for batch in merged(sources):
+            output.write_blocks(batch, requests)
+            output.write_pages(batch, record.origin_ns, attribution)
+    not_attributed = list(disks.unknown) if output.blocks else []
+    return Converted(counts, output.rows(), damage.sentences() + not_attributed, whole=not damage.found)
+
+
+def import_blktrace(files: Sequence[Path], target_directory: Path, owner: Owner | None = None) -> Converted:
+    """Write block_io.parquet of files that blktrace wrote, of any number of devices and CPUs, in any order.
+
+    Times count from the first record. Devices are called MAJOR:MINOR, since a file's name may be anything.
+
+    Args:
+        files: what blktrace wrote, compressed with zstd (`.zst`) or not.
+        target_directory: where the table goes; it has to exist.
+        owner: uid and gid that the table should belong to.
+
+    Raises:
+        TraceError: one of the files is not there, or holds no records of blktrace.
+        StoreError: the table cannot be written.
+    """
+    damage, devices, counts = Damage(), Devices(), dict[str, int]()
+    paths = sorted(set(files), key=lambda path: (path.name, str(path)))
+    sources = [_opened(path, devices, counts, damage, _chunk_bytes(len(paths))) for path in paths]
+    begins = [source.start_ns for source in sources if source.start_ns is not None]
+    requests = Requests(devices, DiskMap([]), Attribution(Placement([])), min(begins, default=0))
+    with table_writer(target_directory / BLOCK_IO_FILE, BLOCK_IO, owner) as blocks:
+        output = _Output(IssueMatcher(damage), blocks)
+        for batch in merged(sources):
+            output.write_blocks(batch, requests)
+    return Converted(counts, output.rows(), damage.sentences(), whole=not damage.found)
+
+
+class _Output:
+    """Takes batches of events, in the order of time, to the tables that are open."""
+
+    def __init__(self, matcher: IssueMatcher, blocks: TableWriter | None = None) -> None:
+        self._matcher = matcher
+        self.blocks = blocks
+        self.pages: TableWriter | None = None
+
+    def write_blocks(self, batch: dict[Kind, Columns], requests: Requests) -> None:
+        """Add the completions of a batch to block_io."""
+        completions = batch[Kind.COMPLETE]
+        if self.blocks is None:
+            return
+        issued_ns, known = self._matcher.match(batch[Kind.ISSUE], completions)
+        for part in _parts(len(issued_ns)):
+            self.blocks.write(requests.table(rows(completions, part), issued_ns[part], known[part]))
+
+    def write_pages(self, batch: dict[Kind, Columns], origin_ns: int, attribution: Attribution) -> None:
+        """Add the page-cache events of a batch to page_cache."""
+        events = batch[Kind.PAGE]
+        if self.pages is None:
+            return
+        for part in _parts(len(events["time_ns"])):
+            self.pages.write(page_cache_table(rows(events, part), origin_ns, attribution))
+
+    def rows(self) -> dict[str, int]:
+        """The rows of each table that is open, by its file."""
+        tables = {BLOCK_IO_FILE: self.blocks, PAGE_CACHE_FILE: self.pages}
+        return {name: table.rows for name, table in tables.items() if table is not None}
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(first, first + _BATCH_ROWS) for first in range(0, count, _BATCH_ROWS))
+
+
+def _chunk_bytes(files: int) -> int:
+    return min(max(_CHUNK_BYTES // max(files, 1), _LEAST_CHUNK), _LARGEST_CHUNK)
+
+
+def _sources(
+    directory: Path, record: TraceRecord, devices: Devices, counts: dict[str, int], damage: Damage
+) -> list[Source]:
+    """A reader for each raw file. Where blktrace recorded too, the block events are its, and tracefs gives pages."""
+    files = sorted(record.raw_files, key=lambda file: (file.recorder, file.device or "", file.cpu, file.name))
+    chunk_bytes = _chunk_bytes(len(files))
+    by_blktrace = any(file.recorder == "blktrace" for file in files)
+    reader = None
+    sources: list[Source] = []
+    for file in files:
+        stream = RawStream(directory / file.name, damage)
+        if file.recorder == "blktrace":
+            sources.append(BlktraceFile(stream, devices, counts, damage, chunk_bytes))
+        else:
+            reader = reader or TracefsReader(record, devices, counts, blocks=not by_blktrace)
+            sources.append(TracefsFile(stream, reader, damage, chunk_bytes))
+    return sources
+
+
+def _opened(path: Path, devices: Devices, counts: dict[str, int], damage: Damage, chunk_bytes: int) -> BlktraceFile:
+    """A file to import, of which the first chunk was read."""
+    if not path.is_file():
+        raise TraceError(f"{path} is no file: name the files that blktrace wrote, DEVICE.blktrace.CPU")
+    file = BlktraceFile(RawStream(path, damage), devices, counts, damage, chunk_bytes)
+    file.open()
+    if not file.recognised and path.stat().st_size > 0:
+        raise TraceError(f"{path} holds no records of blktrace: name the files that it wrote, DEVICE.blktrace.CPU")
+    return file

@@ -1,0 +1,152 @@
+"""Events as columns: what the readers of raw files give, and what is merged and written.
+
+Every table of columns has `time_ns` on the recorder's clock. Columns of each kind:
+
+    ISSUE     time_ns, device, sector
+    COMPLETE  time_ns, device, sector, bytes, operation, readahead, error
+    PAGE      time_ns, event, pid, file_part, file_offset_bytes, bytes
+
+`device` is an index into `Devices`, `operation` one into OPERATIONS, `event` one into PAGE_EVENTS; a `sector` has 512
+bytes and counts from the start of the whole disk.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pagelab.trace_record import TracedDevice
+
+Columns = dict[str, NDArray[Any]]
+Integers = NDArray[np.int64]
+
+SECTOR_BYTES = 512
+OPERATIONS = ("read", "write", "discard", "flush", "other")
+READ, WRITE, DISCARD, FLUSH, OTHER = range(len(OPERATIONS))
+PAGE_EVENTS = ("add", "delete", "fault", "map")
+ADD, DELETE, FAULT, MAP = range(len(PAGE_EVENTS))
+
+_MINOR_BITS = 20  # of a device number in the kernel (include/linux/kdev_t.h)
+
+
+class Kind(Enum):
+    """What a table of columns holds; the value gives the types of its columns."""
+
+    ISSUE = (("time_ns", np.int64), ("device", np.int16), ("sector", np.int64))
+    COMPLETE = (
+        ("time_ns", np.int64),
+        ("device", np.int16),
+        ("sector", np.int64),
+        ("bytes", np.int64),
+        ("operation", np.int8),
+        ("readahead", np.bool_),
+        ("error", np.int32),
+    )
+    PAGE = (
+        ("time_ns", np.int64),
+        ("event", np.int8),
+        ("pid", np.int32),
+        ("file_part", np.int8),
+        ("file_offset_bytes", np.int64),
+        ("bytes", np.int64),
+    )
+
+    def columns(self, **given: NDArray[Any]) -> Columns:
+        """Columns of this kind, each of its type."""
+        return {name: given[name].astype(kind, copy=False) for name, kind in self.value}
+
+    def none(self) -> Columns:
+        """Columns without rows."""
+        return {name: np.empty(0, dtype=kind) for name, kind in self.value}
+
+
+@dataclass
+class Chunk:
+    """Some events of one raw file, each kind in the order of time; what follows is not before `through_ns`."""
+
+    tables: dict[Kind, Columns]
+    through_ns: int
+
+
+@dataclass
+class Devices:
+    """The names of devices by their index, found by the kernel's number; a number that is not known gets MAJOR:MINOR.
+
+    `closed`: only what was there from the start is known, and events of other devices are no part of the trace.
+    """
+
+    names: list[str] = field(default_factory=list)
+    closed: bool = False
+    _indices: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, devices: Sequence[TracedDevice]) -> "Devices":
+        """Those that a trace says it recorded; all where it does not say."""
+        known = cls(closed=bool(devices))
+        for device in devices:
+            known._indices[device_number(device.major, device.minor)] = len(known.names)
+            known.names.append(device.name)
+        return known
+
+    def indices(self, numbers: NDArray[Any]) -> NDArray[np.int16]:
+        """The index of each device number; -1 for one that is no part of the trace."""
+        codes, distinct = encode(numbers)
+        found = np.array([self._index(int(number)) for number in distinct], dtype=np.int16)
+        return found[codes] if len(found) else np.empty(0, dtype=np.int16)
+
+    def _index(self, number: int) -> int:
+        if number not in self._indices:
+            if self.closed:
+                return -1
+            self._indices[number] = len(self.names)
+            self.names.append(f"{number >> _MINOR_BITS}:{number & (1 << _MINOR_BITS) - 1}")
+        return self._indices[number]
+
+
+def device_number(major: int, minor: int) -> int:
+    """A device's number as the kernel has it in its events."""
+    return major << _MINOR_BITS | minor
+
+
+def encode(values: NDArray[Any]) -> tuple[NDArray[np.int32], list[Any]]:
+    """The distinct values in the order of their first appearance, and the index of each value among them."""
+    encoded = pa.array(values).dictionary_encode()
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+
+
+def rows(columns: Columns, chosen: Any) -> Columns:
+    """The chosen rows: a slice, indices or a mask."""
+    return {name: values[chosen] for name, values in columns.items()}
+
+
+def joined(tables: Iterable[Columns], kind: Kind) -> Columns:
+    """Tables of one kind, one after the other."""
+    parts = [table for table in tables if len(table["time_ns"])]
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name, _ in kind.value} if parts else kind.none()
+
+
+def in_time(columns: Columns) -> Columns:
+    """The rows by time; equal times stay in order."""
+    time_ns = columns["time_ns"]
+    if (time_ns[1:] >= time_ns[:-1]).all():
+        return columns
+    return rows(columns, np.argsort(time_ns, kind="stable"))
+
+
+def operation_of(rwbs: str) -> tuple[int, bool]:
+    """Operation and readahead of a request as its event's `rwbs` says them (kernel: blk_fill_rwbs).
+
+    An `F` in front is a flush before the request; behind it, writing through. `A` is readahead.
+    """
+    flush_first = rwbs.startswith("F")
+    rest = rwbs[1:] if flush_first and rwbs[1:2] in ("R", "W", "D", "N", "E", "Z") else rwbs
+    operations = {"R": READ, "D": DISCARD, "F": FLUSH, "W": OTHER if rest.startswith("WZ") else WRITE}
+    if rest.startswith("DE"):  # secure erase
+        return DISCARD, False
+    return operations.get(rest[:1], OTHER), "A" in rest[1:]

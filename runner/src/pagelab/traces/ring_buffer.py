@@ -1,0 +1,220 @@
+"""Pages of the kernel's trace ring buffer, as `per_cpu/cpuN/trace_pipe_raw` gives them: place and time of their events.
+
+A page holds a time stamp, a commit word (bytes of data; bit 31: events are missing before this page; bit 30: their
+number stands behind the data) and events. An event begins with a word of 5 bits `type_len` and 27 bits `time_delta`
+(kernel: include/linux/ring_buffer.h, kernel/trace/ring_buffer.c):
+
+    1 to 28   data of 4 * type_len bytes follow
+    0         the next word is the number of bytes that follow, itself among them, then data
+    29        padding: to the end of the page where time_delta is 0, else the next word is the number of bytes to skip
+    30        time extend: the time moves by the next word * 2^27 + time_delta
+    31        absolute time stamp, of which the upper 5 bits are those of the page's
+
+The time of an event is that of the page and of all deltas up to its own. An event that was discarded has become
+padding; it keeps its delta, which counts unless it is 1, put there because 0 would end the page.
+
+Many pages are walked in step: the k-th event of each of them is looked at in one go.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagelab.traces.event_format import PageLayout
+from pagelab.traces.raw_files import Bytes
+
+Words = NDArray[np.uint32]
+Integers = NDArray[np.int64]
+
+_WORD_BYTES = 4
+_LARGEST_DATA, _PADDING, _TIME_EXTEND, _TIME_STAMP = 28, 29, 30, 31
+_DISCARDED_WITHOUT_DELTA = 1
+_COMMIT_MASK = (1 << 27) - 1
+_MISSED, _MISSED_COUNTED = 1 << 31, 1 << 30
+_UPPER_TIME = -(1 << 59)  # the upper 5 of 64 bits
+_FIRST_ROOM = 96
+
+
+@dataclass(frozen=True, slots=True)
+class PageHeads:
+    """What the heads of pages say, one entry a page: time in nanoseconds, bytes of data, and missing events.
+
+    `missed` says that events are missing before the page, `missed_events` how many, 0 where that is not said.
+    """
+
+    time_ns: Integers
+    data_bytes: Integers
+    missed: NDArray[np.bool_]
+    missed_events: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class RingEvents:
+    """Events of some pages in the order of the pages, one entry each.
+
+    `at_word` is where the data begin, in words of 4 bytes from the start of the pages; `words` how many they are.
+    `page_ends_ns` is the time of the last event of each page, of the page itself where it has none. `broken` are the
+    pages that hold an event of impossible length.
+    """
+
+    time_ns: Integers
+    at_word: NDArray[np.int32]
+    words: NDArray[np.uint16]
+    page: NDArray[np.int32]
+    page_ends_ns: Integers
+    broken: Integers
+
+    def of_pages(self, pages: Integers) -> "RingEvents":
+        """The events of some of the pages."""
+        those = np.isin(self.page, pages)
+        return replace(
+            self,
+            time_ns=self.time_ns[those],
+            at_word=self.at_word[those],
+            words=self.words[those],
+            page=self.page[those],
+        )
+
+
+def read_heads(pages: Bytes, layout: PageLayout) -> PageHeads:
+    """Read the heads of whole pages; `pages` has shape (pages, bytes of a page)."""
+    time_ns = _numbers(pages, layout.timestamp_offset, 8)
+    commit = _numbers(pages, layout.commit_offset, 4)
+    data_bytes = commit & _COMMIT_MASK
+    missed = (commit & _MISSED) != 0
+    counts = np.zeros(len(pages), dtype=np.int64)
+    for page in np.flatnonzero(missed & ((commit & _MISSED_COUNTED) != 0)):
+        begin = layout.data_offset + int(data_bytes[page])
+        if begin + layout.commit_bytes <= layout.page_bytes:
+            counts[page] = int.from_bytes(pages[page, begin : begin + layout.commit_bytes].tobytes(), "little")
+    return PageHeads(time_ns, data_bytes, missed, counts)
+
+
+def walk(pages: Bytes, layout: PageLayout, heads: PageHeads, chosen: Integers) -> RingEvents:
+    """Find the events of the chosen pages.
+
+    Args:
+        pages: whole pages, of shape (pages, bytes of a page), contiguous.
+        layout: how a page is laid out.
+        heads: what their heads say; `data_bytes` of a chosen page must not be more than a page has.
+        chosen: indices of the pages to walk, ascending.
+    """
+    words = pages.reshape(-1).view("<u4")
+    begin = (chosen * layout.page_bytes + layout.data_offset) // _WORD_BYTES
+    end = begin + heads.data_bytes[chosen] // _WORD_BYTES
+    steps = _Steps(words, begin, end, heads.time_ns[chosen])
+    steps.run()
+    return steps.events(chosen)
+
+
+class _Steps:
+    """The walk itself. What is found of event k of page p goes to row k, column p; a place of 0 means no event."""
+
+    def __init__(self, words: Words, begin: Integers, end: Integers, time_ns: Integers) -> None:
+        self._words = words
+        self._count = len(begin)
+        self._pages = np.arange(self._count)  # those that are not done, with the next three for each of them
+        self._at, self._end, self._time = begin, end, time_ns.copy()
+        self._ends_ns = time_ns.copy()
+        self._broken = np.zeros(self._count, dtype=np.bool_)
+        self._step = 0
+        self._places = np.zeros((_FIRST_ROOM, self._count), dtype=np.int32)
+        self._times = np.empty((_FIRST_ROOM, self._count), dtype=np.int64)
+        self._lengths = np.empty((_FIRST_ROOM, self._count), dtype=np.uint16)
+
+    def _make_room(self) -> None:
+        """Twice the rows."""
+        self._places = np.concatenate([self._places, np.zeros_like(self._places)])
+        self._times = np.concatenate([self._times, np.empty_like(self._times)])
+        self._lengths = np.concatenate([self._lengths, np.empty_like(self._lengths)])
+
+    def run(self) -> None:
+        self._drop(self._at >= self._end)
+        while len(self._pages):
+            if self._step == len(self._places):
+                self._make_room()
+            self._one_step()
+            self._step += 1
+
+    def _one_step(self) -> None:
+        header = self._words[self._at]
+        kind = header & 31
+        size = kind.astype(np.int64)  # of the data, in words
+        data_at = self._at + 1
+        delta = (header >> 5).astype(np.int64)
+        unusual = np.flatnonzero(kind - np.uint32(1) >= _LARGEST_DATA)  # 0 wraps around
+        no_data: Integers | None = None
+        if len(unusual):
+            no_data = self._unusual(unusual, kind[unusual], data_at, size, delta)
+        self._time += delta
+        following = data_at + size
+        too_long = following > self._end
+        if too_long.any():
+            data_at = np.where(too_long, 0, data_at)
+            self._time[too_long] -= delta[too_long]
+            self._broken[self._pages[too_long]] = True
+        if no_data is not None:
+            data_at[no_data] = 0
+        self._note(data_at, size)
+        self._at = following
+        self._drop(too_long | (following >= self._end))
+
+    def _unusual(
+        self, rows: Integers, kind: NDArray[Any], data_at: Integers, size: Integers, delta: Integers
+    ) -> Integers:
+        """Correct place, size and delta of everything but short data; returns the rows that are no data at all."""
+        has_word = data_at[rows] < self._end[rows]
+        word = np.where(has_word, self._words[np.where(has_word, data_at[rows], 0)].astype(np.int64), 0)
+        long_data, padding = rows[kind == 0], rows[kind == _PADDING]
+        size[long_data] = (word[kind == 0] + 3) // _WORD_BYTES - 1
+        data_at[long_data] += 1
+        # An impossible length, as one that is not even there, must not lead back.
+        size[long_data[(word[kind == 0] < _WORD_BYTES)]] = len(self._words)
+        self._pad(padding, word[kind == _PADDING], data_at, size, delta)
+        extend, stamp = rows[kind == _TIME_EXTEND], rows[kind == _TIME_STAMP]
+        delta[extend] += word[kind == _TIME_EXTEND] << 27
+        absolute = (self._time[stamp] & _UPPER_TIME) | (word[kind == _TIME_STAMP] << 27) + delta[stamp]
+        delta[stamp] = absolute - self._time[stamp]
+        size[extend] = size[stamp] = 1
+        no_data: Integers = rows[kind != 0]
+        return no_data
+
+    def _pad(self, rows: Integers, word: Integers, data_at: Integers, size: Integers, delta: Integers) -> None:
+        to_the_end = delta[rows] == 0
+        size[rows] = np.where(to_the_end, self._end[rows] - data_at[rows], np.maximum((word + 3) // _WORD_BYTES, 1))
+        delta[rows[delta[rows] == _DISCARDED_WITHOUT_DELTA]] = 0
+
+    def _note(self, data_at: Integers, size: Integers) -> None:
+        everywhere = len(self._pages) == self._count
+        where = slice(None) if everywhere else self._pages
+        self._places[self._step, where] = data_at
+        self._times[self._step, where] = self._time
+        self._lengths[self._step, where] = np.minimum(size, 0xFFFF)
+
+    def _drop(self, done: NDArray[np.bool_]) -> None:
+        if done.any():
+            self._ends_ns[self._pages[done]] = self._time[done]
+            stay = ~done
+            self._pages, self._at = self._pages[stay], self._at[stay]
+            self._end, self._time = self._end[stay], self._time[stay]
+
+    def events(self, chosen: Integers) -> RingEvents:
+        """Everything in the order of the pages."""
+        places = np.ascontiguousarray(self._places[: self._step].T)
+        found = np.flatnonzero(places)
+        page = found // max(self._step, 1)
+        return RingEvents(
+            time_ns=np.ascontiguousarray(self._times[: self._step].T).reshape(-1)[found],
+            at_word=places.reshape(-1)[found],
+            words=np.ascontiguousarray(self._lengths[: self._step].T).reshape(-1)[found],
+            page=chosen[page].astype(np.int32),
+            page_ends_ns=self._ends_ns,
+            broken=chosen[self._broken],
+        )
+
+
+def _numbers(pages: Bytes, offset: int, size: int) -> Integers:
+    """The number at one offset of each page."""
+    return np.ascontiguousarray(pages[:, offset : offset + size]).view(f"<u{size}").reshape(-1).astype(np.int64)
