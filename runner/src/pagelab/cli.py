@@ -18,7 +18,7 @@ import typer
 
 from pagelab import __version__
 from pagelab.config import Config, load_config
-from pagelab.errors import ConfigError, PagelabError
+from pagelab.errors import ConfigError, PagelabError, StoreError
 from pagelab.model_commands import model_app
 
 if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
@@ -164,6 +164,24 @@ def report(runs: RunsArgument, include_invalid: IncludeInvalidOption = False) ->
         store = RunStore.open(directory, owner_from_environment())
         print_summary(store, include_invalid=include_invalid)
         typer.echo(f"\nPage: {write_report(store, include_invalid)}")
+
+
+@app.command()
+def analyze(runs: RunsArgument) -> None:
+    """Compute every derived file of each run again from its raw files, here or on another machine."""
+    from pagelab.analyze import analyse_run
+    from pagelab.store import RunStore, owner_from_environment
+
+    failed = 0
+    for directory in runs:
+        found = analyse_run(RunStore.open(directory, owner_from_environment()))
+        typer.echo(f"{directory}: {len(found.computed)} trials computed again, {len(found.untraced)} without a trace")
+        for note in found.notes:
+            typer.echo(f"! {note}")
+        failed += len(found.failed)
+    if failed:
+        noun = "trial" if failed == 1 else "trials"
+        raise StoreError(f"{failed} {noun} could not be computed again: restore what is named above from a copy")
 
 
 @app.command()

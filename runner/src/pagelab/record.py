@@ -87,6 +87,57 @@ class Throughput(Record):
     read_bytes_per_second: float | None = None
 
 
+class Access(Record):
+    """What was read while decoding, in which order, in which sizes, how often again, from the trial's trace.
+
+    All is absent where nothing was traced; the formulas are in docs/access.md, and access.json has the same and more
+    for every window. `reads`, `read_bytes`, `swap_bytes`, `other_bytes`, `sequential_fraction_notes`, latencies and
+    queue depths are of the traced disk and every reader, the rest of the model's files. `model_bytes_source` says what
+    the latter were counted from (requests placed by the extents of the files, or pages that entered the page cache),
+    `order` what the order of reads goes by.
+
+    Three rules for "sequential": `sequential_fraction` the sound one (share of bytes, several streams, readahead
+    windows merged, offsets of the file), `sequential_fraction_notes` the notes' rule (starts of two reads under 256
+    sectors apart), `sequential_fraction_next` (a read starts where the one before ended).
+
+    `distinct_bytes` were read at least once; `reread_factor` is model_bytes over them, `coverage_fraction` they over
+    the model's files. `read_amplification` is model_bytes over the distinct bytes that the process mapped.
+    """
+
+    model_bytes_source: Literal["block", "page_cache"] | None = None
+    order: Literal["issue", "completion", "page_cache"] | None = None
+    reads: int | None = None
+    read_bytes: int | None = None
+    model_reads: int | None = None
+    model_bytes: int | None = None
+    swap_bytes: int | None = None
+    other_bytes: int | None = None
+    page_added_bytes: int | None = None
+    mean_read_bytes: float | None = None
+    median_read_bytes: float | None = None
+    sequential_fraction: float | None = None
+    sequential_fraction_notes: float | None = None
+    sequential_fraction_next: float | None = None
+    mean_run_bytes: float | None = None
+    median_run_bytes: float | None = None
+    half_run_bytes: int | None = None
+    forward_fraction: float | None = None
+    backward_fraction: float | None = None
+    distinct_bytes: int | None = None
+    reread_factor: float | None = None
+    coverage_fraction: float | None = None
+    read_amplification: float | None = None
+    read_amplification_per_token: float | None = None
+    latency_p50_seconds: float | None = None
+    latency_p90_seconds: float | None = None
+    latency_p99_seconds: float | None = None
+    latency_max_seconds: float | None = None
+    queue_depth_mean: float | None = None
+    queue_depth_p50: int | None = None
+    queue_depth_p99: int | None = None
+    busy_fraction: float | None = None
+
+
 class Faults(Record):
     """Page faults of the process during decode, by all its threads (/proc/PID/stat)."""
 
@@ -314,6 +365,7 @@ class TrialRecord(Record):
     sources: Sources = Sources()
     rereads: Rereads = Rereads()
     throughput: Throughput = Throughput()
+    access: Access = Access()
     faults: Faults = Faults()
     refaults: Refaults = Refaults()
     swap: Swap = Swap()

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
@@ -22,19 +22,20 @@ from pydantic import ValidationError
 
 from pagelab.errors import StoreError
 from pagelab.record import SCHEMA_VERSION, Record, RunRecord, TrialRecord
+from pagelab.trace_record import TRACE_VERSION, TraceRecord
 
 if TYPE_CHECKING:  # pyarrow takes a moment to load, and most commands never open a table
     import pyarrow as pa
 
 Owner = tuple[int, int]
-RecordType = TypeVar("RecordType", RunRecord, TrialRecord)
+RecordType = TypeVar("RecordType", RunRecord, TrialRecord, TraceRecord)
 
 OWNER_VARIABLE = "PAGELAB_OWNER"
 VERSION_KEY = b"pagelab_schema_version"
 UNITS_KEY = b"pagelab_units"
 
 _RUN, _CONFIG, _TRIAL, _TRIALS, _SUMMARY = "run.json", "config.yml", "trial.json", "trials", "summary.parquet"
-TRACES = "trace"  # the directory of a trial's raw trace files
+_TRACE, _TRACE_RECORD = "trace", "trace.json"
 _PARTIAL_SUFFIX = ".partial"
 _UNIT_SUFFIXES = {
     "tokens_per_second": "tokens/second",
@@ -126,21 +127,25 @@ def open_table(path: Path, schema: "pa.Schema", owner: Owner | None = None, **op
         yield w
 
 
-def read_table(path: Path) -> "pa.Table":
-    """Read a Parquet table back.
+def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
+    """Read a Parquet table back, or some of its columns.
 
     Raises:
-        StoreError: it is missing, damaged, or written by a newer pagelab.
+        StoreError: it is missing, damaged, or written by a newer pagelab, or it lacks one of the columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            table = file.read(None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or repeat its trial") from error
     version = (table.schema.metadata or {}).get(VERSION_KEY, b"0")
     _refuse_newer(path, int(version))
+    missing = sorted(set(columns or ()) - set(table.column_names))
+    if missing:
+        raise StoreError(f"{path} has no column {missing[0]}: compute it again by `pagelab analyze` on its run")
     return table
 
 
@@ -302,8 +307,28 @@ class RunStore:
 
     def read_trial_table(self, number: int, name: str) -> "pa.Table | None":
         """Read one table of a trial; None where it was not written, StoreError where it is damaged."""
-        path = self._trial_path(number) / f"{name}.parquet"
+        path = self.trial_table_path(number, name)
         return read_table(path) if path.is_file() else None
+
+    def trial_table_path(self, number: int, name: str) -> Path:
+        """Where a table of a trial is, or would be."""
+        return self._trial_path(number) / f"{name}.parquet"
+
+    def write_trial_json(self, number: int, name: str, document: dict[str, Any]) -> None:
+        """Write one document of a trial, such as `access`, as NAME.json."""
+        write_json(self.trial_directory(number) / f"{name}.json", document, self.owner)
+
+    def read_trial_json(self, number: int, name: str) -> dict[str, Any] | None:
+        """Read one document of a trial; None where it was not written, StoreError where it is damaged."""
+        path = self._trial_path(number) / f"{name}.json"
+        document = _read_document(path) if path.is_file() else None
+        if document is not None and not isinstance(document, dict):
+            raise StoreError(f"{path} holds no JSON object: compute it again by `pagelab analyze` on its run")
+        return document
+
+    def trace_directory(self, number: int) -> Path:
+        """Where the raw files of a trial's trace are, or would be."""
+        return self._trial_path(number) / _TRACE
 
     def adopt(self, path: Path) -> None:
         """Hand a file that another program wrote into the run, such as llama.log, to the owner."""
@@ -377,13 +402,23 @@ def _read_text(path: Path) -> str:
         raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or run again") from error
 
 
-def _read_record(path: Path, kind: type[RecordType]) -> RecordType:
+def read_trace_record(directory: Path) -> TraceRecord:
+    """Read trace.json of a trace's directory; StoreError where it is missing, damaged or newer than this pagelab."""
+    return _read_record(directory / _TRACE_RECORD, TraceRecord, TRACE_VERSION)
+
+
+def _read_document(path: Path, newest: int = SCHEMA_VERSION) -> Any:  # whatever JSON the file holds
     try:
         document = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise StoreError(f"{path} is not JSON ({error}): restore it from a copy, or run again") from error
     version = document.get("schema_version", 0) if isinstance(document, dict) else 0
-    _refuse_newer(path, version if isinstance(version, int) else 0)
+    _refuse_newer(path, version if isinstance(version, int) else 0, newest)
+    return document
+
+
+def _read_record(path: Path, kind: type[RecordType], newest: int = SCHEMA_VERSION) -> RecordType:
+    document = _read_document(path, newest)
     try:
         return kind.model_validate(document)
     except ValidationError as error:
@@ -393,8 +428,8 @@ def _read_record(path: Path, kind: type[RecordType]) -> RecordType:
         raise StoreError(f"{path} is no {kind.__name__} ({problem}): restore it from a copy, or run again") from error
 
 
-def _refuse_newer(path: Path, version: int) -> None:
-    if version > SCHEMA_VERSION:
+def _refuse_newer(path: Path, version: int, newest: int = SCHEMA_VERSION) -> None:
+    if version > newest:
         raise StoreError(
-            f"{path} has schema version {version} and this pagelab reads up to {SCHEMA_VERSION}: use a newer pagelab"
+            f"{path} has schema version {version} and this pagelab reads up to {newest}: use a newer pagelab"
         )

@@ -24,7 +24,7 @@ from pagelab.plan import PlannedTrial
 from pagelab.pressure.applied import Sizes, applied
 from pagelab.pressure.residency import evict
 from pagelab.record import TrialRecord
-from pagelab.store import TRACES, RunStore, write_text
+from pagelab.store import RunStore, write_text
 
 Notify = Callable[[str, int], None]  # the phase that has begun, and the tokens generated so far
 
@@ -46,8 +46,8 @@ class Bench:
     skip_eviction: bool = False
 
     def tracer(self, directory: Path) -> Tracer:
-        """What records the reads of a trial, into a directory of its own."""
-        return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory / TRACES)
+        """What records the reads of a trial, into a directory."""
+        return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory)
 
     def sizes(self, anonymous_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
@@ -82,7 +82,7 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
         notify("pressure", 0)
         with TensorResidency(model) as tensors, applied(factors, bench.sizes(anonymous_bytes), group) as pressure:
             counters, told = Counters(group, bench.disk, tensors), pressure.told(notify)
-            with bench.tracer(store.trial_directory(trial.number)) as tracer:
+            with bench.tracer(store.trace_directory(trial.number)) as tracer:
                 watched = watch(command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
             peak_bytes, oom_kills, in_force = group.peak_bytes(), group.oom_kills(), pressure.in_force
 

@@ -1,0 +1,72 @@
+"""How long reads took and how many were under way at once, from the moments of issue and completion."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagelab.analysis.spans import EVERYTHING, Span
+from pagelab.analysis.trace_tables import BlockReads
+from pagelab.units import NANOSECONDS
+
+Numbers = NDArray[np.int64]
+
+PERCENTILES = (50, 90, 99)
+
+
+def latency_facts(reads: BlockReads) -> dict[str, float]:
+    """Percentiles of the time from the last issue of a read to its completion, in seconds; empty without any.
+
+    A percentile p is the least time that p % of the reads did not exceed (nearest rank), so it is always one that
+    occurred.
+    """
+    if reads.issued_ns is None:
+        return {}
+    known = reads.issued_ns > reads.NO_ISSUE
+    times = np.sort(reads.time_ns[known] - reads.issued_ns[known])
+    if not len(times):
+        return {}
+    ranks = {f"latency_p{percent}_seconds": -(-percent * len(times) // 100) - 1 for percent in PERCENTILES}
+    ranks["latency_max_seconds"] = len(times) - 1
+    return {name: int(times[rank]) / NANOSECONDS for name, rank in ranks.items()}
+
+
+def depth_facts(reads: BlockReads, span: Span) -> dict[str, float]:
+    """How many reads were under way, weighted by time; empty where no issue is known.
+
+    `queue_depth_mean` is the mean over the span, times without a read among it, `busy_fraction` the share of the span
+    with at least one. The percentiles are over the busy time. A span without bounds is that from the first issue to the
+    last completion. A read that was under way at an end of the span counts for the time that lies in it.
+    """
+    if reads.issued_ns is None:
+        return {}
+    known = reads.issued_ns > reads.NO_ISSUE
+    begin, end = reads.issued_ns[known], reads.time_ns[known]
+    if not len(begin):
+        return {}
+    if span is EVERYTHING:
+        span = Span(int(begin.min()), int(end.max()))
+    begin, end = np.clip(begin, span.begin_ns, span.end_ns), np.clip(end, span.begin_ns, span.end_ns)
+    length = span.end_ns - span.begin_ns
+    return _facts(_time_at_depth(begin, end), length) if length > 0 else {}
+
+
+def _time_at_depth(begin: Numbers, end: Numbers) -> Numbers:
+    """Nanoseconds during which 0, 1, 2 … reads were under way, between the first begin and the last end."""
+    moments = np.concatenate((begin, end))
+    change = np.repeat(np.array([1, -1]), (len(begin), len(end)))
+    order = np.argsort(moments, kind="stable")
+    depth = np.cumsum(change[order])[:-1]
+    return np.bincount(depth, weights=np.diff(moments[order])).astype(np.int64)  # exact: whole numbers below 2^53
+
+
+def _facts(time_at: Numbers, length: int) -> dict[str, float]:
+    busy = int(time_at[1:].sum())
+    facts = {
+        "busy_fraction": busy / length,
+        "queue_depth_mean": int((time_at * np.arange(len(time_at))).sum()) / length,
+    }
+    if busy:
+        cumulative = 100 * np.cumsum(time_at[1:])
+        for percent in PERCENTILES:
+            facts[f"queue_depth_p{percent}"] = 1 + int(np.searchsorted(cumulative, percent * busy))
+        facts["queue_depth_max"] = int(np.flatnonzero(time_at)[-1])
+    return facts

@@ -1,0 +1,66 @@
+"""Sets of bytes: ranges joined where they overlap, and how many bytes they cover."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Ranges of bytes in numbered groups (a part of the model, a token): `start` belongs to a range, `end` does not."""
+
+    group: Numbers
+    start: Numbers
+    end: Numbers
+
+    @property
+    def bytes(self) -> Numbers:
+        """The length of each range."""
+        return self.end - self.start
+
+    @property
+    def total_bytes(self) -> int:
+        """The lengths of all ranges together."""
+        return int(self.bytes.sum(dtype=np.int64))
+
+
+def union(group: Numbers, start: Numbers, end: Numbers) -> Ranges:
+    """Join ranges of one group that overlap or touch.
+
+    Args:
+        group: number of each range's group, from 0.
+        start, end: ranges of any order; those without a byte are left out.
+
+    Returns:
+        Disjoint ranges by group and start, which cover the same bytes.
+    """
+    kept = end > start
+    group, start, end = group[kept], start[kept], end[kept]
+    if not len(start):
+        return Ranges(group, start, end)
+    span = int(end.max()) + 1  # one line for all groups, with a place between them that no range holds
+    base = group * span
+    order = np.argsort(base + start, kind="stable")
+    base, start, end = base[order], start[order], end[order]
+    reach = np.maximum.accumulate(base + end)
+    first = np.ones(len(start), dtype=np.bool_)
+    first[1:] = (base + start)[1:] > reach[:-1]
+    begins = np.flatnonzero(first)
+    last = np.append(begins[1:], len(start)) - 1
+    return Ranges(group[order][begins], start[begins], reach[last] - base[last])
+
+
+def covered_bytes(group: Numbers, start: Numbers, end: Numbers, groups: int) -> Numbers:
+    """How many different bytes the ranges of each group cover, for groups 0 to `groups` - 1."""
+    joined = union(group, start, end)
+    return sums(joined.group, joined.bytes, groups)
+
+
+def sums(group: Numbers, values: Numbers, groups: int) -> Numbers:
+    """The sum of the values of each group, in whole numbers."""
+    totals = np.zeros(groups, dtype=np.int64)
+    np.add.at(totals, group, values)
+    return totals
