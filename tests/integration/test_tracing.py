@@ -16,7 +16,6 @@ from lab import DISK_DIRECTORY, Call, needs_lab, needs_root, on_host, run, write
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
 from pagelab.models.synthetic import SyntheticSpec, write_synthetic
 from pagelab.record import TrialRecord
-from pagelab.store import read_table
 
 pytestmark = needs_root
 
@@ -123,7 +122,8 @@ def test_analysed_elsewhere_a_trace_gives_the_same_files(traced: Call, disk_path
     original = traced.store.directory
     copy = disk_path / "copy"
     shutil.copytree(original, copy)
-    derived = [path for path in copy.rglob("*.parquet") if path.name.startswith(("block_io", "page_cache", "access", "reuse"))]
+    names = ("block_io", "page_cache", "access", "reuse")
+    derived = [path for path in copy.rglob("*.parquet") if path.name.startswith(names)]
     assert derived
     for path in [*derived, *copy.glob("trials/*/access.json")]:
         path.unlink()

@@ -62,11 +62,27 @@ def analyse_run(store: RunStore, convert: Convert | None = None) -> Analysed:
             failed.append(number)
             found = [f"left as it is: {error}"]
         else:
-            store.write_trial(record.model_copy(update={"access": access}))
+            store.write_trial(with_access(record, access))
             computed.append(number)
         notes += [f"trial {number:03d}: {note}" for note in found]
     store.write_summary(summary_table(store.read_trials()))
     return Analysed(tuple(computed), tuple(untraced), tuple(failed), tuple(notes))
+
+
+def with_access(record: TrialRecord, access: Access) -> TrialRecord:
+    """The record with what its trace says; pages that entered the page cache are one more source of the model's bytes.
+
+    It makes `sources.model.disagreement_fraction` larger where it is further from the reads of the process than the
+    others are. What all disks were asked for is the scale there: the reads of the process and of others.
+    """
+    traced, sources = access.page_added_bytes, record.sources.model_copy(deep=True)
+    own, others = sources.model.process_bytes, sources.other.host_bytes
+    sources.model.page_cache_bytes = traced
+    if traced is not None and own is not None:
+        scale = max(traced, own + (others or 0))
+        apart = abs(traced - own) / scale if scale else 0.0
+        sources.model.disagreement_fraction = max(apart, sources.model.disagreement_fraction or 0.0)
+    return record.model_copy(update={"access": access, "sources": sources})
 
 
 def derive(store: RunStore, record: TrialRecord, convert: Convert | None = None) -> tuple[Access, list[str]]:

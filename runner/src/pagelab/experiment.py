@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Protocol
 
 from pagelab.analysis.summary import summary_table
+from pagelab.analyze import derive, with_access
 from pagelab.calibration import Calibration, calibrate
-from pagelab.errors import HostError, InferenceError, PreflightRefusedError
+from pagelab.errors import HostError, InferenceError, PreflightRefusedError, StoreError, TraceError
 from pagelab.host.facts import build_facts, manifest, model_file_facts
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.procfs import meminfo_bytes
@@ -233,9 +234,28 @@ def run_one(bench: Bench, trial: PlannedTrial, run: Progress, observer: Observer
     except (HostError, InferenceError) as error:
         record = refused(bench, trial, anonymous_bytes, str(error))
         run.store.write_trial(record)
+    else:
+        record = analysed(record, run.store, observer)
     run.record.trials_done = len(run.store.read_trials())
     run.store.write_run(run.record)
     observer.trial_done(record, run.record.trials_done, run.record.trials_planned)
+
+
+def analysed(record: TrialRecord, store: RunStore, observer: Observer) -> TrialRecord:
+    """The record with what its trace says of it; where that fails the trial stays as it was measured."""
+    if record.trace is None or not record.trace.recorders:
+        return record
+    observer.phase("analyze", 0)
+    try:
+        access, notes = derive(store, record)
+    except (StoreError, TraceError) as error:
+        observer.note(f"trial {record.trial}: its trace was not analysed ({error}); `pagelab analyze` tries again")
+        return record
+    for note in notes:
+        observer.note(f"trial {record.trial}: {note}")
+    record = with_access(record, access)
+    store.write_trial(record)
+    return record
 
 
 def label_of(factors: Factors) -> str:
