@@ -22,6 +22,19 @@ SPECS = {
     "experts": SyntheticSpec(architecture="moe", layers=3, width=256, feed_forward=512, experts=16, experts_used=4),
     "dense-q4_k": SyntheticSpec(architecture="llama", layers=3, width=256, feed_forward=768, type="Q4_K"),
     "experts-q8_0": SyntheticSpec(architecture="moe", layers=2, width=128, feed_forward=64, type="Q8_0"),
+    "experts-alike": SyntheticSpec(
+        architecture="moe", layers=3, width=256, feed_forward=64, experts=32, experts_used=4, router_skew=0
+    ),
+    "experts-concentrated": SyntheticSpec(
+        architecture="moe",
+        layers=3,
+        width=256,
+        feed_forward=256,
+        experts=16,
+        experts_used=4,
+        type="Q4_K",
+        router_skew=9,
+    ),
     "dense-f16": SyntheticSpec(architecture="llama", layers=3, width=320, feed_forward=96, type="F16"),
     "deep": SyntheticSpec(architecture="llama", layers=64, width=64, feed_forward=128),
     "many-tokens": SyntheticSpec(architecture="llama", layers=1, width=64, feed_forward=64, vocabulary=50_000),

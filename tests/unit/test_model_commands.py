@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,14 @@ def test_synth_and_inspect(tmp_path: Path) -> None:
     assert sum(facts["bytes_by_class"].values()) == sum(facts["bytes_by_type"].values()) == facts["weights_bytes"]
     assert sum(facts["bytes_per_token_by_class"].values()) == facts["bytes_per_token"]
     assert facts["bytes_per_token_by_class"]["experts"] == facts["bytes_by_class"]["experts"] // 2
+
+
+def test_synth_with_a_skewed_router(tmp_path: Path) -> None:
+    run(*SYNTH, "--experts", "4", "--router-skew", "1.5", "--output", tmp_path / "m.gguf")
+    facts = json.loads(run("inspect", tmp_path / "m.gguf", "--json"))
+    assert facts["name"] == "pagelab synthetic moe 1x64 seed 0 skew 1.5"
+    with pytest.raises(ConfigError, match="a llama model is dense and has no router"):
+        run(*SYNTH, "--architecture", "llama", "--router-skew", "1", "--output", tmp_path / "m.gguf")
 
 
 def test_the_first_line_says_that_a_model_is_dense(tmp_path: Path) -> None:
@@ -114,6 +124,24 @@ def test_bad_shape_names_the_option(tmp_path: Path) -> None:
         run(*SYNTH, "--width", "100", "--output", tmp_path / "m.gguf")
     with pytest.raises(ConfigError, match=r"^--kv-heads: Input should be greater"):
         run(*SYNTH, "--kv-heads", "0", "--output", tmp_path / "m.gguf")
+
+
+def test_inspect_loads_only_what_it_needs(tmp_path: Path) -> None:
+    """Loading the rest takes several times as long as looking into a model."""
+    run(*SYNTH, "--output", tmp_path / "m.gguf")
+    code = """
+import sys
+from contextlib import suppress
+from pagelab.cli import main
+with suppress(SystemExit):
+    main(["model", "inspect", sys.argv[1]])
+print(sorted({"gguf", "matplotlib", "numpy", "pyarrow", "yaml"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "m.gguf")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, *_, last = answer.stdout.splitlines()
+    assert first.startswith("mixture of experts")
+    assert last == "[]"
 
 
 def test_inspect_of_something_else(tmp_path: Path) -> None:

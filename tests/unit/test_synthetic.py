@@ -43,6 +43,11 @@ def test_one_seed_gives_one_file(tmp_path: Path) -> None:
         ({**MOE, "type": "Q4_K"}, "d28d5589be82b29207d3d19bac1c279e10e9203281541f277e195ec324aa529f"),
         ({**SHAPE, "type": "Q8_0"}, "e84a1f85ded8ebd3793f7fe512a6d49a6751bec3ff19ee0bebdaaafe2db74adc"),
         ({**SHAPE, "type": "F16"}, "825cfc78e8d0ab46a1fe4449862dc760c7ff930de890c6064ecd73fc7df1cf1e"),
+        ({**MOE, "router_skew": 1.0}, "920c27a884516d85ed9a71428345871146192db4c51f1272f4449482b3220df2"),
+        (
+            {**MOE, "type": "F16", "experts": 40, "layers": 4, "router_skew": 0.0},
+            "2449bfe866bfc09952ee6c39327519ce6b6b14173eb65e80f13ca63b8f256747",
+        ),
     ],
 )
 def test_weights_are_the_same_everywhere(tmp_path: Path, shape: dict[str, Any], sha256: str) -> None:
@@ -92,15 +97,23 @@ def test_tokens_differ(tmp_path: Path, size: int) -> None:
     width=st.integers(1, 5).map(lambda n: 64 * n),
     feed_forward=st.integers(1, 9).map(lambda n: 32 * n),
     experts=st.integers(0, 5),
+    skew=st.none() | st.floats(0, 10),
     vocabulary=st.integers(512, 900),
     kind=st.sampled_from(["Q4_0", "Q8_0", "F16"]),
 )
 def test_any_shape_is_whole_and_of_the_estimated_size(
-    tmp_path: Path, layers: int, width: int, feed_forward: int, experts: int, vocabulary: int, kind: str
+    tmp_path: Path,
+    layers: int,
+    width: int,
+    feed_forward: int,
+    experts: int,
+    skew: float | None,
+    vocabulary: int,
+    kind: str,
 ) -> None:
     shape = {"layers": layers, "width": width, "feed_forward": feed_forward, "vocabulary": vocabulary, "type": kind}
-    kinds = {"architecture": "moe", "experts": experts, "experts_used": 1} if experts else {"architecture": "llama"}
-    spec = SyntheticSpec.model_validate({**shape, **kinds})
+    moe = {"architecture": "moe", "experts": experts, "experts_used": 1, "router_skew": skew}
+    spec = SyntheticSpec.model_validate({**shape, **(moe if experts else {"architecture": "llama"})})
     path = tmp_path / "m.gguf"
     write_synthetic(spec, path)
     model = read_gguf_map(path)
@@ -148,6 +161,20 @@ def test_digest_depends_on_every_part_of_the_shape() -> None:
     spec = SyntheticSpec(**SHAPE)
     changes: list[dict[str, Any]] = [{}, {"layers": 2}, {"seed": 1}, {"type": "Q8_0"}, {"context": 8192}, {"heads": 2}]
     assert len({spec.model_copy(update=change).digest() for change in changes}) == len(changes)
+    skews = (None, 0.0, 0.5)
+    assert len({SyntheticSpec(**MOE, router_skew=skew).digest() for skew in skews}) == len(skews)
+
+
+@pytest.mark.parametrize(
+    ("shape", "digest"),
+    [
+        (SHAPE, "2927fab166e97acd1066249e77bac8b4964204c20278c705ace1e17596a5c3e9"),
+        ({**MOE, "type": "Q4_K"}, "a1189d53c2775b446557d49b3c3dee87daa3026e69128ad0e39f9d66d99f95c1"),
+    ],
+)
+def test_digests_stay_what_they_were(shape: dict[str, Any], digest: str) -> None:
+    """Files are known by them: a new field of the spec must not make every lab generate its models again."""
+    assert SyntheticSpec(**shape, seed=7).digest() == digest
 
 
 def run_limited(code: str) -> str:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from pagelab import __version__
-from pagelab.config import Config, load_config
 from pagelab.errors import ConfigError, PagelabError, StoreError
 from pagelab.model_commands import model_app
 
 if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
+    from pagelab.config import Config
     from pagelab.plan import Plan
     from pagelab.preflight import Place
 
@@ -74,12 +74,15 @@ def version() -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration."""
+    from pagelab.config import Config
+
     typer.echo(json.dumps(Config.model_json_schema(), indent=2))
 
 
 @app.command()
 def plan(config_path: ConfigArgument, only: OnlyOption = None) -> None:
     """List the trials that would run, with memory sizes and estimates of time and disk; runs nothing."""
+    from pagelab.config import load_config
     from pagelab.host.procfs import meminfo_bytes
     from pagelab.plan import check_sizes, known_weights_bytes
     from pagelab.report.plan_table import print_plan
@@ -97,6 +100,7 @@ def preflight(
     as_json: Annotated[bool, typer.Option("--json", help="print the checks as JSON")] = False,
 ) -> None:
     """Run every check: verdict, what was found, why it matters, and what fixes it."""
+    from pagelab.config import load_config
     from pagelab.preflight import refusals, run_checks
     from pagelab.report.checks_table import print_checks
 
@@ -121,6 +125,7 @@ def run(
     ] = False,
 ) -> None:
     """Run the experiment, print its table, and write its report."""
+    from pagelab.config import load_config
     from pagelab.experiment import Request, run_experiment
     from pagelab.report.page import write_report
     from pagelab.report.tables import print_summary
@@ -214,7 +219,7 @@ def restore() -> None:
         typer.echo(sentence)
 
 
-def _selected_plan(config: Config, only: list[str] | None) -> "Plan":
+def _selected_plan(config: "Config", only: list[str] | None) -> "Plan":
     from pagelab.plan import make_plan, select
 
     whole = make_plan(config)
@@ -227,7 +232,7 @@ def _selected_plan(config: Config, only: list[str] | None) -> "Plan":
     return select(whole, {name: value for name, _, value in pairs})
 
 
-def _place(config: Config, results: Path) -> "Place":
+def _place(config: "Config", results: Path) -> "Place":
     from pagelab.preflight import Place
 
     build = _directory("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current")

@@ -1,24 +1,27 @@
-"""`pagelab model inspect | synth | fetch`."""
+"""`pagelab model inspect | synth | fetch`.
+
+What only one of the commands needs is loaded by that one: looking into a model is a matter of a moment, and loading
+what reads configurations and generates models takes longer than that.
+"""
 
 import json
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from pagelab.config import load_config
 from pagelab.errors import ConfigError
 from pagelab.models.attention import in_words
-from pagelab.models.catalog import ModelSpec, SyntheticSource, UrlSource, model_path, verify_model
-from pagelab.models.catalog import fetch as fetch_model
 from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class, read_model_map
-from pagelab.models.synthetic import SyntheticSpec, write_synthetic
 from pagelab.units import format_bytes
+
+if TYPE_CHECKING:
+    from pagelab.models.catalog import ModelSpec
+    from pagelab.models.synthetic import SyntheticSpec
 
 model_app = typer.Typer(help="Look into, generate and fetch model files.", no_args_is_help=True)
 
@@ -31,9 +34,6 @@ class _Architecture(StrEnum):
 class _Kind(StrEnum):
     SYNTHETIC = "synthetic"
     URL = "url"
-
-
-_SOURCES = {_Kind.SYNTHETIC: SyntheticSource, _Kind.URL: UrlSource}
 
 
 @model_app.command()
@@ -70,8 +70,14 @@ def synth(
     vocabulary: Annotated[int, typer.Option(help="Number of tokens.")] = 2048,
     context: Annotated[int, typer.Option(help="Context length that the file declares.")] = 4096,
     seed: Annotated[int, typer.Option(help="One seed gives one file, byte for byte.")] = 0,
+    router_skew: Annotated[
+        float | None,
+        typer.Option(help="For moe: 0 uses all experts alike, more the same few. Default: random.", show_default=False),
+    ] = None,
 ) -> None:
     """Generate a model with random weights, which llama.cpp loads and runs."""
+    from pagelab.models.synthetic import write_synthetic
+
     shape = {
         "architecture": architecture.value,
         "layers": layers,
@@ -85,6 +91,7 @@ def synth(
         "context": context,
         "type": weight_type,
         "seed": seed,
+        "router_skew": router_skew,
     }
     write_synthetic(_spec({key: value for key, value in shape.items() if value is not None}), output)
     typer.echo(f"{output}: {format_bytes(output.stat().st_size)}")
@@ -99,7 +106,11 @@ def fetch(
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
 ) -> None:
     """Fetch or generate every model of a configuration; one that is there already is left as it is."""
-    left = tuple(_SOURCES[kind] for kind in skip or [])
+    from pagelab.config import load_config
+    from pagelab.models.catalog import SyntheticSource, UrlSource
+
+    sources = {_Kind.SYNTHETIC: SyntheticSource, _Kind.URL: UrlSource}
+    left = tuple(sources[kind] for kind in skip or [])
     wanted = [spec for spec in load_config(config).models if not isinstance(spec.source, left)]
     fetched = [_fetched(spec, models, thorough) for spec in wanted]
     if as_json:
@@ -109,8 +120,11 @@ def fetch(
         typer.echo(f"{'changed' if model['changed'] else 'unchanged'}: {model['name']}")
 
 
-def _fetched(spec: ModelSpec, models: Path, thorough: bool) -> dict[str, Any]:
+def _fetched(spec: "ModelSpec", models: Path, thorough: bool) -> dict[str, Any]:
     """Fetch one model and say what it is; `file` is relative to the models directory where it is below it."""
+    from pagelab.models.catalog import fetch as fetch_model
+    from pagelab.models.catalog import model_path, verify_model
+
     changed = fetch_model(spec, models, thorough=thorough)
     path = model_path(spec, models)
     return {
@@ -122,7 +136,11 @@ def _fetched(spec: ModelSpec, models: Path, thorough: bool) -> dict[str, Any]:
     }
 
 
-def _spec(shape: dict[str, Any]) -> SyntheticSpec:
+def _spec(shape: dict[str, Any]) -> "SyntheticSpec":
+    from pydantic import ValidationError
+
+    from pagelab.models.synthetic import SyntheticSpec
+
     try:
         return SyntheticSpec.model_validate(shape)
     except ValidationError as error:

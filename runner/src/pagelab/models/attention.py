@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from gguf.constants import Keys
-
 from pagelab.models.gguf_header import MetadataValue, integer, integers
 from pagelab.models.tensors import Tensor
 
@@ -49,12 +47,12 @@ class Attention:
 
 def attention_of(metadata: Mapping[str, MetadataValue], architecture: str, tensors: Iterable[Tensor]) -> Attention:
     """The attention of a model with this metadata and these tensors."""
-    kv_heads = integers(metadata, Keys.Attention.HEAD_COUNT_KV.format(arch=architecture))
+    kv_heads = integers(metadata, f"{architecture}.attention.head_count_kv")
     attending, recurrent, latent = _layers(tensors, kv_heads if len(kv_heads) > 1 else ())
-    heads = integers(metadata, Keys.Attention.HEAD_COUNT.format(arch=architecture))
+    heads = integers(metadata, f"{architecture}.attention.head_count")
     pairs = [(_of_layer(heads, layer), _of_layer(kv_heads or heads, layer)) for layer in attending]
-    rank = integer(metadata, Keys.Attention.KV_LORA_RANK.format(arch=architecture))
-    window = integer(metadata, Keys.Attention.SLIDING_WINDOW.format(arch=architecture))
+    rank = integer(metadata, f"{architecture}.attention.kv_lora_rank")
+    window = integer(metadata, f"{architecture}.attention.sliding_window")
     return Attention(
         kind=_kind(pairs, recurrent, latent=latent or rank > 0),
         heads=max((pair[0] for pair in pairs), default=0),
@@ -145,7 +143,7 @@ def _kind_of_layer(heads: int, kv_heads: int) -> AttentionKind:
 
 def _sliding_layers(metadata: Mapping[str, MetadataValue], architecture: str, attending: list[int]) -> int | None:
     """How many layers look through the window, where the file has a mark for each (1: the layer does)."""
-    marks = integers(metadata, Keys.Attention.SLIDING_WINDOW_PATTERN.format(arch=architecture))
+    marks = integers(metadata, f"{architecture}.attention.sliding_window_pattern")
     if len(marks) < 2:
         return None
     return sum(bool(marks[layer]) for layer in attending if layer < len(marks))

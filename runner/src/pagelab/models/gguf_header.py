@@ -2,7 +2,7 @@
 
 Only the header is read, in pieces of READ_BYTES, and never by mapping the file: no page of the weights enters the
 page cache for it, and what is read grows with the header alone. Long arrays such as the vocabulary are stepped over.
-The format is that of ggml's docs/gguf.md; names, types and sizes are those of the `gguf` package.
+The format is that of ggml's docs/gguf.md.
 """
 
 import os
@@ -12,16 +12,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from gguf.constants import (
-    GGML_QUANT_SIZES,
-    GGUF_DEFAULT_ALIGNMENT,
-    GGUF_MAGIC,
-    GGUF_VERSION,
-    GGMLQuantizationType,
-    GGUFValueType,
-)
-
 from pagelab.errors import ModelError
+from pagelab.models.gguf_format import DEFAULT_ALIGNMENT, MAGIC, SUPPORTED_VERSIONS, TENSOR_TYPES, ValueType
 from pagelab.models.tensors import Tensor, classify, layer_of
 from pagelab.units import KIB, MIB
 
@@ -30,29 +22,27 @@ MetadataValue = Scalar | tuple[Scalar, ...]
 
 READ_BYTES = 128 * KIB
 
-# Version 2 widened the lengths to 64 bits; version 1 is no longer read by llama.cpp either.
-_SUPPORTED_VERSIONS = range(2, GGUF_VERSION + 1)
 _MAX_DIMENSIONS = 4
 # Arrays with one number a layer are kept; vocabularies, scores and merges are longer and are stepped over.
 _KEPT_ARRAY_LENGTH = 1024
 # The longest texts are chat templates, of some ten KiB.
 _MAX_TEXT_BYTES = 16 * MIB
 
-_SCALARS: dict[GGUFValueType, struct.Struct] = {
-    GGUFValueType.UINT8: struct.Struct("<B"),
-    GGUFValueType.INT8: struct.Struct("<b"),
-    GGUFValueType.UINT16: struct.Struct("<H"),
-    GGUFValueType.INT16: struct.Struct("<h"),
-    GGUFValueType.UINT32: struct.Struct("<I"),
-    GGUFValueType.INT32: struct.Struct("<i"),
-    GGUFValueType.FLOAT32: struct.Struct("<f"),
-    GGUFValueType.BOOL: struct.Struct("<?"),
-    GGUFValueType.UINT64: struct.Struct("<Q"),
-    GGUFValueType.INT64: struct.Struct("<q"),
-    GGUFValueType.FLOAT64: struct.Struct("<d"),
+_SCALARS: dict[ValueType, struct.Struct] = {
+    ValueType.UINT8: struct.Struct("<B"),
+    ValueType.INT8: struct.Struct("<b"),
+    ValueType.UINT16: struct.Struct("<H"),
+    ValueType.INT16: struct.Struct("<h"),
+    ValueType.UINT32: struct.Struct("<I"),
+    ValueType.INT32: struct.Struct("<i"),
+    ValueType.FLOAT32: struct.Struct("<f"),
+    ValueType.BOOL: struct.Struct("<?"),
+    ValueType.UINT64: struct.Struct("<Q"),
+    ValueType.INT64: struct.Struct("<q"),
+    ValueType.FLOAT64: struct.Struct("<d"),
 }
-_UINT32 = _SCALARS[GGUFValueType.UINT32]
-_UINT64 = _SCALARS[GGUFValueType.UINT64]
+_UINT32 = _SCALARS[ValueType.UINT32]
+_UINT64 = _SCALARS[ValueType.UINT64]
 
 
 @dataclass(frozen=True)
@@ -184,13 +174,13 @@ def _read(path: Path, cursor: _Cursor, part: int) -> Header:
 
 
 def _read_start(cursor: _Cursor) -> tuple[int, int]:
-    if cursor.size < 4 or cursor.count(_UINT32) != GGUF_MAGIC:
+    if cursor.size < 4 or cursor.count(_UINT32) != MAGIC:
         raise _HeaderError("this is not a GGUF file (it does not begin with GGUF): give a model in GGUF format")
     version = cursor.count(_UINT32)
     if version & 0xFFFF == 0:
         raise _HeaderError("the file is big-endian, which llama.cpp cannot map here: convert the model again")
-    if version not in _SUPPORTED_VERSIONS:
-        supported = " and ".join(str(known) for known in _SUPPORTED_VERSIONS)
+    if version not in SUPPORTED_VERSIONS:
+        supported = " and ".join(str(known) for known in SUPPORTED_VERSIONS)
         raise _HeaderError(f"GGUF version {version} is not supported (only {supported}): convert the model again")
     return cursor.count(), cursor.count()
 
@@ -202,9 +192,9 @@ def _read_metadata(cursor: _Cursor, count: int) -> tuple[dict[str, MetadataValue
     for _ in range(count):
         key = cursor.text()
         kind = _value_type(cursor, key)
-        if kind is GGUFValueType.STRING:
+        if kind is ValueType.STRING:
             metadata[key] = cursor.text()
-        elif kind is GGUFValueType.ARRAY:
+        elif kind is ValueType.ARRAY:
             array_lengths[key], values = _read_array(cursor, key)
             if values is not None:
                 metadata[key] = values
@@ -213,10 +203,10 @@ def _read_metadata(cursor: _Cursor, count: int) -> tuple[dict[str, MetadataValue
     return metadata, array_lengths
 
 
-def _value_type(cursor: _Cursor, key: str) -> GGUFValueType:
+def _value_type(cursor: _Cursor, key: str) -> ValueType:
     code = cursor.count(_UINT32)
     try:
-        return GGUFValueType(code)
+        return ValueType(code)
     except ValueError:
         raise _HeaderError(
             f"metadata {key!r} has the unknown type {code}; the file is damaged: fetch or generate it again"
@@ -226,10 +216,10 @@ def _value_type(cursor: _Cursor, key: str) -> GGUFValueType:
 def _read_array(cursor: _Cursor, key: str) -> tuple[int, tuple[Scalar, ...] | None]:
     kind = _value_type(cursor, key)
     length = cursor.count()
-    if kind is GGUFValueType.STRING:
+    if kind is ValueType.STRING:
         cursor.skip_texts(length)
         return length, None
-    if kind is GGUFValueType.ARRAY:
+    if kind is ValueType.ARRAY:
         raise _HeaderError(
             f"metadata {key!r} is an array of arrays, which GGUF files of models never hold: convert again"
         )
@@ -251,14 +241,12 @@ def _read_tensor(cursor: _Cursor, part: int) -> Callable[[int], Tensor]:
     shape = tuple(cursor.count() for _ in range(dimensions))
     code = cursor.count(_UINT32)
     relative_offset = cursor.count()
-    try:
-        kind = GGMLQuantizationType(code)
-        block, block_bytes = GGML_QUANT_SIZES[kind]
-    except (ValueError, KeyError):
+    kind = TENSOR_TYPES.get(code)
+    if kind is None:
         raise _HeaderError(
-            f"tensor {name!r} has type {code}, which this version of gguf does not know: update gguf or convert again"
-        ) from None
-    if shape[0] % block or not prod(shape):
+            f"tensor {name!r} has type {code}, which this version of pagelab does not know: update it or convert again"
+        )
+    if shape[0] % kind.block or not prod(shape):
         raise _HeaderError(
             f"tensor {name!r} of shape {shape} is not whole blocks of {kind.name}; the file is damaged: fetch it again"
         )
@@ -269,7 +257,7 @@ def _read_tensor(cursor: _Cursor, part: int) -> Callable[[int], Tensor]:
             type=kind.name,
             shape=shape,
             offset=data_offset + relative_offset,
-            bytes=prod(shape) // block * block_bytes,
+            bytes=prod(shape) // kind.block * kind.block_bytes,
             layer=layer_of(name),
             tensor_class=classify(name),
             part=part,
@@ -292,7 +280,7 @@ def _check_ends(tensors: tuple[Tensor, ...], file_bytes: int) -> None:
 
 
 def _alignment(metadata: Mapping[str, MetadataValue]) -> int:
-    alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+    alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise _HeaderError(f"the alignment {alignment!r} is not a power of two; the file is damaged: fetch it again")
     return alignment

@@ -11,10 +11,9 @@ from math import prod
 from pathlib import Path
 from typing import TypeVar
 
-from gguf.constants import Keys, LlamaFileType
-
 from pagelab.errors import ModelError
 from pagelab.models.attention import Attention, attention_of
+from pagelab.models.gguf_format import FILE_TYPES
 from pagelab.models.gguf_header import Header, MetadataValue, integer, read_header
 from pagelab.models.tensors import (
     TENSOR_CLASSES,
@@ -91,7 +90,7 @@ class GgufMap:
         """Experts that work on every token beside those that the router chooses; 1 where the file does not count."""
         if not any(tensor.tensor_class == "shared_experts" for tensor in self.tensors):
             return 0
-        return integer(self.metadata, Keys.LLM.EXPERT_SHARED_COUNT.format(arch=self.architecture)) or 1
+        return integer(self.metadata, f"{self.architecture}.expert_shared_count") or 1
 
     @property
     def expert_layers(self) -> int:
@@ -153,7 +152,7 @@ def bytes_per_token(model: GgufMap) -> int:
 def bytes_per_token_by_class(model: GgufMap) -> dict[TensorClass, int]:
     """What `bytes_per_token` sums up, for each class of tensor that occurs."""
     used_layers = model.layers - integer(
-        model.metadata, Keys.LLM.NEXTN_PREDICT_LAYERS.format(arch=model.architecture)
+        model.metadata, f"{model.architecture}.nextn_predict_layers"
     )  # llama.cpp leaves them alone (src/llama-model.cpp, TENSOR_SKIP)
     return _in_order(_sums((tensor.tensor_class, _touched(tensor, model, used_layers)) for tensor in model.tensors))
 
@@ -190,20 +189,20 @@ def _map(headers: Sequence[Header]) -> GgufMap:
     metadata = first.metadata
     tensors = tuple(tensor for header in headers for tensor in header.tensors)
     _check_tensors(first.path, tensors)
-    architecture = str(metadata.get(Keys.General.ARCHITECTURE, "unknown"))
+    architecture = str(metadata.get("general.architecture", "unknown"))
     return GgufMap(
         path=first.path,
         file_bytes=sum(header.file_bytes for header in headers),
         data_offset=first.data_offset,
         weights_bytes=sum(tensor.bytes for tensor in tensors),
         architecture=architecture,
-        name=str(metadata.get(Keys.General.NAME, first.path.stem)),
-        layers=integer(metadata, Keys.LLM.BLOCK_COUNT.format(arch=architecture)),
-        experts=integer(metadata, Keys.LLM.EXPERT_COUNT.format(arch=architecture)),
-        experts_used=integer(metadata, Keys.LLM.EXPERT_USED_COUNT.format(arch=architecture)),
+        name=str(metadata.get("general.name", first.path.stem)),
+        layers=integer(metadata, f"{architecture}.block_count"),
+        experts=integer(metadata, f"{architecture}.expert_count"),
+        experts_used=integer(metadata, f"{architecture}.expert_used_count"),
         quantisation=_quantisation(metadata, tensors),
-        vocabulary=first.array_lengths.get(Keys.Tokenizer.LIST, 0),
-        has_chat_template=Keys.Tokenizer.CHAT_TEMPLATE in metadata,
+        vocabulary=first.array_lengths.get("tokenizer.ggml.tokens", 0),
+        has_chat_template="tokenizer.chat_template" in metadata,
         tensors=tensors,
         metadata=metadata,
         parts=tuple(header.path for header in headers),
@@ -219,7 +218,7 @@ def _check_tensors(path: Path, tensors: tuple[Tensor, ...]) -> None:
 
 
 def _split_count(header: Header) -> int:
-    return integer(header.metadata, Keys.Split.LLM_KV_SPLIT_COUNT)
+    return integer(header.metadata, "split.count")
 
 
 def _read_parts(path: Path, count: int) -> list[Header]:
@@ -233,9 +232,9 @@ def _read_parts(path: Path, count: int) -> list[Header]:
     names = [f"{match['stem']}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
     headers = [read_header(path.with_name(name), part) for part, name in enumerate(names)]
     for part, header in enumerate(headers):
-        if (_split_count(header), integer(header.metadata, Keys.Split.LLM_KV_SPLIT_NO)) != (count, part):
+        if (_split_count(header), integer(header.metadata, "split.no")) != (count, part):
             raise ModelError(f"{header.path} is not part {part + 1} of {count}, as its name says: fetch it again")
-    expected = integer(headers[0].metadata, Keys.Split.LLM_KV_SPLIT_TENSORS_COUNT)
+    expected = integer(headers[0].metadata, "split.tensors.count")
     found = sum(len(header.tensors) for header in headers)
     if found != expected:
         raise ModelError(
@@ -246,8 +245,8 @@ def _read_parts(path: Path, count: int) -> list[Header]:
 
 
 def _quantisation(metadata: Mapping[str, MetadataValue], tensors: tuple[Tensor, ...]) -> str:
-    declared = metadata.get(Keys.General.FILE_TYPE)
-    if isinstance(declared, int) and declared in set(LlamaFileType) - {LlamaFileType.GUESSED}:
-        return LlamaFileType(declared).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    declared = metadata.get("general.file_type")
+    if isinstance(declared, int) and declared in FILE_TYPES:
+        return FILE_TYPES[declared]
     totals = _sums((tensor.type, tensor.bytes) for tensor in tensors)
     return max(totals, key=lambda kind: totals[kind])

@@ -15,9 +15,10 @@ import string
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from gguf import GGUFWriter
@@ -29,10 +30,11 @@ from gguf.constants import (
     LlamaFileType,
     TokenType,
 )
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pagelab.errors import ModelError
+from pagelab.models.encodings import ENCODINGS, Bytes
+from pagelab.models.routing import Routing
 from pagelab.units import MIB, format_bytes
 
 # Changes whenever the same spec gives other bytes than before, so that files made earlier are not taken for new ones.
@@ -40,7 +42,6 @@ _GENERATOR_VERSION = 1
 _CHUNK_BYTES = 2 * MIB
 _SYNC_BYTES = 64 * MIB
 
-Bytes = NDArray[np.uint8]
 Count = Annotated[int, Field(ge=1)]
 WeightType = Literal["Q4_0", "Q4_K", "Q8_0", "F16"]
 _FILE_TYPES: dict[WeightType, LlamaFileType] = {
@@ -87,6 +88,11 @@ class SyntheticSpec(BaseModel):
     `llama` is dense; `moe` is the same with a router and experts in place of each feed-forward network (as Mixtral).
     `width` is the length of the hidden state and `feed_forward` that of the inner layer, of one expert for `moe`.
     Heads are 64 wide and four share one key and value head, unless set. `context` is only what the file declares.
+
+    `router_skew` says how a token's experts are drawn: without replacement, the expert of rank r of a layer with a
+    weight of r ** -router_skew (see pagelab.models.routing). 0 draws all alike; at 1 the first of 32 is among the 4 of
+    71 % of the tokens, at 2 of 99 %. The embedding is then F16, whatever the `type`. Without it the router's weights
+    are random: that is nearly even too, but of no known distribution.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -103,6 +109,14 @@ class SyntheticSpec(BaseModel):
     context: Count = 4096
     type: WeightType = "Q4_0"
     seed: int = Field(default=0, ge=0)
+    router_skew: float | None = Field(
+        default=None, ge=0, le=10, description="moe: 0 uses all experts alike, more the same few; unset: random weights"
+    )
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Specs that were written before there was a skew keep their digests.
+        return {key: value for key, value in dump(self).items() if value is not None}
 
     @model_validator(mode="after")
     def _check_shape(self) -> "SyntheticSpec":
@@ -124,10 +138,28 @@ class SyntheticSpec(BaseModel):
             raise ValueError(f"experts_used {self.experts_used} is not between 1 and experts ({self.experts})")
         return self
 
+    @model_validator(mode="after")
+    def _check_router(self) -> "SyntheticSpec":
+        if self.router_skew is not None and self.architecture == "llama":
+            raise ValueError("a llama model is dense and has no router; for router_skew write architecture: moe")
+        routing = _routing(self)
+        if routing is not None and self.width < routing.least_width:
+            raise ValueError(
+                f"width {self.width} has no room to route to {self.experts} experts; with router_skew it is at least "
+                f"{routing.least_width}"
+            )
+        return self
+
     def digest(self) -> str:
         """Hexadecimal hash of what decides the file's bytes: this shape, and the version of the generator."""
         document = {"generator": _GENERATOR_VERSION, **self.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _routing(spec: SyntheticSpec) -> Routing | None:
+    if spec.router_skew is None:
+        return None
+    return Routing(spec.layers, spec.experts, spec.width, spec.router_skew)
 
 
 def estimate_bytes(spec: SyntheticSpec) -> int:
@@ -167,74 +199,13 @@ def write_synthetic(spec: SyntheticSpec, path: Path) -> str:
         part.unlink(missing_ok=True)
 
 
-class _Encoding(NamedTuple):
-    """How random bytes become blocks of one type.
-
-    `spread` is the standard deviation of the values that `shape(blocks, scale)` makes for scale 1. `blocks` are
-    random bytes of shape (number of blocks, bytes of a block), changed in place.
-    """
-
-    spread: float
-    shape: Callable[[Bytes, float], None]
-
-
-def _half(value: float) -> tuple[int, int]:
-    low, high = np.array(value, dtype="<f2").tobytes()
-    return low, high
-
-
-def _random_signs(blocks: Bytes) -> Bytes:
-    """A sign bit for each block: values that lie to one side of 0 in one block then average to 0 over many."""
-    signs: Bytes = np.bitwise_and(blocks[:, 1], np.uint8(0x80))
-    return signs
-
-
-def _set_scale(blocks: Bytes, at: int, scale: float, signs: Bytes) -> None:
-    """Write a half-precision scale into each block at byte `at`."""
-    low, high = _half(scale)
-    blocks[:, at] = low
-    blocks[:, at + 1] = signs | np.uint8(high)
-
-
-def _shape_scaled(blocks: Bytes, scale: float) -> None:
-    _set_scale(blocks, 0, scale, _random_signs(blocks))
-
-
-def _shape_q4_k(blocks: Bytes, scale: float) -> None:
-    # A value is scale * s * q - minimum * m, with 6-bit s and m, and q from 0 to 15: minimum = 7.5 * scale centres it.
-    signs = _random_signs(blocks)
-    _set_scale(blocks, 0, scale, signs)
-    _set_scale(blocks, 2, 7.5 * scale, signs)
-
-
-def _shape_float(layout: str, mantissa_bits: int, bias: int) -> Callable[[Bytes, float], None]:
-    """Random sign and mantissa under one fixed exponent: values between scale and 2 * scale on either side of 0."""
-
-    def shape(blocks: Bytes, scale: float) -> None:
-        words = blocks.view(layout)
-        exponent = max(1, math.frexp(scale)[1] - 1 + bias)
-        words &= words.dtype.type(1 << words.itemsize * 8 - 1 | (1 << mantissa_bits) - 1)
-        words |= words.dtype.type(exponent << mantissa_bits)
-
-    return shape
-
-
-_ENCODINGS: dict[str, _Encoding] = {
-    # q - 8 with q from 0 to 15; q from -128 to 127; see _shape_q4_k; plus or minus 1 to 2.
-    "Q4_0": _Encoding(math.sqrt(21.5), _shape_scaled),
-    "Q8_0": _Encoding(math.sqrt(5461.5), _shape_scaled),
-    "Q4_K": _Encoding(math.sqrt(66728.0), _shape_q4_k),
-    "F16": _Encoding(math.sqrt(7 / 3), _shape_float("<u2", 10, 15)),
-    "F32": _Encoding(math.sqrt(7 / 3), _shape_float("<u4", 23, 127)),
-}
-
-
 @dataclass(frozen=True)
 class _Tensor:
     """A tensor to write: `shape` slowest dimension first, as numpy and GGUFWriter have it.
 
     `gain` is the factor by which the matrix changes the size of what it is multiplied with; None writes ones. The first
-    `zero_rows` rows are 0.
+    `zero_rows` rows are 0. So are the first `quiet_rows` rows of each matrix, but their bytes are as incompressible as
+    those of the others where the type has a scale. `data` makes the bytes of a tensor that is none of this.
     """
 
     name: str
@@ -242,6 +213,8 @@ class _Tensor:
     type: GGMLQuantizationType
     gain: float | None
     zero_rows: int = 0
+    quiet_rows: int = 0
+    data: Callable[[np.random.PCG64], Iterator[Bytes]] | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -255,17 +228,27 @@ class _Tensor:
 
 def _tensors(spec: SyntheticSpec) -> tuple[_Tensor, ...]:
     weights = GGMLQuantizationType[spec.type]
-    embedding = (spec.vocabulary, spec.width)
-    # Rows of the embedding are not multiplied with anything: the square root undoes the scaling for a sum over a row.
-    tensors = [_Tensor("token_embd.weight", embedding, weights, math.sqrt(spec.width))]
+    tensors = [_embedding(spec, weights)]
     for layer in range(spec.layers):
-        tensors += _layer_tensors(spec, f"blk.{layer}.", weights)
+        tensors += _layer_tensors(spec, layer, weights)
     tensors.append(_norm("output_norm.weight", spec.width))
-    tensors.append(_Tensor("output.weight", embedding, weights, _LOGIT_SPREAD, zero_rows=_UNPRINTED_TOKENS))
+    output = (spec.vocabulary, spec.width)
+    tensors.append(_Tensor("output.weight", output, weights, _LOGIT_SPREAD, zero_rows=_UNPRINTED_TOKENS))
     return tuple(tensors)
 
 
-def _layer_tensors(spec: SyntheticSpec, prefix: str, weights: GGMLQuantizationType) -> Iterator[_Tensor]:
+def _embedding(spec: SyntheticSpec, weights: GGMLQuantizationType) -> _Tensor:
+    name, shape, routing = "token_embd.weight", (spec.vocabulary, spec.width), _routing(spec)
+    if routing is not None:
+        data = partial(_routed_embedding, routing, spec.vocabulary)
+        return _Tensor(name, shape, GGMLQuantizationType.F16, None, data=data)
+    # Rows of the embedding are not multiplied with anything: the square root undoes the scaling for a sum over a row.
+    return _Tensor(name, shape, weights, math.sqrt(spec.width))
+
+
+def _layer_tensors(spec: SyntheticSpec, layer: int, weights: GGMLQuantizationType) -> Iterator[_Tensor]:
+    prefix, routing = f"blk.{layer}.", _routing(spec)
+    quiet = routing.dimensions if routing else 0
     width, kv_width = spec.width, spec.width // spec.heads * spec.kv_heads
     # What each layer adds to the hidden state shrinks with their number, so that the sum stays of one size.
     residual = 1 / math.sqrt(2 * spec.layers)
@@ -273,15 +256,17 @@ def _layer_tensors(spec: SyntheticSpec, prefix: str, weights: GGMLQuantizationTy
     yield _Tensor(f"{prefix}attn_q.weight", (width, width), weights, 1.0)
     yield _Tensor(f"{prefix}attn_k.weight", (kv_width, width), weights, 1.0)
     yield _Tensor(f"{prefix}attn_v.weight", (kv_width, width), weights, 1.0)
-    yield _Tensor(f"{prefix}attn_output.weight", (width, width), weights, residual)
+    yield _Tensor(f"{prefix}attn_output.weight", (width, width), weights, residual, quiet_rows=quiet)
     yield _norm(f"{prefix}ffn_norm.weight", width)
     suffix = "_exps" if spec.architecture == "moe" else ""
     experts = (spec.experts,) if spec.architecture == "moe" else ()
     if spec.architecture == "moe":
-        yield _Tensor(f"{prefix}ffn_gate_inp.weight", (spec.experts, width), GGMLQuantizationType.F32, 1.0)
+        data = partial(_routed, routing, layer) if routing else None
+        yield _Tensor(f"{prefix}ffn_gate_inp.weight", (spec.experts, width), GGMLQuantizationType.F32, 1.0, data=data)
     yield _Tensor(f"{prefix}ffn_gate{suffix}.weight", (*experts, spec.feed_forward, width), weights, 1.0)
     yield _Tensor(f"{prefix}ffn_up{suffix}.weight", (*experts, spec.feed_forward, width), weights, 1.0)
-    yield _Tensor(f"{prefix}ffn_down{suffix}.weight", (*experts, width, spec.feed_forward), weights, residual)
+    down = (*experts, width, spec.feed_forward)
+    yield _Tensor(f"{prefix}ffn_down{suffix}.weight", down, weights, residual, quiet_rows=quiet)
 
 
 def _norm(name: str, width: int) -> _Tensor:
@@ -315,7 +300,8 @@ def _word(index: int) -> str:
 
 def _write_header(spec: SyntheticSpec, tensors: tuple[_Tensor, ...], path: Path) -> None:
     writer = GGUFWriter(path, "llama")
-    writer.add_name(f"pagelab synthetic {spec.architecture} {spec.layers}x{spec.width} seed {spec.seed}")
+    skew = "" if spec.router_skew is None else f" skew {spec.router_skew:g}"
+    writer.add_name(f"pagelab synthetic {spec.architecture} {spec.layers}x{spec.width} seed {spec.seed}{skew}")
     writer.add_file_type(_FILE_TYPES[spec.type])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_block_count(spec.layers)
@@ -396,23 +382,50 @@ def _write_tensors(seed: int, tensors: tuple[_Tensor, ...], output: _Output) -> 
 
 
 def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[Bytes]:
+    # A stream of its own for each tensor.
+    generator = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,)))
+    if tensor.data is not None:
+        yield from tensor.data(generator)
+        return
     if tensor.gain is None:
         yield np.ones(tensor.shape, dtype="<f4").view(np.uint8)
         return
     zero_bytes = tensor.zero_rows * tensor.row_bytes
     yield np.zeros(zero_bytes, dtype=np.uint8)
+    scale = tensor.gain / (ENCODINGS[tensor.type.name].spread * math.sqrt(tensor.shape[-1]))
+    if not tensor.quiet_rows:
+        yield from _weights(tensor, tensor.bytes - zero_bytes, scale, generator)
+        return
+    quiet_bytes = tensor.quiet_rows * tensor.row_bytes
+    for _ in range(math.prod(tensor.shape[:-2])):
+        yield from _weights(tensor, quiet_bytes, 0.0, generator)
+        yield from _weights(tensor, tensor.shape[-2] * tensor.row_bytes - quiet_bytes, scale, generator)
+
+
+def _weights(tensor: _Tensor, count: int, scale: float, generator: np.random.PCG64) -> Iterator[Bytes]:
     block_bytes = GGML_QUANT_SIZES[tensor.type][1]
-    encoding = _ENCODINGS[tensor.type.name]
-    scale = tensor.gain / (encoding.spread * math.sqrt(tensor.shape[-1]))
-    for chunk in _random_bytes(seed, index, tensor.bytes - zero_bytes, block_bytes):
-        encoding.shape(chunk.reshape(-1, block_bytes), scale)
+    for chunk in _random_bytes(generator, count, block_bytes):
+        ENCODINGS[tensor.type.name].shape(chunk.reshape(-1, block_bytes), scale)
         yield chunk
 
 
-def _random_bytes(seed: int, stream: int, count: int, block_bytes: int) -> Iterator[Bytes]:
-    """`count` bytes of a stream of its own for each tensor, in chunks of whole blocks and whole 64-bit words."""
-    generator = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream,)))
-    chunk_bytes = _CHUNK_BYTES // (8 * block_bytes) * 8 * block_bytes
+def _routed_embedding(routing: Routing, vocabulary: int, generator: np.random.PCG64) -> Iterator[Bytes]:
+    """An F16 embedding that begins with what the router reads."""
+    own_bytes, encoding = routing.dimensions * 2, ENCODINGS["F16"]
+    for chunk in _random_bytes(generator, vocabulary * routing.width * 2, routing.width * 2):
+        rows = chunk.reshape(-1, routing.width * 2)
+        encoding.shape(rows[:, own_bytes:], 1 / encoding.spread)
+        routing.write_features(rows[:, :own_bytes].view("<u2"))
+        yield chunk
+
+
+def _routed(routing: Routing, layer: int, generator: np.random.PCG64) -> Iterator[Bytes]:
+    yield routing.router(layer, generator).reshape(-1).view(np.uint8)
+
+
+def _random_bytes(generator: np.random.PCG64, count: int, unit_bytes: int) -> Iterator[Bytes]:
+    """The next `count` bytes, in chunks of whole units and whole 64-bit words."""
+    chunk_bytes = max(1, _CHUNK_BYTES // (8 * unit_bytes)) * 8 * unit_bytes
     while count:
         size = min(count, chunk_bytes)
         words = np.asarray(generator.random_raw(-(-size // 8))).astype("<u8", copy=False)
