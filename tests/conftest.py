@@ -1,8 +1,15 @@
 """Where CI is `true`, a skipped test fails the session: a skip that hides a failure is worse than none."""
 
 import os
+from contextlib import suppress
 
 import pytest
+
+with suppress(ImportError):  # it is not on the virtual machines
+    from hypothesis import settings
+
+    settings.register_profile("lab", deadline=None)  # how long an example takes says nothing of its result
+    settings.load_profile("lab")
 
 pytest_plugins = ["pytester"]
 

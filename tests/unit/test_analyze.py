@@ -23,8 +23,9 @@ from example_trace import (
 )
 
 from pagelab import cli
-from pagelab.analyze import Analysed, analyse_run
+from pagelab.analyze import Analysed, analyse_run, with_access
 from pagelab.errors import StoreError
+from pagelab.record import Access, ModelSources
 from pagelab.store import Owner, RunStore, write_table
 from pagelab.units import MIB
 
@@ -112,7 +113,17 @@ class TestAnalyseRun:
             if name.endswith(MEASURED) or name.startswith("trials/003") or name in ("run.json", "config.yml"):
                 assert after[name] == content, name
         for old, new in zip(records, store.read_trials(), strict=True):
-            assert new.model_copy(update={"access": old.access}) == old
+            assert new.sources.model.page_cache_bytes == new.access.page_added_bytes
+            assert new.model_copy(update={"access": old.access, "sources": old.sources}) == old
+            assert (new.sources.swap, new.sources.other) == (old.sources.swap, old.sources.other)
+
+    def test_traced_pages_are_one_more_source_of_the_models_bytes(self, store: RunStore) -> None:
+        record = store.read_trials()[0]
+        record.sources.model = ModelSources(process_bytes=1000, refault_bytes=990, disagreement_fraction=0.01)
+        near = with_access(record, Access(page_added_bytes=1002)).sources.model
+        assert (near.page_cache_bytes, near.disagreement_fraction) == (1002, 0.01)
+        far = with_access(record, Access(page_added_bytes=500)).sources.model
+        assert far.disagreement_fraction == 0.5
 
     def test_twice_gives_the_same_bytes(self, store: RunStore) -> None:
         analysed(store)
