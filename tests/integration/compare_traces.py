@@ -11,9 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pagelab.analysis.access import access_of_block_io
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.store import read_table
+from pagelab.store import read_table, read_trace_record
 from pagelab.traces.convert import convert
+
+DIRECT_BYTES = 64 << 10  # what recorded_reader.py reads at once past the page cache, where there is no readahead
 
 
 def pages_of(offsets: pa.ChunkedArray, sizes: pa.ChunkedArray) -> str:
@@ -39,6 +42,8 @@ def seen(directory: Path) -> dict[str, dict[str, Any]]:
                 "reads": table.num_rows,
                 "read_bytes": pc.sum(table["bytes"]).as_py(),
                 "pages_sha256": pages_of(model["file_offset_bytes"], model["model_bytes"]),
+                "order_mapped": access_of_block_io(block, read_trace_record(directory).readahead_bytes),
+                "order_direct": access_of_block_io(block, DIRECT_BYTES),
             }
         if pages.exists():
             table = read_table(pages)

@@ -63,6 +63,25 @@ def test_blocks_and_page_cache_give_the_same_pages_of_the_file(pattern: str, mod
     assert seen["tracefs"]["pages_sha256"] == seen["page_cache"]["pages_sha256"]
 
 
+def test_what_sequential_means(model: GgufMap, disk_path: Path) -> None:
+    """Four readers, three rules: only one of them tells streams from chance."""
+    order = {}
+    readers = {"in-order": "direct", "four-streams": "direct", "touched": "mapped", "touched-random": "mapped"}
+    for pattern, way in readers.items():
+        (disk_path / pattern).mkdir()
+        recorded(pattern, model, disk_path / pattern)
+        order[pattern] = compared(disk_path / pattern / "tracefs")["tracefs"][f"order_{way}"]
+    sound = {pattern: facts["sequential_fraction"] for pattern, facts in order.items()}
+    assert sound["in-order"] > 0.98
+    assert sound["four-streams"] > 0.95
+    assert sound["touched"] < 0.1
+    assert sound["touched-random"] < 0.05
+    naive = {pattern: facts["sequential_fraction_next"] for pattern, facts in order.items()}
+    assert naive["in-order"] > 0.95
+    assert naive["four-streams"] < 0.6, "streams that take turns look random to it"
+    assert naive["touched-random"] < 0.05
+
+
 # --- in a trial -------------------------------------------------------------------------------------------------------
 
 
