@@ -106,11 +106,7 @@ restore: ## put back every kernel setting that a killed run left changed
 
 .PHONY: test
 test: provision ## set up what is missing, then run the tests (TESTS= names some)
-	@$(BIN)/pytest $(or $(TESTS),tests/integration tests/unit)
-
-.PHONY: test-vm
-test-vm: provision ## run the tests on two virtual machines (half an hour where the processor has to be emulated)
-	@$(BIN)/pytest tests/vm
+	@$(BIN)/pytest $(or $(TESTS),tests/integration tests/unit tests/vm)
 
 .PHONY: bench
 bench: provision ## time what should be fast; prints ratios

@@ -18,6 +18,7 @@ from pagelab.units import format_bytes
 ASSUMED_READ_BYTES_PER_SECOND = 1e9  # for the estimate of time only; many disks do better in order and worse at random
 SECONDS_BETWEEN_TRIALS = 2.0
 RESULT_BYTES_PER_TRIAL = 4 << 20
+TRACE_BYTES_PER_TRIAL = 64 << 20  # compressed raw files and their tables; a long trial under pressure takes more
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,13 @@ def check_sizes(config: Config, weights_bytes: dict[str, int], total_bytes: int)
                     f"{name_of_reserve} ({format_bytes(reserve)}) does not fit into {format_bytes(total_bytes)}; "
                     "lower factors.resident"
                 )
+
+
+def estimate_result_bytes(plan: Plan) -> int:
+    """A rough size of the results of a plan's trials."""
+    trace = plan.config.trace
+    traced = trace.block != "off" or trace.page_cache
+    return len(plan.trials) * (RESULT_BYTES_PER_TRIAL + (TRACE_BYTES_PER_TRIAL if traced else 0))
 
 
 def estimate_seconds(trial: PlannedTrial, weights_bytes: int, tokens: int) -> float:

@@ -5,9 +5,9 @@ from rich.table import Table
 
 from pagelab.plan import (
     ASSUMED_READ_BYTES_PER_SECOND,
-    RESULT_BYTES_PER_TRIAL,
     Plan,
     PlannedTrial,
+    estimate_result_bytes,
     estimate_seconds,
 )
 from pagelab.pressure.pin import pin_bytes
@@ -27,7 +27,7 @@ def print_plan(plan: Plan, known: dict[str, int], total: int, console: Console |
         seconds += length or 0.0
         table.add_row(*_row(plan, trial, size, total), format_seconds(length) if length is not None else "-")
     out.print(table)
-    disk = len(plan.trials) * RESULT_BYTES_PER_TRIAL
+    disk = estimate_result_bytes(plan)
     out.print(
         f"\n{len(plan.trials)} trials; about {format_seconds(seconds)} if the disk reads "
         f"{format_bytes(ASSUMED_READ_BYTES_PER_SECOND)}/s; up to {format_bytes(disk)} of results"
