@@ -110,6 +110,7 @@ class Access(Record):
     read_bytes: int | None = None
     model_reads: int | None = None
     model_bytes: int | None = None
+    model_bytes_per_token: float | None = None
     swap_bytes: int | None = None
     other_bytes: int | None = None
     page_added_bytes: int | None = None

@@ -92,7 +92,7 @@ def analyse_trial(store: RunStore, record: TrialRecord, notes: Sequence[str] = (
     for name, table in tables.items():
         store.write_trial_table(record.trial, name, table)
     store.write_trial_json(record.trial, "access", document)
-    return _headlines(document)
+    return _headlines(document, record.decode.tokens)
 
 
 def access_of_block_io(path: Path, readahead_bytes: int | None = None) -> Facts:
@@ -310,8 +310,10 @@ def _document(trace: TraceRecord, traced: Traced, windows: dict[str, Facts], reu
     return _known(facts)
 
 
-def _headlines(document: Facts) -> Access:
-    """What trial.json says of the decode window."""
+def _headlines(document: Facts, tokens: int | None) -> Access:
+    """What trial.json says of the decode window, which generated a number of tokens."""
     decode = document["windows"].get("decode", {})
+    if tokens and "model_bytes" in decode:
+        decode = decode | {"model_bytes_per_token": decode["model_bytes"] / tokens}
     common = {name: document[name] for name in ("model_bytes_source", "order") if name in document}
     return Access.model_validate(common | {name: decode[name] for name in Access.model_fields if name in decode})
