@@ -145,6 +145,7 @@ class TestWindows:
         decode = dense.window("decode")
         headlines = dense.access.document()
         assert (headlines.pop("model_bytes_source"), headlines.pop("order")) == ("block", "issue")
+        assert headlines.pop("model_bytes_per_token") == decode["model_bytes"] / (dense.record.decode.tokens or 0)
         assert headlines == {name: value for name, value in decode.items() if name in Access.model_fields}
         assert headlines["sequential_fraction"] == decode["sequential_fraction"]
 
