@@ -106,7 +106,7 @@ def test_a_trial_is_traced_whole(traced: Call) -> None:
         assert record.trace.recorders == ["tracefs"]
         assert record.trace.profiles == ["block", "page"]
         assert record.trace.lost_events == 0
-        assert not record.trace.capped
+        assert record.trace.capped == []
 
 
 @needs_lab
@@ -133,6 +133,20 @@ def test_every_read_of_the_model_has_a_tensor(traced: Call, dense_model: Path) -
 def test_a_run_in_ram_reads_nothing_while_decoding(traced: Call) -> None:
     record = traced.trial(resident=1.0)
     assert record.access.model_bytes == 0
+
+
+@needs_lab
+def test_where_there_is_no_room_for_pages_requests_are_traced_to_the_end(dense_model: Path, tmp_path: Path) -> None:
+    trace = {"most_bytes": "1MiB"}
+    config = write_config(tmp_path / "capped.yml", factors={"resident": [0.0]}, inference={"tokens": 12}, trace=trace)
+    call = run(config, tmp_path / "results")
+    assert call.code == 0, call.show()
+    (record,) = call.store.read_trials()
+    assert record.trace is not None
+    assert record.trace.capped == ["page"]
+    assert any("trace.most_bytes" in warning for warning in record.validity.warnings)
+    assert record.access.model_bytes == pytest.approx(record.reads.decode.model_bytes, rel=0.02)
+    assert record.sources.model.page_cache_bytes is None
 
 
 @needs_lab

@@ -125,9 +125,9 @@ class TraceSettings(Section):
         default=True, description="pages of the model that enter and leave the page cache, and page faults (tracefs)"
     )
     most_bytes: ByteCount = Field(
-        default=1 * GIB,
+        default=256 * MIB,
         ge=MIB,
-        description="of a trial's compressed raw files; recording ends there, and it is invalid",
+        description="of a trial's compressed raw files; there the page cache is traced no more, then the disk neither",
     )
 
 

@@ -18,7 +18,8 @@ from pagelab.units import format_bytes
 ASSUMED_READ_BYTES_PER_SECOND = 1e9  # for the estimate of time only; many disks do better in order and worse at random
 SECONDS_BETWEEN_TRIALS = 2.0
 RESULT_BYTES_PER_TRIAL = 4 << 20
-TRACE_BYTES_PER_TRIAL = 64 << 20  # compressed raw files and their tables; a long trial under pressure takes more
+TRACED_PAGE_BYTES = 9  # compressed, for an event of one page: 4 as recorded, 5 in a table
+PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,16 @@ def check_sizes(config: Config, weights_bytes: dict[str, int], total_bytes: int)
                 )
 
 
-def estimate_result_bytes(plan: Plan) -> int:
-    """A rough size of the results of a plan's trials."""
-    trace = plan.config.trace
-    traced = trace.block != "off" or trace.page_cache
-    return len(plan.trials) * (RESULT_BYTES_PER_TRIAL + (TRACE_BYTES_PER_TRIAL if traced else 0))
+def estimate_result_bytes(plan: Plan, weights_bytes: dict[str, int]) -> int:
+    """A rough size of the results of a plan's trials: where pages are traced, two events for each that is read."""
+    total = len(plan.trials) * RESULT_BYTES_PER_TRIAL
+    trace, tokens = plan.config.trace, plan.config.inference.tokens
+    if trace.page_cache:
+        for trial in plan.trials:
+            times_read = 1 + (1 - trial.factors.resident) * tokens
+            pages = weights_bytes.get(trial.factors.model, 0) * times_read / PAGE_BYTES
+            total += min(2 * trace.most_bytes, round(2 * pages * TRACED_PAGE_BYTES))
+    return total
 
 
 def estimate_seconds(trial: PlannedTrial, weights_bytes: int, tokens: int) -> float:

@@ -19,7 +19,7 @@ from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build
 from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path, verify_model
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.observe.tracer import choose
-from pagelab.plan import estimate_result_bytes, make_plan
+from pagelab.plan import estimate_result_bytes, known_weights_bytes, make_plan
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES, can_lock_page, pin_bytes
 from pagelab.record import CheckRecord
 from pagelab.units import MIB, format_bytes
@@ -193,7 +193,8 @@ def _free_memory(place: Place) -> Iterator[CheckRecord]:
 
 
 def _free_disk(place: Place) -> Iterator[CheckRecord]:
-    needed = estimate_result_bytes(make_plan(place.config))
+    known = known_weights_bytes(place.config, place.models_directory)
+    needed = estimate_result_bytes(make_plan(place.config), known)
     free = free_bytes(_existing(place.results_directory))
     enough = free >= needed
     yield CheckRecord(

@@ -325,14 +325,14 @@ class Traced(Record):
     """How the recording of reads went; absent where nothing was to be recorded.
 
     `recorders` is empty where the host allowed none; `notes` then say why. `lost_events` were counted by the kernel.
-    `capped`: the raw files reached trace.most_bytes and recording ended. `same_disk`: they were written to the model's
-    disk (after the inference, as far as memory held them). `raw_bytes` is their size before compression.
+    `capped`: the profiles whose recording ended early, at trace.most_bytes. `same_disk`: the raw files were written to
+    the model's disk (after the inference, as far as memory held them). `raw_bytes` is their size before compression.
     """
 
     recorders: list[str] = Field(default_factory=list)
     profiles: list[str] = Field(default_factory=list)
     lost_events: int | None = None
-    capped: bool = False
+    capped: list[str] = Field(default_factory=list)
     same_disk: bool = False
     raw_bytes: int | None = None
     recorder_cpu_seconds: float | None = None

@@ -18,6 +18,7 @@ from pagelab.record import Record
 
 TRACE_VERSION = 1
 Recorder = Literal["tracefs", "blktrace"]
+Profile = Literal["block", "page"]
 
 
 class RawFile(Record):
@@ -89,13 +90,14 @@ class TraceRecord(Record):
     blktrace, whose clock is its own, the same moment on that clock). `profiles`: `block` has completions, and issues
     where `issues` is true; `page` has pages of the model's files that enter and leave the page cache, and page faults.
     `formats` maps `system/event` to the kernel's description of the event (tracefs). `lost_events` were counted by the
-    kernel; None where the recorder cannot count them. `capped` says that the raw files reached their largest size and
-    recording ended there. `same_disk` says that the raw files were written to the model's disk.
+    kernel; None where the recorder cannot count them. `capped` are the profiles whose recording ended before the
+    inference did, because the raw files had reached their largest size. `same_disk` says that the raw files were
+    written to the model's disk.
     """
 
     schema_version: int = TRACE_VERSION
     recorder: Recorder
-    profiles: list[Literal["block", "page"]]
+    profiles: list[Profile]
     issues: bool = False
     origin_ns: int
     page_bytes: int
@@ -107,7 +109,7 @@ class TraceRecord(Record):
     header_page: str | None = None
     raw_files: list[RawFile] = Field(default_factory=list)
     lost_events: int | None = None
-    capped: bool = False
+    capped: list[Profile] = Field(default_factory=list)
     same_disk: bool = False
     recorder_cpu_seconds: float | None = None
     notes: list[str] = Field(default_factory=list)

@@ -129,7 +129,7 @@ def _trace_reasons(record: TrialRecord) -> Iterator[str]:
         return
     if record.trace.lost_events:
         yield f"the trace lost {record.trace.lost_events} events: record less (trace.issues, trace.page_cache)"
-    if record.trace.capped:
+    if "block" in record.trace.capped or record.trace.capped == record.trace.profiles:
         yield "the trace reached trace.most_bytes and ended early: raise it, or generate fewer tokens"
 
 
@@ -151,6 +151,11 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
     apart = record.sources.model.disagreement_fraction
     if apart is not None and apart > SOURCES_TOLERANCE and record.factors.weights == "mmap" and _many(record):
         yield f"counters of what was read of the model are {apart:.0%} apart (sources.model): trust none to the percent"
+    if record.trace is not None and record.trace.capped:
+        yield (
+            "the trace of the page cache reached trace.most_bytes and ended early, only requests of the disk were "
+            "traced to the end: raise it, or set trace.page_cache to false"
+        )
     achieved, share = record.residency.achieved_fraction, record.limit.share_bytes
     if achieved is None or share is None:
         return

@@ -255,7 +255,8 @@ def _read_traced(store: RunStore, number: int, trace: TraceRecord, spans: Spans)
     """The tables that there are; requests tell of the model where all of its files are found on a disk."""
     block_path, page_path = (store.trial_table_path(number, name) for name in (BLOCK_IO, PAGE_CACHE))
     blocks = read_block_reads(block_path) if block_path.is_file() else None
-    pages = read_page_events(page_path) if page_path.is_file() and "page" in trace.profiles else None
+    whole = "page" in trace.profiles and "page" not in trace.capped
+    pages = read_page_events(page_path) if whole and page_path.is_file() else None
     readahead = order.DEFAULT_READAHEAD_BYTES if trace.readahead_bytes is None else trace.readahead_bytes
     files = [file for file in trace.files if file.kind == "model"]
     swap_is_known = all(file.extents is not None for file in trace.files if file.kind == "swap")

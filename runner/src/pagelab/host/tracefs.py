@@ -92,6 +92,10 @@ class Instance:
         self.set(f"events/{event}/filter", event_filter)
         self.set(f"events/{event}/enable", "1")
 
+    def disable(self, event: str) -> None:
+        """Record an event no more."""
+        self.set(f"events/{event}/enable", "0")
+
     def header_page(self) -> str:
         """The kernel's description of a sub-buffer."""
         return (self._root / "events" / "header_page").read_text(encoding="ascii")

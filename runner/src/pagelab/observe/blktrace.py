@@ -20,7 +20,7 @@ from pagelab.errors import HostError
 from pagelab.host.child import enter
 from pagelab.host.kernel_mounts import DEBUGFS, mount_point
 from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
-from pagelab.trace_record import RawFile, TracedDevice
+from pagelab.trace_record import Profile, RawFile, TracedDevice
 
 PROGRAM = "blktrace"
 SUB_BUFFER_KIB, SUB_BUFFERS = 1024, 16  # a processor's
@@ -53,7 +53,7 @@ class BlktraceRecorder:
         self._opened = ExitStack()
         self.lost_events: int | None = None
         self.cpu_seconds: float | None = None
-        self.capped = False
+        self.capped: list[Profile] = []
         self.notes: list[str] = []
 
     def __enter__(self) -> "BlktraceRecorder":

@@ -124,7 +124,7 @@ def identify(instance: Instance, path: Path) -> Identity:
         _read_last_page(path)
     finally:
         instance.set("tracing_on", "0")
-        instance.set(f"events/{ADDED}/enable", "0")
+        instance.disable(ADDED)
     found = _ADDED_TEXT.findall(instance.text())
     instance.set("trace", "")
     if not found:

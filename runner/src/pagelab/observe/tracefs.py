@@ -16,11 +16,12 @@ from pagelab.errors import HostError
 from pagelab.host.tracefs import Instance
 from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
 from pagelab.observe.traced_files import ADDED, Identity
-from pagelab.trace_record import RawFile, TracedDevice
+from pagelab.trace_record import Profile, RawFile, TracedDevice
 
 BUFFER_KIB = 16 << 10  # a processor's
 SUB_BUFFER_BYTES = os.sysconf("SC_PAGE_SIZE")
 WAKE_AT_PERCENT = 25  # of a buffer
+BLOCKS_BEYOND = 2  # times the largest size, up to which requests of the disk, which are few, are still recorded
 
 BLOCK_COMPLETED, BLOCK_ISSUED = "block/block_rq_complete", "block/block_rq_issue"
 # The last one came with Linux 6.13 or so; without it, what the process touched is not known to the page.
@@ -53,12 +54,13 @@ class TracefsRecorder:
         self._stop = threading.Event()
         self._wake = os.eventfd(0)
         self._thread = threading.Thread(target=self._record, name="trace recorder", daemon=True)
-        self._failure: OSError | None = None
+        self._failure: OSError | HostError | None = None
         self.formats: dict[str, str] = {}
         self.header_page: str | None = None
         self.lost_events: int | None = None
         self.cpu_seconds: float | None = None
-        self.capped = False
+        self.capped: list[Profile] = []
+        self._added: dict[Profile, list[str]] = {}
 
     def prepare(self) -> None:
         """Set the instance up; call it before anything else."""
@@ -75,7 +77,7 @@ class TracefsRecorder:
         """Record what completes on these disks, and what is issued to them."""
         wanted = " || ".join(f"dev == {kernel_device(one.major, one.minor)}" for one in devices)
         for event in (BLOCK_COMPLETED, *([BLOCK_ISSUED] if issues else [])):
-            self._add(event, wanted)
+            self._add("block", event, wanted)
 
     def add_pages(self, identities: list[Identity]) -> None:
         """Record pages of these files that enter and leave the page cache, and faults on them."""
@@ -84,9 +86,10 @@ class TracefsRecorder:
         )
         for event in PAGE_EVENTS:
             if self._instance.has_event(event):
-                self._add(event, wanted)
+                self._add("page", event, wanted)
 
-    def _add(self, event: str, wanted: str) -> None:
+    def _add(self, profile: Profile, event: str, wanted: str) -> None:
+        self._added.setdefault(profile, []).append(event)
         self.formats[event] = self._instance.format_of(event)
         self._instance.enable(event, wanted)
 
@@ -113,7 +116,7 @@ class TracefsRecorder:
             HostError: recording ended early.
         """
         if self._failure is not None:
-            raise HostError(f"the trace could not be recorded ({self._failure.strerror}); set trace.block to off")
+            raise HostError(f"the trace could not be recorded ({self._failure}); set trace.block to off")
         for writer in self._writers.values():
             writer.finish()
         return [
@@ -137,7 +140,7 @@ class TracefsRecorder:
                 self._drain(sources, pipe)
                 for number, descriptor in sources.items():
                     self._read_rest(number, descriptor)
-        except OSError as error:
+        except (OSError, HostError) as error:
             self._failure = error
         self.cpu_seconds = time.thread_time()
 
@@ -155,12 +158,18 @@ class TracefsRecorder:
                 self._take(number, chunk)
 
     def _take(self, number: int, chunk: bytes) -> None:
-        if self.capped:
-            return
         self._writers[number].write(chunk)
-        if sum(writer.compressed_bytes for writer in self._writers.values()) > self._most_bytes:
-            self.capped = True
-            self._instance.set("tracing_on", "0")
+        size = sum(writer.compressed_bytes for writer in self._writers.values())
+        if size > self._most_bytes and "page" in self._added:
+            self._end("page")
+        elif size > BLOCKS_BEYOND * self._most_bytes and "block" in self._added:
+            self._end("block")
+
+    def _end(self, profile: Profile) -> None:
+        """Record a profile no more."""
+        for event in self._added.pop(profile):
+            self._instance.disable(event)
+        self.capped.append(profile)
 
 
 def _open(path: Path, opened: contextlib.ExitStack) -> int:

@@ -159,14 +159,14 @@ class Tracer:
             else:
                 record.notes += recorder.notes
         record.lost_events = sum(one.lost_events or 0 for one in self._recorders)
-        record.capped = any(one.capped for one in self._recorders)
+        record.capped = [name for one in self._recorders for name in one.capped]
         record.recorder_cpu_seconds = sum(_known(one.cpu_seconds for one in self._recorders))
         write_json(self._directory / TRACE_NAME, record, owner)
         return Traced(
             recorders=[one.name for one in self._recorders],
             profiles=list(record.profiles),
             lost_events=record.lost_events,
-            capped=record.capped,
+            capped=list(record.capped),
             same_disk=record.same_disk,
             raw_bytes=sum(one.bytes for one in record.raw_files),
             recorder_cpu_seconds=record.recorder_cpu_seconds,

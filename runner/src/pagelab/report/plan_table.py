@@ -27,7 +27,7 @@ def print_plan(plan: Plan, known: dict[str, int], total: int, console: Console |
         seconds += length or 0.0
         table.add_row(*_row(plan, trial, size, total), format_seconds(length) if length is not None else "-")
     out.print(table)
-    disk = estimate_result_bytes(plan)
+    disk = estimate_result_bytes(plan, known)
     out.print(
         f"\n{len(plan.trials)} trials; about {format_seconds(seconds)} if the disk reads "
         f"{format_bytes(ASSUMED_READ_BYTES_PER_SECOND)}/s; up to {format_bytes(disk)} of results"
