@@ -51,7 +51,7 @@ def tensors() -> list[TracedTensor]:
     """A mixture of experts: 24 layers of 32 experts in three tensors, and attention."""
     found, offset = [], 64 * PAGE
     sizes = {"attn_q": 8, "attn_k": 2, "attn_v": 2, "attn_output": 8}
-    experts = {name: 5 * EXPERTS for name in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps")}
+    experts = dict.fromkeys(("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"), 5 * EXPERTS)
     for layer in range(LAYERS):
         for name, mebibytes in (sizes | experts).items():
             is_expert = name in experts
@@ -205,6 +205,6 @@ def _blktrace_blocks(requests: int, cpu: int, cpus: int) -> Iterator[bytes]:
         earlier = disk_offset(request_offset(np.maximum(number - 8, 0) * cpus + cpu)) // 512
         block["sector"] = place[:, None]
         block["sector"][:, -1] = earlier
-        block["sequence"] = 1 + (number[:, None] * len(_ACTIONS) + np.arange(len(_ACTIONS))) * cpus + cpu
+        block["sequence"] = 1 + number[:, None] * len(_ACTIONS) + np.arange(len(_ACTIONS))  # of this CPU
         note = raw.blk_record(int(block["time"][0, 0]), 0, 0, raw.PROCESS_NOTE, b"reader".ljust(16, b"\0"))
         yield note + block.tobytes()

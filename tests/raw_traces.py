@@ -104,7 +104,7 @@ def zstd(*frames: bytes) -> bytes:
     return b"".join(pa.compress(frame, codec="zstd", asbytes=True) for frame in frames)
 
 
-def record_of(raw_files: Sequence[str], **changes: Any) -> TraceRecord:
+def record_of(names: Sequence[str], **changes: Any) -> TraceRecord:
     """A trace of a model of one file, 1 MiB with four tensors, that lies in two extents; and of a swap partition."""
     tensors = [
         TracedTensor(name="token_embd.weight", tensor_class="embedding", offset=4096, bytes=200_000),
@@ -141,7 +141,7 @@ def record_of(raw_files: Sequence[str], **changes: Any) -> TraceRecord:
         "tensors": tensors,
         "formats": FORMATS,
         "header_page": HEADER_PAGE,
-        "raw_files": [RawFile(name=name, recorder="tracefs", cpu=cpu, bytes=0) for cpu, name in enumerate(raw_files)],
+        "raw_files": [RawFile(name=name, recorder="tracefs", cpu=cpu, bytes=0) for cpu, name in enumerate(names)],
     }
     return TraceRecord(**(document | changes))
 

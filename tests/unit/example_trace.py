@@ -176,3 +176,8 @@ def trial_files(directory: Path) -> dict[str, bytes]:
     """Every file of a directory with its content."""
     files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def experts_read(layer: int, expert: int) -> tuple[int, int]:
+    """Offset and bytes of one expert."""
+    return 4 * MIB + layer * 6 * MIB + 2 * MIB + expert * MIB, MIB

@@ -19,6 +19,7 @@ import typer
 from pagelab import __version__
 from pagelab.errors import ConfigError, PagelabError, StoreError
 from pagelab.model_commands import model_app
+from pagelab.trace_commands import trace_app
 
 if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
     from pagelab.config import Config
@@ -36,6 +37,7 @@ app = typer.Typer(
     help="Measure LLM inference when the model does not fit in RAM and its weights are read from an SSD.",
 )
 app.add_typer(model_app, name="model")
+app.add_typer(trace_app, name="trace")
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML file")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="directory that holds all results")]

@@ -84,6 +84,34 @@ def write_bytes(path: Path, content: bytes, owner: Owner | None = None) -> None:
     _replace(path, lambda stream: _write_all(stream, content), owner)
 
 
+@contextmanager
+def open_file(path: Path, owner: Owner | None = None) -> Iterator[BinaryIO]:
+    """Replace a file by what is written to the stream that the context gives.
+
+    The file takes its place when the context ends; where it ends by an error, the old content is still there.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    with _explained(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL_SUFFIX)
+        partial = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fchmod(stream.fileno(), 0o644)
+                if owner is not None:
+                    os.fchown(stream.fileno(), *owner)
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+
+
 def write_text(path: Path, content: str, owner: Owner | None = None) -> None:
     """Replace a file by a text in UTF-8; as `write_bytes`."""
     write_bytes(path, content.encode(), owner)
@@ -115,13 +143,12 @@ def write_table(path: Path, table: "pa.Table", owner: Owner | None = None) -> No
 def open_table(path: Path, schema: "pa.Schema", owner: Owner | None = None, **options: Any) -> Iterator[Any]:
     """Replace a file by a Parquet table that is written in pieces: the context gives a `pyarrow.parquet.ParquetWriter`.
 
-    The file takes its place when the context ends; where it ends by an error, the old content is still there. `options`
-    are those of ParquetWriter. Metadata are as those of `write_table`.
+    As `open_file`; `options` are those of ParquetWriter, and metadata are as those of `write_table`.
     """
     import pyarrow.parquet as pq
 
     with (
-        _replaced(path, owner) as stream,
+        open_file(path, owner) as stream,
         pq.ParquetWriter(stream, _stamped(schema), compression="zstd", **options) as w,
     ):
         yield w
@@ -157,30 +184,8 @@ def _stamped(schema: "pa.Schema") -> "pa.Schema":
 
 
 def _replace(path: Path, write: Callable[[BinaryIO], object], owner: Owner | None) -> None:
-    with _replaced(path, owner) as stream:
+    with open_file(path, owner) as stream:
         write(stream)
-
-
-@contextmanager
-def _replaced(path: Path, owner: Owner | None) -> Iterator[BinaryIO]:
-    """A stream whose content takes the file's place at the end."""
-    with _explained(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL_SUFFIX)
-        partial = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                yield stream
-                stream.flush()
-                os.fchmod(stream.fileno(), 0o644)
-                if owner is not None:
-                    os.fchown(stream.fileno(), *owner)
-                os.fsync(stream.fileno())
-            partial.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise
-        _sync_directory(path.parent)
 
 
 def _write_all(stream: BinaryIO, content: bytes) -> None:
@@ -196,8 +201,12 @@ def _sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def _make_directory(directory: Path, owner: Owner | None) -> None:
-    """Make a directory and the missing ones above it, each synced and handed to the owner."""
+def make_directory(directory: Path, owner: Owner | None = None) -> None:
+    """Make a directory and the missing ones above it, each synced and handed to the owner.
+
+    Raises:
+        StoreError: the disk refused.
+    """
     with _explained(directory):
         missing = [place for place in (directory, *directory.parents) if not place.exists()]
         for place in reversed(missing):
@@ -248,11 +257,11 @@ class RunStore:
             if not name or name.startswith(".") or "/" in name or "\0" in name:
                 raise StoreError(f"{name!r} cannot name a directory in {results_dir}: use letters, digits and hyphens")
         parent = results_dir / experiment / host
-        _make_directory(parent, owner)
+        make_directory(parent, owner)
         directory = parent / run_id
         if directory.exists():
             raise StoreError(f"{directory} exists already: choose another run id, or go on with it by --resume")
-        _make_directory(directory, owner)
+        make_directory(directory, owner)
         return cls(directory, owner)
 
     @classmethod
@@ -289,7 +298,7 @@ class RunStore:
     def trial_directory(self, number: int) -> Path:
         """The directory of one trial, made where it is missing."""
         directory = self._trial_path(number)
-        _make_directory(directory, self.owner)
+        make_directory(directory, self.owner)
         return directory
 
     def write_trial(self, record: TrialRecord) -> None:
@@ -369,7 +378,7 @@ class RunStore:
     def write_report_file(self, name: str, content: bytes) -> Path:
         """Write one file of the report, such as `figures/speed.svg`, and return its path."""
         path = self.report_directory / name
-        _make_directory(path.parent, self.owner)
+        make_directory(path.parent, self.owner)
         write_bytes(path, content, self.owner)
         return path
 

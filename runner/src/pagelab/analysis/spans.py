@@ -84,7 +84,7 @@ def spans_of(load_seconds: float | None, arrival_seconds: Sequence[float]) -> Sp
     windows = {}
     if loaded is not None:
         windows[load] = Span(0, loaded)
-    if loaded is not None and len(arrivals):
+    if loaded is not None and len(arrivals) and loaded <= arrivals[0]:
         windows[prompt] = Span(loaded, int(arrivals[0]))
     if len(arrivals) > 1:
         windows[decode] = Span(int(arrivals[0]), int(arrivals[-1]))

@@ -1,14 +1,16 @@
 """The figures of a run. Matplotlib is loaded when a figure is drawn, so that other commands start quickly."""
 
-import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from pagelab.analysis.patterns import Pattern
 from pagelab.analysis.resident import Resident, TensorRows, resident
 from pagelab.analysis.summary import Aggregate, aggregate
 from pagelab.record import TrialRecord
 from pagelab.report import wording
+from pagelab.report.access_figures import draw_access
+from pagelab.report.drawing import FORMATS, GREY, LINES, MARKERS, PALETTE, STYLE, byte_unit, legend, new_figure, render
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,37 +19,8 @@ if TYPE_CHECKING:
 Latencies = Mapping[int, Sequence[tuple[int, float]]]
 """For each trial's number: index of a token, and seconds since the token before it."""
 
-FORMATS = ("svg", "png", "pdf")
-# Okabe and Ito: told apart with every common kind of colour blindness, and in print by marker and hatch.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "os^DvP*"
-_LINES = ("-", "--", ":", "-.")
-_GREY = "#6b7280"
 _SPAN_FOR_LOGARITHM = 10
 _PANELS_A_ROW = 3
-_WIDTH = 8.4
-_STYLE: Any = {  # matplotlib's type of it lists every setting there is
-    "axes.edgecolor": "#9ca3af",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.labelcolor": "#1f2937",
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": 10.5,
-    "axes.titlelocation": "left",
-    "figure.constrained_layout.use": True,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
-    "font.size": 10,
-    "grid.color": "#e5e7eb",
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "pagelab",
-    "text.color": "#1f2937",
-    "text.parse_math": False,  # a dollar in a model's name is a dollar
-    "xtick.color": "#4b5563",
-    "ytick.color": "#4b5563",
-}
 
 
 def render_all(
@@ -55,6 +28,7 @@ def render_all(
     latencies: Latencies,
     tensors: TensorRows | None = None,
     include_invalid: bool = False,
+    patterns: Sequence[Pattern] = (),
 ) -> dict[str, dict[str, bytes]]:
     """Draw every figure of a run.
 
@@ -63,6 +37,7 @@ def render_all(
         latencies: what is known of single tokens; a trial may be missing.
         tensors: what was in RAM of each tensor; without any there is no such figure.
         include_invalid: invalid trials do enter the medians, which is then written across every figure.
+        patterns: what was read in which order; without any there are no such figures.
 
     Returns:
         For each figure's name, the content of its file in each of `FORMATS`; the same for the same input.
@@ -72,7 +47,7 @@ def render_all(
     rows = aggregate(trials, include_invalid)
     parts = [one for one in resident(trials, tensors or {}, include_invalid) if _layers_of(one)]
     banner = wording.invalid_included(trials, include_invalid)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figures = {
             "speed": _draw_speed(rows, trials, include_invalid),
             "latency": _draw_latency(rows, trials, latencies),
@@ -80,9 +55,10 @@ def render_all(
         }
         if parts:
             figures["residency"] = _draw_residency(parts)
+        figures |= draw_access(patterns)
         for figure in figures.values():
             _stamp(figure, banner)
-        return {name: {kind: _render(figure, kind) for kind in FORMATS} for name, figure in figures.items()}
+        return {name: {kind: render(figure, kind) for kind in FORMATS} for name, figure in figures.items()}
 
 
 def _stamp(figure: "Figure", banner: str) -> None:
@@ -94,34 +70,16 @@ def _stamp(figure: "Figure", banner: str) -> None:
         )
 
 
-def _render(figure: "Figure", kind: str) -> bytes:
-    """A file without the date and the program's name, which would make equal figures differ."""
-    metadata: dict[str, dict[str, None]] = {
-        "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
-        "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
-        "png": {"Software": None},
-    }
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=160, metadata=metadata[kind])
-    return stream.getvalue()
-
-
-def _new_figure(height: float) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(_WIDTH, height))
-
-
 # --- tokens/s against the share of the weights in RAM -----------------------------------------------------------------
 
 
 def _draw_speed(rows: Sequence[Aggregate], trials: Sequence[TrialRecord], include_invalid: bool) -> "Figure":
-    figure = _new_figure(4.4)
+    figure = new_figure(4.4)
     axes = figure.add_subplot()
     series = wording.series_of(rows)
     names = wording.series_names(series)
     for index, (group, name) in enumerate(zip(series, names, strict=True)):
-        _draw_series(axes, group, name, PALETTE[index % len(PALETTE)], _MARKERS[index % len(_MARKERS)])
+        _draw_series(axes, group, name, PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)])
     invalid = [
         (trial.factors.resident * 100, trial.decode.tokens_per_second)
         for trial in trials
@@ -130,14 +88,14 @@ def _draw_speed(rows: Sequence[Aggregate], trials: Sequence[TrialRecord], includ
     if invalid:
         shares, speeds = zip(*invalid, strict=True)
         label = "invalid, BUT IN THE MEDIAN" if include_invalid else "invalid, not in the median"
-        axes.plot(shares, speeds, "X", color=_GREY, markersize=7, fillstyle="none", label=label)
+        axes.plot(shares, speeds, "X", color=GREY, markersize=7, fillstyle="none", label=label)
     rates = [value for row in rows if row.tokens_per_second for value in row.tokens_per_second.values]
     _scale(axes, rates + [rate for _, rate in invalid])
     axes.set_xlabel("share of the weights allowed in RAM (%)")
     axes.set_ylabel("decode speed (tokens/s)")
     axes.set_xticks(sorted({row.factors.resident * 100 for row in rows}))
     axes.set_xlim(-6, 108)
-    _legend(figure, [axes])
+    legend(figure, [axes])
     return figure
 
 
@@ -168,7 +126,7 @@ def _draw_latency(rows: Sequence[Aggregate], trials: Sequence[TrialRecord], late
     shares = sorted({trial.factors.resident for trial in trials}, reverse=True)
     columns = min(_PANELS_A_ROW, len(shares))
     lines = math.ceil(len(shares) / columns)
-    figure = _new_figure(0.9 + 2.5 * lines)
+    figure = new_figure(0.9 + 2.5 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
     series = wording.series_of(rows)
     names = wording.series_names(series)
@@ -185,7 +143,7 @@ def _draw_latency(rows: Sequence[Aggregate], trials: Sequence[TrialRecord], late
         ]
         axes.set_title(f"{wording.percent(share)} allowed in RAM")
         if not any(drawn):
-            axes.text(0.5, 0.5, "no token times recorded", transform=axes.transAxes, ha="center", color=_GREY)
+            axes.text(0.5, 0.5, "no token times recorded", transform=axes.transAxes, ha="center", color=GREY)
     for axes in flat[len(shares) :]:
         axes.set_visible(False)
     values = [seconds * 1000 for line in latencies.values() for _, seconds in line]
@@ -193,13 +151,13 @@ def _draw_latency(rows: Sequence[Aggregate], trials: Sequence[TrialRecord], late
         line[0].set_ylabel("time of the token (ms)")
         _scale(line[0], values)
     figure.supxlabel("token (0 is the first generated one)", fontsize=10)
-    _legend(figure, flat)
+    legend(figure, flat)
     return figure
 
 
 def _style_of(trial: TrialRecord, colour_of: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
     if not trial.validity.valid:
-        return _GREY, "invalid trial"
+        return GREY, "invalid trial"
     return colour_of[wording.combination(trial.factors)]
 
 
@@ -226,16 +184,16 @@ _ON_WHITE = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 def _draw_reads(rows: Sequence[Aggregate]) -> "Figure":
     models = list(dict.fromkeys(row.factors.model for row in rows))
     bars = max(sum(row.factors.model == model for row in rows) for model in models)
-    figure = _new_figure(1.1 * len(models) + 0.5 * bars * len(models) + 0.5)
+    figure = new_figure(1.1 * len(models) + 0.5 * bars * len(models) + 0.5)
     panels = figure.subplots(len(models), 1, squeeze=False)
     for line, model in zip(panels, models, strict=True):
         _draw_model_reads(line[0], [row for row in rows if row.factors.model == model])
-    _legend(figure, [panels[0][0]], columns=4)
+    legend(figure, [panels[0][0]], columns=4)
     return figure
 
 
 def _draw_model_reads(axes: "Axes", rows: Sequence[Aggregate]) -> None:
-    scale, unit = _byte_unit([rows[0].weights_bytes, *(_read_in_all(row) for row in rows)])
+    scale, unit = byte_unit([rows[0].weights_bytes, *(_read_in_all(row) for row in rows)])
     varying, _ = wording.split_settings([row.factors for row in rows])
     positions = range(len(rows))
     left = [0.0] * len(rows)
@@ -270,26 +228,19 @@ def _read_in_all(row: Aggregate) -> float:
     return sum(value(row) or 0.0 for *_, value in _ORIGINS)
 
 
-def _byte_unit(values: Iterable[float]) -> tuple[float, str]:
-    highest = max(values)
-    return next(
-        ((scale, unit) for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if highest >= scale), (1.0, "B")
-    )
-
-
 # --- which layers were in RAM -----------------------------------------------------------------------------------------
 
 
 def _draw_residency(parts: Sequence[Resident]) -> "Figure":
     """A panel for each model, a line for each combination of factors."""
     models = list(dict.fromkeys(one.factors.model for one in parts))
-    figure = _new_figure(1.2 + 2.6 * len(models))
+    figure = new_figure(1.2 + 2.6 * len(models))
     panels = [line[0] for line in figure.subplots(len(models), 1, squeeze=False)]
     varying, _ = wording.split_settings([one.factors for one in parts])
     for axes, model in zip(panels, models, strict=True):
         for index, one in enumerate(one for one in parts if one.factors.model == model):
             colour = PALETTE[index % len(PALETTE)]
-            marker, line = _MARKERS[index % len(_MARKERS)], _LINES[index // len(PALETTE) % len(_LINES)]
+            marker, line = MARKERS[index % len(MARKERS)], LINES[index // len(PALETTE) % len(LINES)]
             points = zip(*_layers_of(one), strict=True)
             name = wording.place(one.factors, varying).replace("in RAM", "allowed")
             axes.plot(*points, marker + line, color=colour, linewidth=1.2, markersize=4, label=name)
@@ -298,7 +249,7 @@ def _draw_residency(parts: Sequence[Resident]) -> "Figure":
         axes.set_ylabel("in RAM (%)")
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[-1].set_xlabel("layer")
-    _legend(figure, panels, columns=3)
+    legend(figure, panels, columns=3)
     return figure
 
 
@@ -324,11 +275,3 @@ def _scale(axes: "Axes", values: Sequence[float]) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _legend(figure: "Figure", panels: Iterable["Axes"], columns: int = 2) -> None:
-    """One legend above the panels, each name once."""
-    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels]
-    handles = {label: handle for panel in entries for handle, label in panel}
-    if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=columns, fontsize=9)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pagelab.analysis.hypotheses import Verdict, read_verdicts
 from pagelab.analysis.origins import origins
+from pagelab.analysis.patterns import Pattern, read_patterns
 from pagelab.analysis.resident import TensorRows, read_tensor_rows, resident
 from pagelab.analysis.summary import Aggregate, aggregate, summary_table
 from pagelab.errors import StoreError
 from pagelab.record import RunRecord, TrialRecord, flatten
-from pagelab.report import figures, provenance, tables, wording
+from pagelab.report import access_section, figures, provenance, tables, wording
 from pagelab.store import RunStore, unit_of
 
 if TYPE_CHECKING:
@@ -99,13 +100,38 @@ _CAPTIONS = {
         "Share of the bytes of each layer's tensors that the page cache held, a mean over the time of decoding and the "
         "median over repetitions. Tensors outside the layers are in the table above.",
     ),
+    "access_map": (
+        "Where in the file was read, and when",
+        "The first tokens that were decoded (up to eight), of the repetition of median speed. A dense model that is "
+        "read in order draws a slope for each token; what stays white stayed in RAM or was not needed.",
+    ),
+    "access_layers": (
+        "What each layer had to read",
+        "Bytes read for each token over the bytes of the layer's tensors, of the repetition of median speed: 1 means "
+        "that each token read the whole layer, more that some of it was read twice.",
+    ),
+    "access_experts": (
+        "Which experts were read",
+        "For which share of the tokens anything of an expert was read, each layer's experts sorted by it, of the "
+        "repetition of median speed. An expert that stays in RAM is not read.",
+    ),
+    "reuse": (
+        "What a cache would save",
+        "Share of the accesses that a cache with LRU eviction would miss, by its size, of the repetition of median "
+        "speed. The accesses are the bytes that were read, so they lack what was found in RAM: with no weights allowed "
+        "there the curve is nearly that of all accesses, with more it tells what a further cache below would save.",
+    ),
 }
+
+
+_ACCESS_FIGURES = ("access_map", "access_layers", "access_experts", "reuse")
 
 
 def write_report(store: RunStore, include_invalid: bool = False) -> Path:
     """Write everything that is derived from a run's trials, and return the path of the page.
 
-    The page is `report/index.html`; beside it stand `summary.csv` and `figures/`, and the run gets its
+    The page is `report/index.html`; beside it stand `summary.csv` and `figures/` (with traces, further CSV files), and
+    the run gets its
     `summary.parquet`. The same raw files give the same report. With `include_invalid` all of it goes to
     `report/with-invalid/`, so that it never replaces the report of the valid trials.
 
@@ -118,15 +144,20 @@ def write_report(store: RunStore, include_invalid: bool = False) -> Path:
     folder = f"{WITH_INVALID}/" if include_invalid else ""
     table, tensors = summary_table(trials), read_tensor_rows(store, trials)
     latencies = {trial.trial: read_latencies(store, trial.trial) for trial in trials}
-    drawn = figures.render_all(trials, latencies, tensors, include_invalid)
+    patterns = read_patterns(store, trials, include_invalid)
+    drawn = figures.render_all(trials, latencies, tensors, include_invalid, patterns)
     store.write_summary(table)
-    store.write_report_file(f"{folder}summary.csv", _comma_separated(table))
+    exported = access_section.exported_tables(store, trials)
+    for name, content in {"summary": table, **exported}.items():
+        store.write_report_file(f"{folder}{name}.csv", _comma_separated(content))
     for name, formats in drawn.items():
         for kind, content in formats.items():
             store.write_report_file(f"{folder}figures/{name}.{kind}", content)
     drawings = {name: formats["svg"].decode() for name, formats in drawn.items()}
     verdicts = read_verdicts(store, include_invalid)
-    page = render_page(run, trials, drawings, store.read_config_text(), verdicts, tensors, include_invalid)
+    page = render_page(
+        run, trials, drawings, store.read_config_text(), verdicts, tensors, include_invalid, patterns, list(exported)
+    )
     return store.write_report_file(f"{folder}{PAGE}", page.encode())
 
 
@@ -147,6 +178,8 @@ def render_page(
     verdicts: Sequence[Verdict] = (),
     tensors: TensorRows | None = None,
     include_invalid: bool = False,
+    patterns: Sequence[Pattern] = (),
+    exported: Sequence[str] = (),
 ) -> str:
     """The whole page as text.
 
@@ -158,6 +191,8 @@ def render_page(
         verdicts: what became of the hypotheses of the configuration.
         tensors: the tables of what was in RAM of each tensor, by trial.
         include_invalid: invalid trials enter the aggregates too, which the page then says in big words.
+        patterns: what was read, in which order.
+        exported: the names of the CSV files beside the page, other than the summary.
     """
     import jinja2
 
@@ -183,6 +218,13 @@ def render_page(
         origins=provenance.origins_grid(rows, origins(trials, include_invalid)),
         residency=provenance.residency_grid(rows, trials, include_invalid),
         classes=provenance.classes_grid(rows, parts),
+        order=access_section.order_grid(rows, patterns),
+        order_findings=wording.order_findings(patterns),
+        counted_from=wording.counted_from(patterns),
+        kinds=access_section.kinds_grid(rows, patterns),
+        access_figures=[name for name in drawings if name in _ACCESS_FIGURES],
+        figures_elsewhere=("residency", *_ACCESS_FIGURES),
+        exported=exported,
         trials=trials,
         labels=_trial_labels(trials),
         trial_tables=_TRIAL_TABLES,

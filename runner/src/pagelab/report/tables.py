@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pagelab.analysis.hypotheses import Verdict, read_verdicts
+from pagelab.analysis.patterns import patterns
 from pagelab.analysis.summary import Aggregate, Spread, aggregate
 from pagelab.record import RunRecord, TrialRecord
 from pagelab.report import wording
@@ -144,6 +145,7 @@ def summary_renderable(
         parts += [Text(title, style="bold")] if len(groups) > 1 else []
         parts += [_table(group), Text()]
     parts += [Text(sentence, style="bold") for sentence in wording.findings(rows)]
+    parts += [Text(sentence) for sentence in wording.order_findings(patterns(trials, include_invalid))]
     parts += [Text(f"? {wording.hypothesis(verdict)}") for verdict in verdicts]
     parts += [Text(f"! {line}", style="yellow") for line in warning_lines(run, trials, rows, include_invalid)]
     return Group(*parts)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from pagelab.analysis.hypotheses import Verdict
+from pagelab.analysis.patterns import Pattern
 from pagelab.analysis.summary import BASELINE_RESIDENT, Aggregate, Ratio, Spread
 from pagelab.record import Factors, TrialRecord
 from pagelab.units import format_bytes, format_seconds
@@ -11,9 +12,15 @@ from pagelab.units import format_bytes, format_seconds
 # Named here once, since they look like ASCII characters in source code.
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+MICRO = "\N{MICRO SIGN}"
 ABSENT = DASH
 
 _SHARES = {0.75: "three quarters", 0.5: "half", 0.25: "a quarter", 0.0: "none"}
+_COUNTED = {
+    "block": "requests of the disk that lie in its files",
+    "page_cache": "pages of its files that entered the page cache",
+}
+_ORDERED = {"issue": "issue", "completion": "completion", "page_cache": "their entering it"}
 _SETTINGS = ("weights", "readahead_kib", "swappiness", "huge_pages", "strategy")
 
 
@@ -36,6 +43,13 @@ def size(value: float | None) -> str:
 def duration(value: float | None) -> str:
     """A number of seconds with its unit."""
     return ABSENT if value is None else format_seconds(value)
+
+
+def short_time(value: float | None) -> str:
+    """A number of seconds with its unit, down to microseconds."""
+    if value is None or value >= 1:
+        return duration(value)
+    return f"{value * 1000:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} {MICRO}s"
 
 
 def moment(text: str) -> str:
@@ -195,6 +209,31 @@ def findings(rows: Sequence[Aggregate]) -> list[str]:
             shown = limited if len(limited) <= 2 else [limited[0], limited[-1]]
             sentences.append(_sentence(lead, shown))
     return sentences or ["No valid trial with less than the whole model in RAM, so there is no slowdown to report."]
+
+
+def order_findings(found: Sequence[Pattern]) -> list[str]:
+    """In which order decoding read the model, one sentence for each combination that had to; a baseline has not."""
+    several = len({one.factors.model for one in found}) > 1
+    varying, _ = split_settings([one.factors for one in found])
+    sentences = []
+    for one in found:
+        order, notes = (one.spreads.get(f"sequential_fraction{rule}") for rule in ("", "_notes"))
+        if order is not None and one.factors.resident != BASELINE_RESIDENT:
+            name = f"{one.factors.model}, " if several else ""
+            by_notes = f" (by the notes' rule {percent(notes.median)} of the reads)" if notes is not None else ""
+            sizes = f"in reads of {size(median(one.spreads.get('mean_read_bytes')))}"
+            in_order = f"{percent(order.median)} of the bytes were read in order{by_notes}, {sizes}"
+            sentences.append(f"{name}{place(one.factors, varying)}: {in_order}.")
+    return sentences
+
+
+def counted_from(found: Sequence[Pattern]) -> str:
+    """What the model's reads were counted from and ordered by, in one sentence; empty without any."""
+    sources = [_COUNTED[one] for one in _COUNTED if any(one in other.sources for other in found)]
+    orders = [_ORDERED[one] for one in _ORDERED if any(one in other.orders for other in found)]
+    if not sources:
+        return ""
+    return f"The model's reads are {' or '.join(sources)}, in order of {' or '.join(orders)}."
 
 
 def hypothesis(verdict: Verdict) -> str:

@@ -6,7 +6,7 @@ interest here: names of processes, messages, control groups, the places that rem
 be of any length, records are found by the number that each begins with, and by the chain that their lengths make.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,9 @@ _ISSUED, _COMPLETED = 7, 8
 _CATEGORY_SHIFT = 16
 _READ, _WRITE, _FLUSH, _NOTIFY, _AHEAD, _DISCARD = (1 << bit for bit in (0, 1, 2, 10, 11, 13))
 _LONGEST_PAYLOAD = 0xFFFF
+_FIRST_RECORDS = 16
+_NOTE = _NOTIFY << _CATEGORY_SHIFT
+_HAPPENED = _NOTE | 0xFFFF & ~_FROM_GROUP
 _ZONE_AND_ZEROES = 0x7F << 16  # categories of version 8: operations on zones, and writing zeroes
 
 
@@ -148,8 +151,9 @@ class BlktraceFile:
         following = places + size + _at(data, layout, "pdu_len", places)
         if places[0] > 0:
             self._note(Problem.BAD_RECORD, begin)
-        kept, bad = _chain(places, following, goes_on)
-        for place in bad:
+        chain = _Chain(places, following, size, len(data), goes_on)
+        kept = chain.follow()
+        for place in chain.bad:
             self._note(Problem.BAD_RECORD, begin + place)
         places, end = places[kept], int(following[kept][-1])
         if goes_on and len(data) - places[-1] <= _LONGEST_PAYLOAD + 2 * size:
@@ -165,47 +169,45 @@ class BlktraceFile:
 
     def _tables(self, data: Bytes, places: Integers, layout: _Layout, follows: bool) -> dict[Kind, Columns]:
         """The issues and completions among records; the last one is only looked at where it is held back."""
-        action = _at(data, layout, "action", places)
-        happened = np.where(action & (_NOTIFY << _CATEGORY_SHIFT), 0, action & (0xFFFF & ~_FROM_GROUP))
+        happened = _at(data, layout, "action", places) & _HAPPENED  # with the flag of a note, it is no request's
         wanted = (happened == _ISSUED) | (happened == _COMPLETED)
-        if self.start_ns is None and happened.any():
-            self.start_ns = int(_at(data, layout, "time", places[[int(np.argmax(happened != 0))]])[0])
+        if self.start_ns is None:
+            self.start_ns = _first_time(data, layout, places[(happened & _NOTE) == 0])
         if follows:
             wanted[-1:] = False
         chosen = np.flatnonzero(wanted)
-        time_ns = _at(data, layout, "time", places[np.append(chosen, len(places) - 1) if follows else chosen])
+        looked_at = np.append(chosen, len(places) - 1) if follows else chosen
+        time_ns = _at(data, layout, "time", places[looked_at]).astype(np.int64)
         kept = self._order.fitting(time_ns, time_ns[: len(chosen)])
         self._damage.add(self._stream.name, Problem.BAD_TIME, int((~kept).sum()))
         chosen = chosen[kept]
-        records = _heads(data, layout, places[chosen])
-        done = happened[chosen] == _COMPLETED
-        return {Kind.ISSUE: self._issues(records[~done]), Kind.COMPLETE: self._completions(records[done])}
+        is_issue = happened[chosen] == _ISSUED
+        issues = self._issues(_Heads(data, layout, places[chosen[is_issue]]))
+        return {Kind.ISSUE: issues, Kind.COMPLETE: self._completions(_Heads(data, layout, places[chosen[~is_issue]]))}
 
-    def _issues(self, records: NDArray[Any]) -> Columns:
-        self._counts["blktrace issue"] = self._counts.get("blktrace issue", 0) + len(records)
+    def _issues(self, heads: "_Heads") -> Columns:
+        self._counts["blktrace issue"] = self._counts.get("blktrace issue", 0) + len(heads.places)
         return self._traced(
-            Kind.ISSUE.columns(
-                time_ns=records["time"], device=self._device(records), sector=records["sector"].astype(np.int64)
-            )
+            Kind.ISSUE.columns(time_ns=heads["time"], device=self._device(heads), sector=heads["sector"])
         )
 
-    def _completions(self, records: NDArray[Any]) -> Columns:
-        self._counts["blktrace complete"] = self._counts.get("blktrace complete", 0) + len(records)
-        category = records["action"].astype(np.int64) >> _CATEGORY_SHIFT
+    def _completions(self, heads: "_Heads") -> Columns:
+        self._counts["blktrace complete"] = self._counts.get("blktrace complete", 0) + len(heads.places)
+        category, byte_count = heads["action"].astype(np.int64) >> _CATEGORY_SHIFT, heads["bytes"]
         return self._traced(
             Kind.COMPLETE.columns(
-                time_ns=records["time"],
-                device=self._device(records),
-                sector=records["sector"],
-                bytes=records["bytes"],
-                operation=_operations(category, records["bytes"]),
+                time_ns=heads["time"],
+                device=self._device(heads),
+                sector=heads["sector"],
+                bytes=byte_count,
+                operation=_operations(category, byte_count),
                 readahead=(category & _AHEAD) != 0,
-                error=records["error"],
+                error=heads["error"],
             )
         )
 
-    def _device(self, records: NDArray[Any]) -> NDArray[np.int16]:
-        return self._devices.indices(records["device"].astype(np.int64))
+    def _device(self, heads: "_Heads") -> NDArray[np.int16]:
+        return self._devices.indices(heads["device"].astype(np.int64))
 
     @staticmethod
     def _traced(table: Columns) -> Columns:
@@ -237,45 +239,75 @@ def _candidates(data: Bytes, layout: _Layout) -> Integers:
     return found
 
 
-def _chain(places: Integers, following: Integers, goes_on: bool) -> tuple[NDArray[np.bool_], list[int]]:
-    """Which of the candidates the chain of records leads over, and where it breaks.
+@dataclass
+class _Chain:
+    """Follows records from each to the next.
 
-    Nearly always each record ends where the next candidate is. Where it does not, either a record is there further on,
-    and the candidates between are chance, or something is damaged.
+    Nearly always a record ends where the next candidate begins (`following` says where each ends). Where it does not,
+    either a record is there further on, or the data end there, and the candidates between are chance; or something is
+    damaged: `bad` has the places of the records behind which that is.
     """
-    kept = np.ones(len(places), dtype=np.bool_)
-    bad: list[int] = []
-    reached = 0
-    for one in np.flatnonzero(following[:-1] != places[1:]).tolist():
-        if one < reached:
-            continue
-        reached = int(np.searchsorted(places, following[one]))
-        is_there = reached < len(places) and places[reached] == following[one]
-        may_come = reached == len(places) and goes_on
-        if not is_there and not may_come:
-            bad.append(int(places[one]))
-            next_is_sound = one + 2 < len(places) and following[one + 1] == places[one + 2]
-            reached = one + 1 if next_is_sound or reached == len(places) else reached
-        kept[one + 1 : reached] = False
-    return kept, bad
+
+    places: Integers
+    following: Integers
+    head_bytes: int
+    data_bytes: int
+    goes_on: bool
+    bad: list[int] = field(default_factory=list)
+
+    def follow(self) -> NDArray[np.bool_]:
+        """Which of the candidates are records."""
+        kept = np.ones(len(self.places), dtype=np.bool_)
+        reached = 0
+        for one in np.flatnonzero(self.following[:-1] != self.places[1:]).tolist():
+            if one < reached:
+                continue
+            reached = int(np.searchsorted(self.places, self.following[one]))
+            if not self._leads_on(one, reached):
+                self.bad.append(int(self.places[one]))
+                if self._is_sound(one + 1) or reached == len(self.places):
+                    reached = one + 1
+                kept[one] = self.places[one + 1] - self.places[one] >= self.head_bytes
+            kept[one + 1 : reached] = False
+        return kept
+
+    def _leads_on(self, one: int, reached: int) -> bool:
+        if reached < len(self.places):
+            return bool(self.places[reached] == self.following[one])
+        return self.goes_on or bool(self.following[one] == self.data_bytes)
+
+    def _is_sound(self, one: int) -> bool:
+        return one + 1 < len(self.places) and bool(self.following[one] == self.places[one + 1])
 
 
-def _at(data: Bytes, layout: _Layout, name: str, places: Integers) -> Integers:
-    """One field of the heads that begin at some places."""
-    if not len(places):
-        return np.empty(0, dtype=np.int64)
+def _at(data: Bytes, layout: _Layout, name: str, places: Integers) -> NDArray[Any]:
+    """One field of the heads that begin at some places; three times as fast where all of them are aligned."""
     kind, offset = layout.place_of(name)
-    everywhere = np.ndarray((len(data) - kind.itemsize + 1,), dtype=kind, buffer=data, strides=(1,))
-    return everywhere[places + offset].astype(np.int64)
+    at = places + offset
+    if not len(at):
+        return np.empty(0, dtype=kind)
+    if not np.bitwise_or.reduce(at) % kind.itemsize:
+        return data[: len(data) // kind.itemsize * kind.itemsize].view(kind).take(at // kind.itemsize)
+    return np.ndarray((len(data) - kind.itemsize + 1,), dtype=kind, buffer=data, strides=(1,))[at]
 
 
-def _heads(data: Bytes, layout: _Layout, places: Integers) -> NDArray[Any]:
-    """The heads that begin at some places, copied into one array."""
-    size = layout.head.itemsize
-    if not len(places):
-        return np.empty(0, dtype=layout.head)
-    everywhere = np.ndarray((len(data) - size + 1,), dtype=f"V{size}", buffer=data, strides=(1,))
-    return everywhere[places].view(layout.head)
+def _first_time(data: Bytes, layout: _Layout, places: Integers) -> int | None:
+    """The time of the first record, unless that time cannot be."""
+    times = _at(data, layout, "time", places[:_FIRST_RECORDS]).astype(np.int64)
+    sound = times[TimeOrder().fitting(times, times)]
+    return int(sound[0]) if len(sound) else None
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """The heads of some records, field by field."""
+
+    data: Bytes
+    layout: _Layout
+    places: Integers
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return _at(self.data, self.layout, name, self.places)
 
 
 def _operations(category: Integers, byte_count: NDArray[Any]) -> NDArray[np.int8]:

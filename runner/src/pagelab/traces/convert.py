@@ -4,17 +4,14 @@ The same directory gives the same bytes of tables on every machine: nothing of t
 What is held in memory does not grow with the length of the trace.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pagelab.errors import TraceError
-from pagelab.store import Owner
-from pagelab.trace_record import TRACE_VERSION, TraceRecord
+from pagelab.store import Owner, read_trace_record
+from pagelab.trace_record import TraceRecord
 from pagelab.traces.blktrace_raw import BlktraceFile
 from pagelab.traces.damage import Damage
 from pagelab.traces.events import Columns, Devices, Kind, rows
@@ -33,7 +30,6 @@ from pagelab.traces.tables import (
 )
 from pagelab.traces.tracefs_raw import TracefsFile, TracefsReader
 
-TRACE_FILE = "trace.json"
 BLOCK_IO_FILE, PAGE_CACHE_FILE = "block_io.parquet", "page_cache.parquet"
 
 _BATCH_ROWS = 1 << 18  # that are made into a table at a time
@@ -56,35 +52,6 @@ class Converted:
     whole: bool
 
 
-def read_trace_record(directory: Path) -> TraceRecord:
-    """Read a trace's description.
-
-    Raises:
-        TraceError: it is missing, damaged, or written by a newer pagelab.
-    """
-    path = directory / TRACE_FILE
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise TraceError(f"{path} is missing: name the directory of a trace, RUN/trials/NNN/trace") from error
-    except (OSError, ValueError) as error:
-        raise TraceError(
-            f"{path} cannot be read ({error}): restore it from a copy, or record the trace again"
-        ) from error
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > TRACE_VERSION:
-        raise TraceError(
-            f"{path} has version {version} and this pagelab reads up to {TRACE_VERSION}: use a newer pagelab"
-        )
-    try:
-        return TraceRecord.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the top"
-        problem = f"{first['msg']} at {place}"
-        raise TraceError(f"{path} describes no trace ({problem}): restore it from a copy, or record again") from error
-
-
 def convert(trace_directory: Path, target_directory: Path, owner: Owner | None = None) -> Converted:
     """Write the tables of what a trace recorded; of damaged raw files, of what is whole in them.
 
@@ -94,8 +61,8 @@ def convert(trace_directory: Path, target_directory: Path, owner: Owner | None =
         owner: uid and gid that the tables should belong to.
 
     Raises:
-        TraceError: trace.json cannot be used.
-        StoreError: a table cannot be written; none of an incomplete one is left.
+        StoreError: trace.json is missing or damaged, or a table cannot be written; nothing incomplete is left then.
+        TraceError: the kernel's descriptions of its events in trace.json cannot be used.
     """
     record = read_trace_record(trace_directory)
     damage, devices, counts = Damage(), Devices.of(record.devices), dict[str, int]()

@@ -112,7 +112,10 @@ class DiskMap:
         return cls(record.files)
 
     def _pieces_of(self, file: TracedFile) -> list[tuple[int, int, int, int, int]]:
-        """Place on the line, offset in the file, bytes, kind and part; no bytes behind the end of the file."""
+        """Place on the line, offset in the file, bytes, kind and part; no bytes behind the end of a model's file.
+
+        What is said of the size of a swap area leaves out its first page.
+        """
         if file.device is None:
             return []
         device, kind = self.devices.index(file.device), FILE_KINDS.index(file.kind)
@@ -120,7 +123,7 @@ class DiskMap:
             (
                 (device << _DEVICE_BITS) + extent.disk_offset,
                 extent.file_offset,
-                min(extent.bytes, file.bytes - extent.file_offset),
+                min(extent.bytes, file.bytes - extent.file_offset) if file.kind == "model" else extent.bytes,
                 kind,
                 file.part,
             )

@@ -1,0 +1,227 @@
+"""The figures of what was read: where in the file and when, of which layers and experts, and what a cache would save.
+
+Areas are drawn as one path for each colour, so that a figure of thousands of cells stays small.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pagelab.analysis.patterns import Pattern, expert_use, read_by
+from pagelab.analysis.summary import BASELINE_RESIDENT
+from pagelab.models.tensors import TENSOR_CLASSES
+from pagelab.report import wording
+from pagelab.report.drawing import GREY, LINES, MARKERS, PALETTE, byte_unit, legend, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+Rectangle = tuple[float, float, float, float]
+"""Left, bottom, width, height."""
+
+MOST_PANELS = 6
+_PANELS_A_ROW = 2
+_CLASS_COLOURS = dict(
+    zip(
+        ("attention", "feed_forward", "experts", "output", "embedding", "shared_experts"),
+        PALETTE[:6],
+        strict=True,
+    )
+)
+_OTHER_CLASS = "other kinds"
+# Light to dark, and in print by lightness: shares of the tokens up to each bound.
+_LEVELS = (
+    (0.0, "#f3f4f6", "for none"),
+    (0.05, "#cfe3f0", "up to 5 %"),
+    (0.25, "#8fbfdd", "up to 25 %"),
+    (0.5, "#3f8fc0", "up to 50 %"),
+    (1.0, "#0b4f80", "more"),
+)
+
+
+def draw_access(found: Sequence[Pattern]) -> dict[str, "Figure"]:
+    """Every figure for which there is anything to draw, by its name; the style has to be set.
+
+    A baseline, which reads next to nothing, is drawn only where there is nothing else.
+    """
+    found = [one for one in found if one.factors.resident != BASELINE_RESIDENT] or found
+    figures = {}
+    mapped = [one for one in found if one.tables.get("access_map")]
+    if mapped:
+        figures["access_map"] = _draw_map(mapped[-MOST_PANELS:], found)
+    layered = [one for one in found if read_by(one, "layer") and _reads_anything(one)]
+    if layered:
+        figures["access_layers"] = _draw_layers(layered)
+    sparse = [one for one in found if expert_use(one) and _reads_anything(one)]
+    if sparse:
+        figures["access_experts"] = _draw_experts(sparse[-MOST_PANELS:], found)
+    reused = [one for one in found if one.tables.get("reuse")]
+    if reused:
+        figures["reuse"] = _draw_reuse(reused)
+    return figures
+
+
+def _reads_anything(one: Pattern) -> bool:
+    return any(part.read_bytes_per_token for part in read_by(one, "tensor_class").values())
+
+
+def _name(one: Pattern, among: Sequence[Pattern]) -> str:
+    """What tells a combination from the others."""
+    varying, _ = wording.split_settings([other.factors for other in among])
+    model = f"{one.factors.model}, " if len({other.factors.model for other in among}) > 1 else ""
+    return model + wording.place(one.factors, varying).replace("in RAM", "allowed")
+
+
+def _panels(figure: "Figure", count: int, columns: int) -> list["Axes"]:
+    lines = math.ceil(count / columns)
+    flat = [axes for line in figure.subplots(lines, columns, squeeze=False) for axes in line]
+    for axes in flat[count:]:
+        axes.set_visible(False)
+    return flat[:count]
+
+
+def _whole_numbers(axis: "Axis") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _areas(axes: "Axes", rectangles: Iterable[Rectangle], colour: str, label: str) -> None:
+    """Rectangles of one colour, as a single path."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    points: list[tuple[float, float]] = []
+    for left, bottom, width, height in rectangles:
+        right, top = left + width, bottom + height
+        points += [(left, bottom), (right, bottom), (right, top), (left, top), (left, bottom)]
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * (len(points) // 5)
+    if points:
+        path = Path(points, codes)
+        path.should_simplify = False
+        axes.add_patch(PathPatch(path, facecolor=colour, edgecolor="none", linewidth=0, label=label))
+
+
+# --- where in the file, and when --------------------------------------------------------------------------------------
+
+
+def _draw_map(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure":
+    columns = min(_PANELS_A_ROW, len(shown))
+    figure = new_figure(0.8 + 2.7 * math.ceil(len(shown) / columns))
+    panels = _panels(figure, len(shown), columns)
+    for axes, one in zip(panels, shown, strict=True):
+        _draw_one_map(axes, one)
+        axes.set_title(_name(one, found))
+    figure.supxlabel("seconds since the first token", fontsize=10)
+    legend(figure, panels, columns=4)
+    return figure
+
+
+def _draw_one_map(axes: "Axes", one: Pattern) -> None:
+    rows = one.tables["access_map"]
+    first = min(row["begin_seconds"] for row in rows)
+    end = max(one.weights_bytes, *(row["offset_bytes"] + row["bytes"] for row in rows))
+    scale, unit = byte_unit([end])
+    for name, areas in _columns_of(rows, first, scale).items():
+        _areas(axes, areas, _CLASS_COLOURS.get(name, GREY), name.replace("_", " "))
+    axes.set_xlim(0, max(row["begin_seconds"] + row["seconds"] for row in rows) - first)
+    axes.set_ylim(0, end / scale)
+    axes.set_ylabel(f"place in the file ({unit})")
+    axes.grid(visible=False)
+
+
+def _columns_of(rows: Sequence[Any], first: float, scale: float) -> dict[str, list[Rectangle]]:
+    """Cells of each kind of tensor, those above each other in one moment as one rectangle."""
+    areas: dict[str, list[Rectangle]] = {}
+    for row in rows:
+        name = row["tensor_class"] if row["tensor_class"] in _CLASS_COLOURS else _OTHER_CLASS
+        left, bottom = row["begin_seconds"] - first, row["offset_bytes"] / scale
+        width, height = row["seconds"], row["bytes"] / scale
+        drawn = areas.setdefault(name, [])
+        if drawn and drawn[-1][0] == left and math.isclose(drawn[-1][1] + drawn[-1][3], bottom, rel_tol=1e-9):
+            below = drawn.pop()
+            bottom, height = below[1], below[3] + height
+        drawn.append((left, bottom, width, height))
+    order = [name for name in TENSOR_CLASSES if name in areas] + [_OTHER_CLASS]
+    return {name: areas[name] for name in order if name in areas}
+
+
+# --- of which layers and experts --------------------------------------------------------------------------------------
+
+
+def _draw_layers(found: Sequence[Pattern]) -> "Figure":
+    """A panel for each model, a line for each combination of factors."""
+    models = list(dict.fromkeys(one.factors.model for one in found))
+    figure = new_figure(1.2 + 2.6 * len(models))
+    panels = _panels(figure, len(models), 1)
+    varying, _ = wording.split_settings([one.factors for one in found])
+    for axes, model in zip(panels, models, strict=True):
+        for index, one in enumerate(one for one in found if one.factors.model == model):
+            points = [(layer, part.share) for layer, part in sorted(read_by(one, "layer").items())]
+            style = MARKERS[index % len(MARKERS)] + LINES[index // len(PALETTE) % len(LINES)]
+            name = wording.place(one.factors, varying).replace("in RAM", "allowed")
+            colour = PALETTE[index % len(PALETTE)]
+            axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.2, markersize=4, label=name)
+        axes.set_title(model)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(f"read/token ({wording.TIMES} the layer)")
+        _whole_numbers(axes.xaxis)
+    panels[-1].set_xlabel("layer")
+    legend(figure, panels, columns=3)
+    return figure
+
+
+def _draw_experts(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure":
+    columns = min(_PANELS_A_ROW, len(shown))
+    figure = new_figure(0.9 + 2.6 * math.ceil(len(shown) / columns))
+    panels = _panels(figure, len(shown), columns)
+    for axes, one in zip(panels, shown, strict=True):
+        use = expert_use(one)
+        for level, areas in _levels_of(use).items():
+            _areas(axes, areas, _LEVELS[level][1], _LEVELS[level][2])
+        axes.set_xlim(0, max(len(shares) for shares in use.values()))
+        axes.set_ylim(max(use) + 0.5, min(use) - 0.5)
+        axes.set_title(_name(one, found))
+        axes.grid(visible=False)
+        _whole_numbers(axes.yaxis)
+        _whole_numbers(axes.xaxis)
+    figure.supxlabel("experts of the layer, the most read one first", fontsize=10)
+    figure.supylabel("layer", fontsize=10)
+    legend(figure, panels, columns=5)
+    return figure
+
+
+def _levels_of(use: dict[int, list[float]]) -> dict[int, list[Rectangle]]:
+    """Experts of one layer that fall into one level, side by side as one rectangle."""
+    areas: dict[int, list[Rectangle]] = {}
+    for layer, shares in use.items():
+        levels = [
+            next(level for level, (bound, *_) in enumerate(_LEVELS) if share <= bound or bound == 1.0)
+            for share in shares
+        ]
+        for level in dict.fromkeys(levels):
+            areas.setdefault(level, []).append((levels.index(level), layer - 0.5, levels.count(level), 1.0))
+    return dict(sorted(areas.items()))
+
+
+# --- what a cache would save ------------------------------------------------------------------------------------------
+
+
+def _draw_reuse(found: Sequence[Pattern]) -> "Figure":
+    """Shares of accesses that miss, by the size of the cache in times the weights."""
+    figure = new_figure(4.0)
+    axes = figure.add_subplot()
+    reach = 1.05 * max(1.0, *(one.tables["reuse"][-1]["cache_bytes"] / one.weights_bytes for one in found))
+    for index, one in enumerate(found):
+        sizes = [row["cache_bytes"] / one.weights_bytes for row in one.tables["reuse"]]
+        misses = [row["miss_ratio"] * 100 for row in one.tables["reuse"]]
+        colour, line = PALETTE[index % len(PALETTE)], LINES[index // len(PALETTE) % len(LINES)]
+        axes.step([*sizes, reach], [*misses, misses[-1]], line, where="post", color=colour, label=_name(one, found))
+    axes.set_ylim(0, 104)
+    axes.set_xlim(0, reach)
+    axes.set_xlabel(f"size of the cache ({wording.TIMES} the weights)")
+    axes.set_ylabel("accesses that miss (%)")
+    legend(figure, [axes])
+    return figure

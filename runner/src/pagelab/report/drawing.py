@@ -1,0 +1,74 @@
+"""What all figures share: colours, style, size, legend, and files without anything that changes."""
+
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = ("svg", "png", "pdf")
+# Okabe and Ito: told apart with every common kind of colour blindness, and in print by marker and hatch.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "os^DvP*"
+LINES = ("-", "--", ":", "-.")
+GREY = "#6b7280"
+WIDTH = 8.4
+STYLE: Any = {  # matplotlib's type of it lists every setting there is
+    "axes.edgecolor": "#9ca3af",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": "#1f2937",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "figure.constrained_layout.use": True,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Helvetica", "Arial", "sans-serif"],
+    "font.size": 10,
+    "grid.color": "#e5e7eb",
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "pagelab",
+    "text.color": "#1f2937",
+    "text.parse_math": False,  # a dollar in a model's name is a dollar
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+}
+
+
+def render(figure: "Figure", kind: str) -> bytes:
+    """A file without the date and the program's name, which would make equal figures differ."""
+    metadata: dict[str, dict[str, None]] = {
+        "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
+        "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
+        "png": {"Software": None},
+    }
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=160, metadata=metadata[kind])
+    return stream.getvalue()
+
+
+def new_figure(height: float) -> "Figure":
+    """A figure as wide as the page's text; inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height))
+
+
+def byte_unit(values: Iterable[float]) -> tuple[float, str]:
+    """The unit in which the highest of some numbers of bytes has one to three digits before the point, and its size."""
+    highest = max(values)
+    return next(
+        ((scale, unit) for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")) if highest >= scale), (1.0, "B")
+    )
+
+
+def legend(figure: "Figure", panels: Iterable["Axes"], columns: int = 2) -> None:
+    """One legend above the panels, each name once."""
+    entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels]
+    handles = {label: handle for panel in entries for handle, label in panel}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=columns, fontsize=9)

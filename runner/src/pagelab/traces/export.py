@@ -1,0 +1,191 @@
+"""Traces for other programs: tables as plain Parquet or CSV, and reads as a log that fio replays.
+
+fio's log, version 3 (fio: HOWTO.rst, "Trace file format v3"; read by `fio --read_iolog=LOG --rw=read …` from 3.31 on):
+
+    fio version 3 iolog
+    TIME FILE add
+    TIME FILE open
+    TIME FILE read OFFSET LENGTH
+    TIME FILE close
+
+TIME is in microseconds (fio: iolog.c), OFFSET and LENGTH are in bytes. fio takes 0 for no time at all, so the first
+read is at 1. Reads stand in the order in which they were issued, where that is known, and else completed. A read of the
+model is one of the model's file; where it spans several extents, one for each. Others are reads of the device.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pagelab.errors import StoreError, TraceError
+from pagelab.store import Owner, open_file, open_table, read_table
+from pagelab.trace_record import TraceRecord
+from pagelab.traces.placement import MODEL, DiskMap
+
+_NS_PER_US = 1000
+_FIRST_US = 1
+_ROWS_AT_ONCE = 1 << 18
+_IOLOG_COLUMNS = ("time_ns", "issued_ns", "device", "sector", "bytes", "operation")
+
+
+def export_parquet(table: Path, target: Path, owner: Owner | None = None) -> int:
+    """Write a table with plain texts and the encodings that every reader of Parquet knows; answers its rows.
+
+    Raises:
+        StoreError: the table cannot be read, or the file not be written.
+    """
+    with _opened(table) as file:
+        schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
+        with open_table(target, schema, owner) as writer:
+            for batch in _batches(file, table):
+                writer.write_table(pa.table(batch).cast(schema))
+            return int(file.metadata.num_rows)
+
+
+def export_csv(table: Path, target: Path, owner: Owner | None = None) -> int:
+    """Write a table as CSV with a line of names; an absent value is an empty field. Answers its rows.
+
+    Raises:
+        StoreError: the table cannot be read, or the file not be written.
+    """
+    with _opened(table) as file:
+        schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
+        options = pa.csv.WriteOptions(quoting_style="needed")
+        with open_file(target, owner) as stream, pa.csv.CSVWriter(stream, schema, write_options=options) as writer:
+            for batch in _batches(file, table):
+                writer.write_table(pa.table(batch).cast(schema))
+            return int(file.metadata.num_rows)
+
+
+def export_iolog(
+    block_io: Path,
+    target: Path,
+    trace: TraceRecord | None = None,
+    models: Path | None = None,
+    owner: Owner | None = None,
+) -> int:
+    """Write the reads of block_io.parquet as a log for fio; answers how many there are.
+
+    Args:
+        block_io: the table.
+        target: the file to write.
+        trace: what the table was made from, which knows the model's files; without it all reads are of devices.
+        models: the directory that holds the model's files where the log will be replayed; else where they were.
+        owner: uid and gid that the file should belong to.
+
+    Raises:
+        StoreError: the table cannot be read, or the file not be written.
+        TraceError: there are no reads, or the name of a file cannot stand in the log.
+    """
+    reads = _reads(block_io, trace, models)
+    if not len(reads.time_us):
+        raise TraceError(f"{block_io} has no reads: there is nothing that fio could replay")
+    names = pa.array(reads.names)
+    options = pa.csv.WriteOptions(include_header=False, delimiter=" ", quoting_style="none")
+    with open_file(target, owner) as stream:
+        stream.write(b"fio version 3 iolog\n")
+        for action in ("add", "open"):
+            stream.writelines(f"0 {name} {action}\n".encode() for name in reads.names)
+        for first in range(0, len(reads.time_us), _ROWS_AT_ONCE):
+            some = slice(first, first + _ROWS_AT_ONCE)
+            lines = {
+                "time": reads.time_us[some],
+                "name": names.take(pa.array(reads.name[some])),
+                "action": pa.array(["read"]).take(pa.array(np.zeros(len(reads.name[some]), dtype=np.int32))),
+                "offset": reads.offset[some],
+                "bytes": reads.bytes[some],
+            }
+            pa.csv.write_csv(pa.table(lines), stream, options)
+        stream.writelines(f"{reads.time_us[-1]} {name} close\n".encode() for name in reads.names)
+    return len(reads.time_us)
+
+
+@dataclass(frozen=True)
+class _Reads:
+    """Reads in the order in which they are replayed; `name` is an index into `names`."""
+
+    names: Sequence[str]
+    time_us: NDArray[np.int64]
+    name: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    bytes: NDArray[np.int64]
+
+
+def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None) -> _Reads:
+    table = read_table(block_io, _IOLOG_COLUMNS)
+    table = table.filter(pc.and_(pc.equal(table["operation"], "read"), pc.greater(table["bytes"], 0)))
+    moment = pc.coalesce(table["issued_ns"], table["time_ns"])
+    order = np.argsort(moment.to_numpy(), kind="stable")
+    moments = moment.to_numpy()[order]
+    time_us = (moments - moments[:1]) // _NS_PER_US + _FIRST_US
+    sector, size = (table[name].to_numpy()[order] for name in ("sector", "bytes"))
+    encoded = table["device"].combine_chunks()
+    devices, device = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()[order]
+    files = [file for file in trace.files if file.kind == "model"] if trace else []
+    parts = {file.part: number for number, file in enumerate(files)}
+    names = [_in_log(str(models / Path(file.path).name) if models else file.path) for file in files]
+    names += [_in_log(_node(name)) for name in devices]
+    disk = DiskMap(files)
+    on_disk = np.array([disk.index_of(name) for name in devices], dtype=np.int64)
+    row, kind, part, offset, shared = disk.pieces_at(on_disk[device], sector, size)
+    row, part, offset, shared = (values[kind == MODEL] for values in (row, part, offset, shared))
+    rest = np.setdiff1d(np.arange(len(sector)), row)
+    numbers = np.array([parts.get(one, 0) for one in range(max(parts, default=0) + 1)], dtype=np.int64)
+    rows = np.concatenate([row, rest])
+    together = np.argsort(rows, kind="stable")
+    return _without_unused(
+        _Reads(
+            names,
+            time_us[rows][together],
+            np.concatenate([numbers[part], len(files) + device[rest].astype(np.int64)])[together],
+            np.concatenate([offset, sector[rest] * 512])[together],
+            np.concatenate([shared, size[rest]])[together],
+        )
+    )
+
+
+def _without_unused(reads: _Reads) -> _Reads:
+    """Only the names that are read: fio opens all that the log names."""
+    used, name = np.unique(reads.name, return_inverse=True)
+    return _Reads([reads.names[one] for one in used], reads.time_us, name, reads.offset, reads.bytes)
+
+
+def _node(device: str) -> str:
+    """The device's node; udev keeps one by number for those of which only that is known."""
+    return f"/dev/block/{device}" if ":" in device else f"/dev/{device}"
+
+
+def _in_log(name: str) -> str:
+    if any(letter.isspace() for letter in name) or len(name) > 255:
+        raise TraceError(f"fio's log cannot name {name!r} (a space, or too long): give another directory by --models")
+    return name
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:  # pyarrow has no types
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or compute it again") from error
+    with file:
+        yield file
+
+
+def _batches(file: Any, path: Path) -> Iterator[Any]:
+    try:
+        yield from file.iter_batches(_ROWS_AT_ONCE)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or compute it again") from error
+
+
+def _plain(kind: Any) -> Any:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
