@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pagelab.analysis import access_tables, order
 from pagelab.analysis.access_map import access_map_table
 from pagelab.analysis.device_queue import depth_facts, latency_facts
+from pagelab.analysis.folios import with_whole_folios
 from pagelab.analysis.model_reads import ModelReads, joined_pages, of_requests
 from pagelab.analysis.ranges import covered_bytes
 from pagelab.analysis.reuse import reuse_of
@@ -256,7 +257,7 @@ def _read_traced(store: RunStore, number: int, trace: TraceRecord, spans: Spans)
     block_path, page_path = (store.trial_table_path(number, name) for name in (BLOCK_IO, PAGE_CACHE))
     blocks = read_block_reads(block_path) if block_path.is_file() else None
     whole = "page" in trace.profiles and "page" not in trace.capped
-    pages = read_page_events(page_path) if whole and page_path.is_file() else None
+    pages = with_whole_folios(read_page_events(page_path)) if whole and page_path.is_file() else None
     readahead = order.DEFAULT_READAHEAD_BYTES if trace.readahead_bytes is None else trace.readahead_bytes
     files = [file for file in trace.files if file.kind == "model"]
     swap_is_known = all(file.extents is not None for file in trace.files if file.kind == "swap")
