@@ -110,10 +110,10 @@ test: provision ## set up what is missing, then run the tests (TESTS= names some
 
 .PHONY: bench
 bench: provision ## time what should be fast; prints ratios
-	@$(BIN)/python benchmarks/cost_of_looking.py
+	@unshare --mount $(BIN)/python benchmarks/cost_of_looking.py
 	@$(BIN)/python benchmarks/model_inspect.py
 	@$(BIN)/python benchmarks/noop_provision.py
-	@$(BIN)/python benchmarks/trace_full_rate.py
+	@unshare --mount $(BIN)/python benchmarks/trace_full_rate.py
 	@$(BIN)/python benchmarks/trace_decode.py
 
 .PHONY: lint

@@ -1,10 +1,9 @@
 """Whether the recorder keeps up with the disk: random reads at its full rate, and what of it was lost.
 
-Run as root, by `make bench`; tracefs is mounted for this process alone (`unshare --mount`). With fio where it is
+Run as root, by `make bench`, which gives it mounts of its own for tracefs. With fio where it is
 installed: 4 KiB, random, past the page cache, 32 requests under way.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -71,9 +70,6 @@ def main() -> int:
     if shutil.which("fio") is None:
         say("the recorder at the disk's full rate: not measured, fio is not installed (apt-get install fio)")
         return 0
-    if os.environ.get("PAGELAB_OWN_MOUNTS") != "1":
-        again = ["unshare", "--mount", sys.executable, __file__]
-        return subprocess.run(again, env=os.environ | {"PAGELAB_OWN_MOUNTS": "1"}, check=False).returncode
     with tempfile.TemporaryDirectory(dir=PLACE) as name:
         measure(Path(name))
     return 0
