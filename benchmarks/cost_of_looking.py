@@ -1,6 +1,7 @@
 """What looking at an inference costs: decode with and without it in pairs, and the lab's own time around a trial.
 
-Run as root, after `make provision`, by `make bench`, which gives it mounts of its own for tracefs. Prints ratios; both sides of a pair are from one run.
+Run as root, after `make provision`, by `make bench`, which gives it mounts of its own for tracefs. Prints ratios; both
+sides of a pair are from one run.
 """
 
 import itertools
