@@ -340,6 +340,13 @@ class TestPages:
         assert [row["mapped_bytes"] for row in rows] == [0] + [68 * KIB] * DECODED
         assert [row["read_amplification"] for row in rows] == [None] + [2 * MIB / (68 * KIB)] * DECODED
 
+    def test_of_a_mapped_range_only_what_was_read_counts(self, tmp_path: Path) -> None:
+        """As under MADV_RANDOM: a page is read, and the event of the mapping names the 64 KiB around it."""
+        events = [PageEvent(2.0, "add", LAYER + 8 * KIB), PageEvent(2.1, "map", LAYER, 64 * KIB)]
+        decode = Trial(tmp_path, events=events, profiles=["page"]).window("decode")
+        assert (decode["mapped_bytes"], decode["read_amplification"]) == (4096, 1.0)
+        assert decode["read_amplification_per_token"] == 1.0
+
     def test_pages_alone(self, tmp_path: Path) -> None:
         trial = Trial(tmp_path, events=self.events(), profiles=["page"])
         decode = trial.window("decode")

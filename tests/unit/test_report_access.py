@@ -129,8 +129,12 @@ class TestTables:
         assert "The model&#39;s reads are requests of the disk that lie in its files, in order of issue." in page.text
 
     def test_the_answer_in_words(self, page: Page) -> None:
-        assert "50 % in RAM, cgroup: 83.3 % of the bytes were read in order" in page.text
-        assert "100 % in RAM: " not in page.text.split('<h2 id="order">')[1].split("<table")[0]
+        text = page.text.split('<h2 id="order">')[1].split("<table")[0]
+        assert (
+            "Bytes read in order: 83.3 % with 50 % of the weights allowed in RAM (0 % by the notes&#39; rule); " in text
+        )
+        assert "; 66.7 % with 0 % of the weights" in text
+        assert "100 %" not in text, "a baseline has nothing to say"
 
 
 class TestFigures:
@@ -143,7 +147,7 @@ class TestFigures:
 
     def test_the_map_has_the_kinds_that_were_read(self, store: RunStore, page: Page) -> None:
         drawing = (store.report_directory / "figures/access_map.svg").read_text()
-        assert all(f">{text}</text>" in drawing for text in ("attention", "experts", "50 % allowed, cgroup"))
+        assert all(f">{text}</text>" in drawing for text in ("attention", "experts", "50 % allowed"))
         assert ">embedding</text>" not in drawing
         assert "100 % allowed" not in drawing, "a baseline has nothing to show"
 
@@ -249,7 +253,7 @@ class TestFiles:
 class TestTerminal:
     def test_the_answer_is_there_and_fits(self, store: RunStore) -> None:
         text = summary_text(run_record(), store.read_trials(), width=80)
-        assert "50 % in RAM, cgroup: 83.3 % of the bytes were read in order" in " ".join(text.split())
+        assert "Bytes read in order: 83.3 % with 50 % of the weights allowed in RAM" in " ".join(text.split())
         assert max(map(len, text.splitlines())) <= 80
 
     def test_aggregates_are_as_without_traces(self, store: RunStore) -> None:

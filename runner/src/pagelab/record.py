@@ -101,7 +101,8 @@ class Access(Record):
     sectors apart), `sequential_fraction_next` (a read starts where the one before ended).
 
     `distinct_bytes` were read at least once; `reread_factor` is model_bytes over them, `coverage_fraction` they over
-    the model's files. `read_amplification` is model_bytes over the distinct bytes that the process mapped.
+    the model's files. `read_amplification` is model_bytes over the distinct bytes read that the process mapped too, and
+    `read_amplification_per_token` the same with each token for itself.
     """
 
     model_bytes_source: Literal["block", "page_cache"] | None = None

@@ -29,8 +29,6 @@ from pagelab.analysis.spans import EVERYTHING, Span, Spans, spans_of
 from pagelab.analysis.trace_tables import (
     ADD,
     DELETE,
-    FAULT,
-    MAP,
     SWAP,
     BlockReads,
     PageEvents,
@@ -141,12 +139,13 @@ def window_facts(traced: Traced, span: Span) -> Facts:
     facts: Facts = {"seconds": span.seconds}
     if traced.blocks is not None:
         facts |= _block_facts(traced.blocks, span, traced.swap_is_known)
-    if traced.model is not None:
-        facts |= _model_facts(traced.model.within(span), traced)
-    if traced.model is not None and traced.model.source == "block" and traced.swap_is_known:
+    model = None if traced.model is None else traced.model.within(span)
+    if model is not None:
+        facts |= _model_facts(model, traced)
+    if model is not None and model.source == "block" and traced.swap_is_known:
         facts["other_bytes"] = facts["read_bytes"] - facts["model_bytes"] - facts["swap_bytes"]
     if traced.pages is not None:
-        facts |= _page_facts(traced.pages.taken(span.of(traced.pages.time_ns)), facts.get("model_bytes"))
+        facts |= _page_facts(traced.pages.taken(span.of(traced.pages.time_ns)), model)
     return _known(facts)
 
 
@@ -177,19 +176,14 @@ def _model_facts(reads: ModelReads, traced: Traced) -> Facts:
     }
 
 
-def _page_facts(pages: PageEvents, model_bytes: int | None) -> Facts:
-    mapped = _mapped_bytes(pages)
+def _page_facts(pages: PageEvents, model: ModelReads | None) -> Facts:
+    mapped = 0 if model is None else access_tables.mapped_bytes(model, pages)
     return {
         "page_added_bytes": int(pages.bytes[pages.event == ADD].sum()),
         "page_deleted_bytes": int(pages.bytes[pages.event == DELETE].sum()),
         "mapped_bytes": mapped or None,
-        "read_amplification": None if model_bytes is None else _ratio(model_bytes, mapped),
+        "read_amplification": None if model is None else _ratio(model.stream.total_bytes, mapped),
     }
-
-
-def _mapped_bytes(pages: PageEvents) -> int:
-    touched = pages.taken((pages.event == MAP) | (pages.event == FAULT))
-    return int(covered_bytes(touched.part, touched.offset, touched.offset + touched.bytes, _groups(touched.part)).sum())
 
 
 def _sizes(sizes: NDArray[np.int64]) -> Facts:
@@ -286,7 +280,7 @@ def _add_per_token_amplification(windows: dict[str, Facts], traced: Traced, span
         return
     read = windows["decode"]["model_bytes"]
     mapped = sum(
-        _mapped_bytes(traced.pages.taken(span.of(traced.pages.time_ns)))
+        access_tables.mapped_bytes(traced.model.within(span), traced.pages.taken(span.of(traced.pages.time_ns)))
         for index, span in spans.tokens.items()
         if index > 0
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.analysis.model_reads import ModelReads
-from pagelab.analysis.ranges import Ranges, covered_bytes, sums, union
+from pagelab.analysis.ranges import Ranges, shared_bytes, sums, union
 from pagelab.analysis.spans import Spans
 from pagelab.analysis.trace_tables import FAULT, MAP, SWAP, BlockReads, PageEvents
 from pagelab.record import WINDOWS
@@ -87,8 +87,8 @@ def token_table(
     """A row a token: what was read from the token before it until it came; for the first, since the model was loaded.
 
     `distinct_bytes` are different bytes of the model, `new_bytes` those that no token since the second had read before:
-    of the first token, which comes with the prompt, they are null. `mapped_bytes` are the different bytes of the pages
-    that the process mapped, and `read_amplification` is model_bytes over them.
+    of the first token, which comes with the prompt, they are null. `mapped_bytes` are as in the function of that name,
+    and `read_amplification` is model_bytes over them.
     """
     import pyarrow as pa
 
@@ -111,9 +111,30 @@ def token_table(
         columns["swap_bytes"] = pa.array(_between(np.where(blocks.source == SWAP, blocks.bytes, 0), places))
     if model is not None:
         columns |= _model_columns(model, bounds, list(tokens))
-    if pages is not None:
-        columns |= _mapped_columns(pages, bounds, columns["model_bytes"])
+    if model is not None and pages is not None:
+        columns |= _mapped_columns(model, pages, spans)
     return pa.table(columns)
+
+
+def _mapped_columns(model: ModelReads, pages: PageEvents, spans: Spans) -> dict[str, Any]:
+    import pyarrow as pa
+
+    tokens = [(model.within(span), pages.taken(span.of(pages.time_ns))) for span in spans.tokens.values()]
+    mapped = np.array([mapped_bytes(*token) for token in tokens], dtype=np.int64)
+    read = np.array([reads.stream.total_bytes for reads, _ in tokens], dtype=np.int64)
+    return {"mapped_bytes": pa.array(mapped), "read_amplification": _ratios(read, mapped)}
+
+
+def mapped_bytes(reads: ModelReads, pages: PageEvents) -> int:
+    """Different bytes of the model that were read and that the process mapped, by events `map` and `fault`.
+
+    A `map` event tells of the whole range around a fault in which pages that were in the cache were mapped (up to
+    64 KiB, mm/filemap.c), not of which these were; so what of the range was not read counts for nothing.
+    """
+    touched = pages.taken((pages.event == MAP) | (pages.event == FAULT))
+    read = Ranges(reads.stream.space, reads.stream.start, reads.stream.end)
+    mapped = Ranges(touched.part, touched.offset, touched.offset + touched.bytes)
+    return int(shared_bytes(read, mapped, max(_groups(read.group), _groups(mapped.group))).sum())
 
 
 def _between(values: Numbers, places: Numbers) -> Numbers:
@@ -160,24 +181,6 @@ def _new_bytes(joined: Ranges, spaces: int, tokens: list[int]) -> dict[int, int]
         seen = union(group, start, np.concatenate((seen.end, joined.end[low:high])))
         new[number], known = seen.total_bytes - known, seen.total_bytes
     return new
-
-
-def _mapped_columns(pages: PageEvents, bounds: Numbers, model_bytes: Any) -> dict[str, Any]:
-    import pyarrow as pa
-
-    touched = pages.taken((pages.event == MAP) | (pages.event == FAULT))
-    row, token = _rows_of(np.searchsorted(touched.time_ns, bounds))
-    touched = touched.taken(row)
-    spaces = max(_groups(touched.part), 1)
-    mapped = covered_bytes(
-        token * spaces + touched.part, touched.offset, touched.offset + touched.bytes, len(bounds) * spaces
-    )
-    by_token = mapped.reshape(len(bounds), spaces).sum(axis=1)
-    read = model_bytes.to_pylist()
-    ratios = [
-        part / int(whole) if part is not None and whole else None for part, whole in zip(read, by_token, strict=True)
-    ]
-    return {"mapped_bytes": pa.array(by_token), "read_amplification": pa.array(ratios, pa.float64())}
 
 
 def _groups(numbers: Numbers) -> int:

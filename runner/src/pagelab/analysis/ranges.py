@@ -59,6 +59,16 @@ def covered_bytes(group: Numbers, start: Numbers, end: Numbers, groups: int) -> 
     return sums(joined.group, joined.bytes, groups)
 
 
+def shared_bytes(one: Ranges, other: Ranges, groups: int) -> Numbers:
+    """How many different bytes ranges of one set and of another both cover, for groups 0 to `groups` - 1."""
+    group, start, end = (
+        np.concatenate((getattr(one, name), getattr(other, name))) for name in ("group", "start", "end")
+    )
+    alone = sum(covered_bytes(some.group, some.start, some.end, groups) for some in (one, other))
+    common: Numbers = alone - covered_bytes(group, start, end, groups)
+    return common
+
+
 def sums(group: Numbers, values: Numbers, groups: int) -> Numbers:
     """The sum of the values of each group, in whole numbers."""
     totals = np.zeros(groups, dtype=np.int64)

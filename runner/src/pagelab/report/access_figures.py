@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pagelab.analysis.patterns import Pattern, expert_use, read_by
 from pagelab.analysis.summary import BASELINE_RESIDENT
-from pagelab.models.tensors import TENSOR_CLASSES
 from pagelab.report import wording
 from pagelab.report.drawing import GREY, LINES, MARKERS, PALETTE, byte_unit, legend, new_figure
 
@@ -21,8 +20,9 @@ if TYPE_CHECKING:
 Rectangle = tuple[float, float, float, float]
 """Left, bottom, width, height."""
 
-MOST_PANELS = 6
-_PANELS_A_ROW = 2
+MOST_PANELS = 12
+_PANELS_A_ROW = 3
+_LONGEST_IN_THREE_COLUMNS = 30
 _CLASS_COLOURS = dict(
     zip(
         ("attention", "feed_forward", "experts", "output", "embedding", "shared_experts"),
@@ -33,11 +33,11 @@ _CLASS_COLOURS = dict(
 _OTHER_CLASS = "other kinds"
 # Light to dark, and in print by lightness: shares of the tokens up to each bound.
 _LEVELS = (
-    (0.0, "#f3f4f6", "for none"),
+    (0.0, "#f3f4f6", "for no token"),
     (0.05, "#cfe3f0", "up to 5 %"),
     (0.25, "#8fbfdd", "up to 25 %"),
     (0.5, "#3f8fc0", "up to 50 %"),
-    (1.0, "#0b4f80", "more"),
+    (1.0, "#0b4f80", "up to all"),
 )
 
 
@@ -50,13 +50,13 @@ def draw_access(found: Sequence[Pattern]) -> dict[str, "Figure"]:
     figures = {}
     mapped = [one for one in found if one.tables.get("access_map")]
     if mapped:
-        figures["access_map"] = _draw_map(mapped[-MOST_PANELS:], found)
+        figures["access_map"] = _draw_map(mapped[:MOST_PANELS], found)
     layered = [one for one in found if read_by(one, "layer") and _reads_anything(one)]
     if layered:
         figures["access_layers"] = _draw_layers(layered)
     sparse = [one for one in found if expert_use(one) and _reads_anything(one)]
     if sparse:
-        figures["access_experts"] = _draw_experts(sparse[-MOST_PANELS:], found)
+        figures["access_experts"] = _draw_experts(sparse[:MOST_PANELS], found)
     reused = [one for one in found if one.tables.get("reuse")]
     if reused:
         figures["reuse"] = _draw_reuse(reused)
@@ -74,6 +74,15 @@ def _name(one: Pattern, among: Sequence[Pattern]) -> str:
     return model + wording.place(one.factors, varying).replace("in RAM", "allowed")
 
 
+def _title(one: Pattern, among: Sequence[Pattern]) -> str:
+    """The same in two lines, for a narrow panel: the pressure only where there are several."""
+    varying, _ = wording.split_settings([other.factors for other in among])
+    parts = [f"{wording.percent(one.factors.resident)} allowed"]
+    parts += [one.factors.pressure] if len({other.factors.pressure for other in among}) > 1 else []
+    parts += [wording.settings(one.factors, varying)] if varying else []
+    return f"{one.factors.model}\n{', '.join(parts)}"
+
+
 def _panels(figure: "Figure", count: int, columns: int) -> list["Axes"]:
     lines = math.ceil(count / columns)
     flat = [axes for line in figure.subplots(lines, columns, squeeze=False) for axes in line]
@@ -88,7 +97,15 @@ def _whole_numbers(axis: "Axis") -> None:
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _areas(axes: "Axes", rectangles: Iterable[Rectangle], colour: str, label: str) -> None:
+def _colour_legend(figure: "Figure", entries: Iterable[tuple[str, str]]) -> None:
+    """A legend of areas: name and colour of each."""
+    from matplotlib.patches import Patch
+
+    handles = [Patch(facecolor=colour, label=name) for name, colour in entries]
+    figure.legend(handles=handles, loc="outside upper left", ncols=5, fontsize=9)
+
+
+def _areas(axes: "Axes", rectangles: Iterable[Rectangle], colour: str) -> None:
     """Rectangles of one colour, as a single path."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
@@ -101,7 +118,7 @@ def _areas(axes: "Axes", rectangles: Iterable[Rectangle], colour: str, label: st
     if points:
         path = Path(points, codes)
         path.should_simplify = False
-        axes.add_patch(PathPatch(path, facecolor=colour, edgecolor="none", linewidth=0, label=label))
+        axes.add_patch(PathPatch(path, facecolor=colour, edgecolor="none", linewidth=0))
 
 
 # --- where in the file, and when --------------------------------------------------------------------------------------
@@ -109,27 +126,34 @@ def _areas(axes: "Axes", rectangles: Iterable[Rectangle], colour: str, label: st
 
 def _draw_map(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure":
     columns = min(_PANELS_A_ROW, len(shown))
-    figure = new_figure(0.8 + 2.7 * math.ceil(len(shown) / columns))
+    figure = new_figure(0.8 + 2.5 * math.ceil(len(shown) / columns))
     panels = _panels(figure, len(shown), columns)
+    drawn: set[str] = set()
     for axes, one in zip(panels, shown, strict=True):
-        _draw_one_map(axes, one)
-        axes.set_title(_name(one, found))
+        drawn |= _draw_one_map(axes, one)
+        axes.set_title(_title(one, found), fontsize=9)
+    for axes in panels[::columns]:
+        axes.set_ylabel("place in the file")
     figure.supxlabel("seconds since the first token", fontsize=10)
-    legend(figure, panels, columns=4)
+    known = [name for name in (*_CLASS_COLOURS, _OTHER_CLASS) if name in drawn]
+    _colour_legend(figure, [(name.replace("_", " "), _CLASS_COLOURS.get(name, GREY)) for name in known])
     return figure
 
 
-def _draw_one_map(axes: "Axes", one: Pattern) -> None:
+def _draw_one_map(axes: "Axes", one: Pattern) -> set[str]:
+    """Draw one combination, and say which kinds of tensors were drawn."""
     rows = one.tables["access_map"]
     first = min(row["begin_seconds"] for row in rows)
     end = max(one.weights_bytes, *(row["offset_bytes"] + row["bytes"] for row in rows))
     scale, unit = byte_unit([end])
-    for name, areas in _columns_of(rows, first, scale).items():
-        _areas(axes, areas, _CLASS_COLOURS.get(name, GREY), name.replace("_", " "))
+    columns = _columns_of(rows, first, scale)
+    for name, areas in columns.items():
+        _areas(axes, areas, _CLASS_COLOURS.get(name, GREY))
     axes.set_xlim(0, max(row["begin_seconds"] + row["seconds"] for row in rows) - first)
     axes.set_ylim(0, end / scale)
-    axes.set_ylabel(f"place in the file ({unit})")
+    axes.yaxis.set_major_formatter(f"{{x:g}} {unit}")
     axes.grid(visible=False)
+    return set(columns)
 
 
 def _columns_of(rows: Sequence[Any], first: float, scale: float) -> dict[str, list[Rectangle]]:
@@ -144,8 +168,7 @@ def _columns_of(rows: Sequence[Any], first: float, scale: float) -> dict[str, li
             below = drawn.pop()
             bottom, height = below[1], below[3] + height
         drawn.append((left, bottom, width, height))
-    order = [name for name in TENSOR_CLASSES if name in areas] + [_OTHER_CLASS]
-    return {name: areas[name] for name in order if name in areas}
+    return dict(sorted(areas.items()))
 
 
 # --- of which layers and experts --------------------------------------------------------------------------------------
@@ -169,27 +192,28 @@ def _draw_layers(found: Sequence[Pattern]) -> "Figure":
         axes.set_ylabel(f"read/token ({wording.TIMES} the layer)")
         _whole_numbers(axes.xaxis)
     panels[-1].set_xlabel("layer")
-    legend(figure, panels, columns=3)
+    names = [label for axes in panels for label in axes.get_legend_handles_labels()[1]]
+    legend(figure, panels, columns=3 if max(map(len, names)) <= _LONGEST_IN_THREE_COLUMNS else 2)
     return figure
 
 
 def _draw_experts(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure":
     columns = min(_PANELS_A_ROW, len(shown))
-    figure = new_figure(0.9 + 2.6 * math.ceil(len(shown) / columns))
+    figure = new_figure(0.9 + 2.4 * math.ceil(len(shown) / columns))
     panels = _panels(figure, len(shown), columns)
     for axes, one in zip(panels, shown, strict=True):
         use = expert_use(one)
         for level, areas in _levels_of(use).items():
-            _areas(axes, areas, _LEVELS[level][1], _LEVELS[level][2])
+            _areas(axes, areas, _LEVELS[level][1])
         axes.set_xlim(0, max(len(shares) for shares in use.values()))
         axes.set_ylim(max(use) + 0.5, min(use) - 0.5)
-        axes.set_title(_name(one, found))
+        axes.set_title(_title(one, found), fontsize=9)
         axes.grid(visible=False)
         _whole_numbers(axes.yaxis)
         _whole_numbers(axes.xaxis)
     figure.supxlabel("experts of the layer, the most read one first", fontsize=10)
     figure.supylabel("layer", fontsize=10)
-    legend(figure, panels, columns=5)
+    _colour_legend(figure, [(name, colour) for _, colour, name in _LEVELS])
     return figure
 
 

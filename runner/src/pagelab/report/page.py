@@ -102,8 +102,9 @@ _CAPTIONS = {
     ),
     "access_map": (
         "Where in the file was read, and when",
-        "The first tokens that were decoded (up to eight), of the repetition of median speed. A dense model that is "
-        "read in order draws a slope for each token; what stays white stayed in RAM or was not needed.",
+        "The first tokens that were decoded (up to eight), of the repetition of median speed, of up to twelve "
+        "combinations. A dense model that is read in order draws a slope for each token; what stays white stayed in "
+        "RAM or was not needed.",
     ),
     "access_layers": (
         "What each layer had to read",
@@ -113,7 +114,8 @@ _CAPTIONS = {
     "access_experts": (
         "Which experts were read",
         "For which share of the tokens anything of an expert was read, each layer's experts sorted by it, of the "
-        "repetition of median speed. An expert that stays in RAM is not read.",
+        "repetition of median speed. An expert that stays in RAM is not read, and one that nobody asked for may be, by "
+        "the readahead for its neighbour.",
     ),
     "reuse": (
         "What a cache would save",

@@ -212,19 +212,23 @@ def findings(rows: Sequence[Aggregate]) -> list[str]:
 
 
 def order_findings(found: Sequence[Pattern]) -> list[str]:
-    """In which order decoding read the model, one sentence for each combination that had to; a baseline has not."""
+    """In which order decoding read the model, one sentence for each series of resident shares, without baselines."""
     several = len({one.factors.model for one in found}) > 1
+    pressures = len({one.factors.pressure for one in found}) > 1
     varying, _ = split_settings([one.factors for one in found])
-    sentences = []
+    series: dict[str, list[str]] = {}
     for one in found:
-        order, notes = (one.spreads.get(f"sequential_fraction{rule}") for rule in ("", "_notes"))
-        if order is not None and one.factors.resident != BASELINE_RESIDENT:
-            name = f"{one.factors.model}, " if several else ""
-            by_notes = f" (by the notes' rule {percent(notes.median)} of the reads)" if notes is not None else ""
-            sizes = f"in reads of {size(median(one.spreads.get('mean_read_bytes')))}"
-            in_order = f"{percent(order.median)} of the bytes were read in order{by_notes}, {sizes}"
-            sentences.append(f"{name}{place(one.factors, varying)}: {in_order}.")
-    return sentences
+        factors, order = one.factors, one.spreads.get("sequential_fraction")
+        if order is not None and factors.resident != BASELINE_RESIDENT:
+            names = [factors.model] if several else []
+            names += [factors.pressure] if pressures else []
+            names += [settings(factors, varying)] if varying else []
+            text = f"{percent(order.median)} with {percent(factors.resident)} of the weights allowed in RAM"
+            notes = one.spreads.get("sequential_fraction_notes")
+            text += f" ({percent(notes.median)} by the notes' rule)" if notes is not None else ""
+            series.setdefault(", ".join(names), []).append(text)
+    lead = "bytes read in order: "
+    return [f"{f'{name}, {lead}' if name else lead.capitalize()}{'; '.join(texts)}." for name, texts in series.items()]
 
 
 def counted_from(found: Sequence[Pattern]) -> str:
