@@ -1,4 +1,4 @@
-"""Converts trace directories and prints, as one line of JSON, what each saw of the model: compare_traces.py DIR..."""
+"""Converts trace directories and prints, as one line of JSON, what each saw of the model: compare_traces.py SECONDS DIR..."""
 
 import hashlib
 import json
@@ -27,8 +27,11 @@ def pages_of(offsets: pa.ChunkedArray, sizes: pa.ChunkedArray) -> str:
     return hashlib.sha256(repr(sorted(pages)).encode()).hexdigest()
 
 
-def seen(directory: Path) -> dict[str, dict[str, Any]]:
-    """By source: the recorder's name for its block events, `page_cache` for pages that entered the page cache."""
+def seen(directory: Path, seconds: float) -> dict[str, dict[str, Any]]:
+    """By source: the recorder's name for its block events, `page_cache` for pages that entered the page cache.
+
+    Only what completed within so many seconds of the trace's start counts, as in the disk's own counter.
+    """
     found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(dir=directory) as place:
         target = Path(place)
@@ -36,7 +39,8 @@ def seen(directory: Path) -> dict[str, dict[str, Any]]:
         block, pages = target / "block_io.parquet", target / "page_cache.parquet"
         if block.exists():
             table = read_table(block)
-            table = table.filter(pc.equal(table["operation"], "read"))
+            within = pc.and_(pc.greater_equal(table["time_ns"], 0), pc.less(table["time_ns"], round(seconds * 1e9)))
+            table = table.filter(pc.and_(within, pc.equal(table["operation"], "read")))
             model = table.filter(pc.is_valid(table["file_offset_bytes"]))
             found[directory.name] = {
                 "reads": table.num_rows,
@@ -54,6 +58,6 @@ def seen(directory: Path) -> dict[str, dict[str, Any]]:
 
 if __name__ == "__main__":
     answers: dict[str, Any] = {}
-    for name in sys.argv[1:]:
-        answers |= seen(Path(name))
+    for name in sys.argv[2:]:
+        answers |= seen(Path(name), float(sys.argv[1]))
     sys.stdout.write(json.dumps(answers) + "\n")

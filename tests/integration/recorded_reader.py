@@ -22,7 +22,7 @@ from pagelab.config import TraceSettings
 from pagelab.host.journal import Journal
 from pagelab.host.storage import disk_of
 from pagelab.models.gguf_map import read_gguf_map
-from pagelab.observe.tracer import Tracer, choose
+from pagelab.observe.tracer import Place, Tracer, choose
 from pagelab.pressure.residency import evict
 
 PAGE = mmap.PAGESIZE
@@ -99,18 +99,19 @@ def main(pattern: str, recorders: str, file: str, directory: str) -> None:
         tracers = []
         for name in recorders.split(","):
             settings = settings_of(name)
-            tracer = Tracer(settings, choose(settings, path), model, disk, journal, target / name)
+            tracer = Tracer(settings, choose(settings, path), model, disk, journal, Place(target / name))
             tracers.append(opened.enter_context(tracer))
-        before, _ = disk.read_and_written_bytes()
         started = time.monotonic()
+        before, _ = disk.read_and_written_bytes()
         PATTERNS[pattern](path, model.file_bytes)
         after, _ = disk.read_and_written_bytes()
+        seconds = time.monotonic() - started
     traced = [tracer.finish(started) for tracer in tracers]
     journal.undo()
     assert before is not None
     assert after is not None
     lost = {name: one.lost_events for name, one in zip(recorders.split(","), traced, strict=True) if one}
-    sys.stdout.write(json.dumps({"disk_read_bytes": after - before, "lost_events": lost}) + "\n")
+    sys.stdout.write(json.dumps({"disk_read_bytes": after - before, "seconds": seconds, "lost_events": lost}) + "\n")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,20 @@ def test_every_file_of_the_run_is_there(paging: Call) -> None:
             "tokens.parquet",
             "samples.parquet",
             "residency.parquet",
+            "trace",
+            "block_io.parquet",
+            "page_cache.parquet",
+            "access.json",
+            "access_tokens.parquet",
+            "access_layers.parquet",
+            "access_experts.parquet",
+            "access_tensors.parquet",
+            "access_throughput.parquet",
+            "access_map.parquet",
+            "reuse.parquet",
         }
+        raw = {file.name for file in (path / "trace").iterdir()}
+        assert {"trace.json", "cpu0.raw.zst"} <= raw
     assert list(directory.rglob("*.partial")) == []
 
 
@@ -91,7 +104,7 @@ def test_the_run_is_complete_and_says_how_it_was_made(paging: Call) -> None:
 
 def test_every_json_file_carries_the_schema_version_and_no_empty_value(paging: Call) -> None:
     files = list(paging.store.directory.rglob("*.json"))
-    assert len(files) == 4
+    assert len(files) == 1 + 3 * len(("trial.json", "access.json", "trace.json"))
     for file in files:
         document = json.loads(file.read_text())
         assert document["schema_version"] == 1

@@ -41,8 +41,8 @@ def recorded(pattern: str, model: GgufMap, directory: Path) -> dict[str, Any]:
     return said
 
 
-def compared(*directories: Path) -> dict[str, Any]:
-    script = [sys.executable, HERE / "compare_traces.py", *directories]
+def compared(said: dict[str, Any], *directories: Path) -> dict[str, Any]:
+    script = [sys.executable, HERE / "compare_traces.py", said["seconds"], *directories]
     answer = subprocess.run(list(map(str, script)), capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(answer.stdout)
     return found
@@ -52,14 +52,13 @@ def compared(*directories: Path) -> dict[str, Any]:
 def test_a_trace_has_every_byte_that_the_disk_delivered(pattern: str, model: GgufMap, disk_path: Path) -> None:
     said = recorded(pattern, model, disk_path)
     assert said["lost_events"] == {"tracefs": 0}
-    seen = compared(disk_path / "tracefs")["tracefs"]
+    seen = compared(said, disk_path / "tracefs")["tracefs"]
     assert seen["read_bytes"] == said["disk_read_bytes"]
 
 
 @pytest.mark.parametrize("pattern", ["touched", "touched-random"])
 def test_blocks_and_page_cache_give_the_same_pages_of_the_file(pattern: str, model: GgufMap, disk_path: Path) -> None:
-    recorded(pattern, model, disk_path)
-    seen = compared(disk_path / "tracefs")
+    seen = compared(recorded(pattern, model, disk_path), disk_path / "tracefs")
     assert seen["tracefs"]["pages_sha256"] == seen["page_cache"]["pages_sha256"]
 
 
@@ -69,8 +68,8 @@ def test_what_sequential_means(model: GgufMap, disk_path: Path) -> None:
     readers = {"in-order": "direct", "four-streams": "direct", "touched": "mapped", "touched-random": "mapped"}
     for pattern, way in readers.items():
         (disk_path / pattern).mkdir()
-        recorded(pattern, model, disk_path / pattern)
-        order[pattern] = compared(disk_path / pattern / "tracefs")["tracefs"][f"order_{way}"]
+        said = recorded(pattern, model, disk_path / pattern)
+        order[pattern] = compared(said, disk_path / pattern / "tracefs")["tracefs"][f"order_{way}"]
     sound = {pattern: facts["sequential_fraction"] for pattern, facts in order.items()}
     assert sound["in-order"] > 0.98
     assert sound["four-streams"] > 0.95

@@ -15,7 +15,16 @@ from example_run import factors
 from pagelab import store as store_module
 from pagelab.errors import StoreError
 from pagelab.record import Identity, RunRecord, Tokens, TrialRecord, Validity
-from pagelab.store import RunStore, find_runs, latest_run, owner_from_environment, read_table, unit_of, write_bytes
+from pagelab.store import (
+    RunStore,
+    adopt,
+    find_runs,
+    latest_run,
+    owner_from_environment,
+    read_table,
+    unit_of,
+    write_bytes,
+)
 
 
 def run_record(run_id: str = "r1", started_at: str = "2026-11-23T10:00:00+00:00") -> RunRecord:
@@ -239,7 +248,7 @@ class TestOwnership:
         store.write_config("a: 1\n")
         store.write_trial_table(1, "tokens", pa.table({"token_index": [0]}))
         (store.trial_directory(1) / "llama.log").write_text("log")
-        store.adopt(store.trial_directory(1) / "llama.log")
+        adopt(store.trial_directory(1) / "llama.log", store.owner)
         store.write_trial(trial_record(1))
         store.write_summary(pa.table({"a": [1]}))
         store.write_report_file("figures/a.svg", b"")

@@ -362,7 +362,8 @@ def test_blktrace_and_tracefs_saw_the_same(machines: Machines, tests_there: str)
     assert answer.returncode == 0, shown(answer)
     said = json.loads(answer.stdout.splitlines()[-1])
     assert said["lost_events"] == {"tracefs": 0, "blktrace": 0}
-    compare = "python3 tests/integration/compare_traces.py results/traces/tracefs results/traces/blktrace"
+    directories = "results/traces/tracefs results/traces/blktrace"
+    compare = f"python3 tests/integration/compare_traces.py {said['seconds']} {directories}"
     found = json.loads(in_runner(machines["lab1"], tests_there, compare).stdout.splitlines()[-1])
     for name in ("reads", "read_bytes", "pages_sha256"):
         assert found["tracefs"][name] == found["blktrace"][name], name

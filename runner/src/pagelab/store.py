@@ -216,6 +216,17 @@ def make_directory(directory: Path, owner: Owner | None = None) -> None:
             _sync_directory(place.parent)
 
 
+def adopt(path: Path, owner: Owner | None) -> None:
+    """Hand a file that was written by other means, such as a raw trace, to the owner of the results.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    if owner is not None:
+        with _explained(path):
+            os.chown(path, *owner)
+
+
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write into one sentence."""
@@ -338,12 +349,6 @@ class RunStore:
     def trace_directory(self, number: int) -> Path:
         """Where the raw files of a trial's trace are, or would be."""
         return self._trial_path(number) / _TRACE
-
-    def adopt(self, path: Path) -> None:
-        """Hand a file that another program wrote into the run, such as llama.log, to the owner."""
-        if self.owner is not None:
-            with _explained(path):
-                os.chown(path, *self.owner)
 
     def discard_unfinished(self) -> list[Path]:
         """Remove what a killed run left: trials without trial.json, and files that were never renamed.

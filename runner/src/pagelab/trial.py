@@ -19,12 +19,12 @@ from pagelab.models.gguf_map import GgufMap
 from pagelab.observe.counters import Counters
 from pagelab.observe.inference import Watched, watch
 from pagelab.observe.tensors import TensorResidency
-from pagelab.observe.tracer import NOTHING, Choice, Tracer
+from pagelab.observe.tracer import NOTHING, Choice, Place, Tracer
 from pagelab.plan import PlannedTrial
 from pagelab.pressure.applied import Sizes, applied
 from pagelab.pressure.residency import evict
 from pagelab.record import TrialRecord
-from pagelab.store import RunStore, write_text
+from pagelab.store import Owner, RunStore, write_text
 
 Notify = Callable[[str, int], None]  # the phase that has begun, and the tokens generated so far
 
@@ -45,9 +45,9 @@ class Bench:
     recorders: Choice = NOTHING
     skip_eviction: bool = False
 
-    def tracer(self, directory: Path) -> Tracer:
+    def tracer(self, directory: Path, owner: Owner | None = None) -> Tracer:
         """What records the reads of a trial, into a directory."""
-        return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory)
+        return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, Place(directory, owner))
 
     def sizes(self, anonymous_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
@@ -82,7 +82,7 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
         notify("pressure", 0)
         with TensorResidency(model) as tensors, applied(factors, bench.sizes(anonymous_bytes), group) as pressure:
             counters, told = Counters(group, bench.disk, tensors), pressure.told(notify)
-            with bench.tracer(store.trace_directory(trial.number)) as tracer:
+            with bench.tracer(store.trace_directory(trial.number), store.owner) as tracer:
                 watched = watch(command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
             peak_bytes, oom_kills, in_force = group.peak_bytes(), group.oom_kills(), pressure.in_force
 
@@ -99,7 +99,7 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
             anonymous_bytes=anonymous_bytes,
             peak_bytes=peak_bytes,
             oom_kills=oom_kills,
-            trace=tracer.finish(watched.started_monotonic, store.owner),
+            trace=tracer.finish(watched.started_monotonic),
         )
         record = describe(trial, model, bench.disk_read_bytes_per_second, config, seen, watched)
         write_trial(store, record, watched, tensors)

@@ -24,7 +24,7 @@ from pagelab.observe.traced_files import (
 )
 from pagelab.observe.tracefs import TracefsRecorder
 from pagelab.record import Traced
-from pagelab.store import Owner, write_json
+from pagelab.store import Owner, adopt, make_directory, write_json
 from pagelab.trace_record import TraceRecord
 from pagelab.units import MIB
 
@@ -70,22 +70,38 @@ def choose(settings: TraceSettings, model_file: Path) -> Choice:
 NOTHING = Choice()
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the raw files go, and whom they shall belong to."""
+
+    directory: Path
+    owner: Owner | None = None
+
+    def is_on(self, disk: Disk) -> bool:
+        """Whether that is the disk that is measured; memory, for one, is none."""
+        try:
+            return disk_of(self.directory) == disk
+        except HostError:
+            return False
+
+
 class Tracer:
-    """Records the reads of one trial into `directory`; use it as a context around the inference.
+    """Records the reads of one trial; use it as a context around the inference.
 
     Raises:
         HostError: on entry, where the host refuses what `choose` found possible.
     """
 
     def __init__(
-        self, settings: TraceSettings, choice: Choice, model: GgufMap, disk: Disk, journal: Journal, directory: Path
+        self, settings: TraceSettings, choice: Choice, model: GgufMap, disk: Disk, journal: Journal, place: Place
     ) -> None:
         self._settings = settings
         self._choice = choice
         self._model = model
         self._disk = disk
         self._journal = journal
-        self._directory = directory
+        self._place = place
+        self._directory = place.directory
         self._opened = contextlib.ExitStack()
         self._recorders: list[TracefsRecorder | BlktraceRecorder] = []
         self._record: TraceRecord | None = None
@@ -94,7 +110,7 @@ class Tracer:
         """Begin to record, as the last thing before the inference."""
         if self._choice.block is None and not self._choice.pages:
             return self
-        self._directory.mkdir(parents=True, exist_ok=True)
+        make_directory(self._directory, self._place.owner)
         with contextlib.ExitStack() as opened:
             self._record = self._begin(opened)
             self._opened = opened.pop_all()
@@ -102,7 +118,7 @@ class Tracer:
 
     def _begin(self, opened: contextlib.ExitStack) -> TraceRecord:
         devices, identities = traced_devices(self._model.parts), dict[Path, Identity]()
-        same_disk = disk_of(self._directory) == self._disk
+        same_disk = self._place.is_on(self._disk)
         hold = HOLD_BYTES if same_disk else MIB
         if self._choice.pages or self._choice.block == "tracefs":
             instance = opened.enter_context(_instance(self._journal))
@@ -138,12 +154,11 @@ class Tracer:
         """Stop recording; nothing is written yet."""
         self._opened.close()
 
-    def finish(self, started_monotonic: float | None, owner: Owner | None = None) -> Traced | None:
+    def finish(self, started_monotonic: float | None) -> Traced | None:
         """Write the raw files and their description, and say how the recording went; None where nothing was recorded.
 
         Args:
             started_monotonic: when the inference process was started, in seconds on CLOCK_MONOTONIC.
-            owner: whom the files shall belong to.
 
         Raises:
             HostError: recording ended early.
@@ -161,7 +176,9 @@ class Tracer:
         record.lost_events = sum(one.lost_events or 0 for one in self._recorders)
         record.capped = [name for one in self._recorders for name in one.capped]
         record.recorder_cpu_seconds = sum(_known(one.cpu_seconds for one in self._recorders))
-        write_json(self._directory / TRACE_NAME, record, owner)
+        for file in record.raw_files:
+            adopt(self._directory / file.name, self._place.owner)
+        write_json(self._directory / TRACE_NAME, record, self._place.owner)
         return Traced(
             recorders=[one.name for one in self._recorders],
             profiles=list(record.profiles),
