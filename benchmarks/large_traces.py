@@ -206,5 +206,5 @@ def _blktrace_blocks(requests: int, cpu: int, cpus: int) -> Iterator[bytes]:
         block["sector"] = place[:, None]
         block["sector"][:, -1] = earlier
         block["sequence"] = 1 + number[:, None] * len(_ACTIONS) + np.arange(len(_ACTIONS))  # of this CPU
-        note = raw.blk_record(int(block["time"][0, 0]), 0, 0, raw.PROCESS_NOTE, b"reader".ljust(16, b"\0"))
+        note = raw.blk_record(int(block["time"][0, 0]), 0, 0, raw.PROCESS_NOTE, b"reader".ljust(16, b"\0"), cpu=cpu)
         yield note + block.tobytes()

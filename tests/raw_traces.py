@@ -173,12 +173,13 @@ def blk_record(
     version: int = 7,
     order: str = "<",
     device: int = DEVICE_NUMBER,
+    cpu: int = 0,
 ) -> bytes:
     """One record of blktrace with what follows it."""
     magic = 0x65617400 | version
     head = struct.pack(f"{order}IIQQI", magic, 1, time_ns, sector, byte_count)
     if version == 8:
-        rest = struct.pack(f"{order}IQIIhH12x", 9, action, device, 0, error, len(payload))
+        rest = struct.pack(f"{order}IQIIhH12x", 9, action, device, cpu, error, len(payload))
     else:
-        rest = struct.pack(f"{order}IIIIhH", action, 9, device, 0, error, len(payload))
+        rest = struct.pack(f"{order}IIIIhH", action, 9, device, cpu, error, len(payload))
     return head + rest + payload

@@ -1,4 +1,4 @@
-"""Converts trace directories and prints, as one line of JSON, what each saw of the model: compare_traces.py SECONDS DIR..."""
+"""Converts trace directories and prints what each saw of the model, as JSON: compare_traces.py SECONDS DIRECTORY..."""
 
 import hashlib
 import json

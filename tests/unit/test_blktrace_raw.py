@@ -158,6 +158,15 @@ def test_damage_costs_what_is_damaged(tmp_path: Path) -> None:
     assert not converted.whole
 
 
+def test_nothing_but_garbage_for_more_than_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "_LARGEST_CHUNK", 1 << 17)
+    monkeypatch.setattr(convert, "_LEAST_CHUNK", 1 << 17)
+    garbage = bytes(range(256)) * 2000
+    rows, converted = one_file(tmp_path, b"".join(requests(5)) + garbage + b"".join(requests(5, 5)))
+    assert [row["sector"] // 8 for row in rows] == list(range(10))
+    assert not converted.whole
+
+
 def test_a_record_that_is_cut(tmp_path: Path) -> None:
     content = b"".join(requests(3, payload=b"1234"))
     rows, converted = one_file(tmp_path, content[:-1])  # the head is whole
@@ -193,7 +202,7 @@ def test_what_is_no_file_of_blktrace(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.parquet*"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_whatever_is_damaged_the_rows_are_in_time_order(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

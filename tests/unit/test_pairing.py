@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pagelab.traces.damage import Damage, Problem
@@ -59,7 +59,6 @@ def plainly(issues: list[Event], completions: list[Event]) -> list[int | None]:
     return found
 
 
-@settings(deadline=None)
 @given(st.data(), st.sampled_from([1, 1 << 50, -1]))
 def test_batches_of_any_size_give_what_one_by_one_gives(data: st.DataObject, scale: int) -> None:
     """Also where places are so large that a number cannot hold them with the position."""

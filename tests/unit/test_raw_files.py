@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagelab.traces import raw_files
 from pagelab.traces.damage import Damage, Problem
 from pagelab.traces.raw_files import RawStream
 from raw_traces import zstd
@@ -71,6 +72,29 @@ def test_reading_goes_on_at_the_frame_behind_a_damaged_one(tmp_path: Path) -> No
     assert damage.count(Problem.BAD_STREAM) == 1
 
 
+def test_an_interruption_shows_also_where_just_as_much_came_as_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cpu0.raw.zst"
+    path.write_bytes(zstd(b"ab") + zstd(b"cd"))
+    stream = RawStream(path, Damage())
+    source = stream._source
+    assert isinstance(source, raw_files._Zstd)
+    whole = source.readinto
+
+    def fails_once(view: memoryview) -> int:
+        monkeypatch.setattr(source, "readinto", whole)
+        raise OSError
+
+    def reopens() -> bool:
+        source._stream = source._open()
+        return True
+
+    monkeypatch.setattr(source, "readinto", fails_once)
+    monkeypatch.setattr(source, "resume", reopens)
+    assert [stream.read(2).tobytes() for _ in range(3)] == [b"ab", b"", b"ab"]
+
+
 def test_a_file_that_is_missing_or_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     for name, problem in (("none", Problem.MISSING), ("none.zst", Problem.MISSING), ("directory", Problem.UNREADABLE)):
@@ -79,7 +103,7 @@ def test_a_file_that_is_missing_or_cannot_be_read(tmp_path: Path) -> None:
         assert damage.count(problem) == 1
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=6), st.booleans())
 def test_whatever_is_damaged_reading_ends(
     tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]], cut: bool

@@ -90,7 +90,7 @@ def sound_pages(draw: st.DrawFn) -> bytes:
     return page.bytes()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(sound_pages(), min_size=1, max_size=5))
 def test_all_kinds_of_events_are_found_in_step_as_one_by_one(pages: list[bytes]) -> None:
     events = walked(pages)
@@ -98,7 +98,7 @@ def test_all_kinds_of_events_are_found_in_step_as_one_by_one(pages: list[bytes])
     assert len(events.broken) == 0
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.binary(max_size=300), st.integers(0, 5000), st.integers(0, 1 << 63))
 def test_whatever_is_on_a_page_events_lie_within_its_data(data: bytes, commit: int, time_ns: int) -> None:
     sound = Page(5).event(b"abcd", 7).bytes()

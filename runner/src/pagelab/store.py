@@ -242,6 +242,8 @@ def _remedy(number: int | None) -> str:
         return "free space on that disk or choose another place with --results; finished trials are kept for --resume"
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "make the directory writable for this user, or choose another place with --results"
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return "make that directory first, or choose another place"
     if number == errno.EEXIST:
         return "choose another name, or remove what is there"
     return "check that the disk is healthy and mounted, or choose another place with --results"

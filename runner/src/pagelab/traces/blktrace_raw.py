@@ -6,7 +6,7 @@ interest here: names of processes, messages, control groups, the places that rem
 be of any length, records are found by the number that each begins with, and by the chain that their lengths make.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -137,22 +137,24 @@ class BlktraceFile:
             self._damage.add(self._stream.name, Problem.BAD_RECORD, int(len(data) > 0), begin)
             return Chunk({}, self._order.through_ns)
         places, held_from = self._follow(data, begin, self._layout, goes_on=whole)
-        table = self._tables(data, places, self._layout, follows=held_from is not None)
+        table = self._tables(data, places, self._layout, follows=held_from is not None and len(places) > 0)
         self._held = None if held_from is None else data[held_from:].copy()
         return Chunk(table, self._order.through_ns)
 
     def _follow(self, data: Bytes, begin: int, layout: _Layout, goes_on: bool) -> tuple[Integers, int | None]:
         """Where records begin, and from where on the data are held back; that record is the last of those given."""
-        places = _candidates(data, layout)
         size = layout.head.itemsize
+        places = _candidates(data, layout, 4)
+        chain = _Chain(data, layout, places, goes_on)
+        if not chain.is_whole:
+            places = _candidates(data, layout, 1)
+            chain = _Chain(data, layout, places, goes_on)
         if not len(places):
             self._note(Problem.BAD_RECORD, begin)
             return places, max(len(data) - size + 1, 0) if goes_on else None
-        following = places + size + _at(data, layout, "pdu_len", places)
         if places[0] > 0:
             self._note(Problem.BAD_RECORD, begin)
-        chain = _Chain(places, following, size, len(data), goes_on)
-        kept = chain.follow()
+        kept, following = chain.follow(), chain.following
         for place in chain.bad:
             self._note(Problem.BAD_RECORD, begin + place)
         places, end = places[kept], int(following[kept][-1])
@@ -229,17 +231,23 @@ def _recognise(data: Bytes, name: str) -> _Layout | None:
     return found[min(found)] if found else None
 
 
-def _candidates(data: Bytes, layout: _Layout) -> Integers:
-    """Where the magic number stands, with room for a head behind it; it may also stand in what follows a head."""
+def _candidates(data: Bytes, layout: _Layout, step: int) -> Integers:
+    """Where, at multiples of `step` bytes (1 or 4), the magic number stands, with room for a head behind it.
+
+    It may also stand in what follows a head. Nearly always that is a multiple of 4 bytes long, and so all records are
+    at multiples of 4, which are looked through twenty times as fast as all bytes.
+    """
+    if step == 4:
+        words = data[: len(data) // 4 * 4].view("<u4")
+        at = np.flatnonzero(words == int.from_bytes(layout.magic, "little")) * 4
+        return at[: np.searchsorted(at, len(data) - layout.head.itemsize, side="right")]
     rare = layout.magic.index(_MAGIC >> 24)
     at = np.flatnonzero(data == _MAGIC >> 24) - rare
     at = at[(at >= 0) & (at <= len(data) - layout.head.itemsize)]
-    magic = int.from_bytes(layout.magic, "little" if rare else "big")
-    found: Integers = at[_at(data, layout, "magic", at) == magic]
+    found: Integers = at[_at(data, layout, "magic", at) == int.from_bytes(layout.magic, "little" if rare else "big")]
     return found
 
 
-@dataclass
 class _Chain:
     """Follows records from each to the next.
 
@@ -248,12 +256,23 @@ class _Chain:
     damaged: `bad` has the places of the records behind which that is.
     """
 
-    places: Integers
-    following: Integers
-    head_bytes: int
-    data_bytes: int
-    goes_on: bool
-    bad: list[int] = field(default_factory=list)
+    def __init__(self, data: Bytes, layout: _Layout, places: Integers, goes_on: bool) -> None:
+        self.places = places
+        self.following: Integers = places + layout.head.itemsize + _at(data, layout, "pdu_len", places)
+        self.bad: list[int] = []
+        self._head_bytes = layout.head.itemsize
+        self._data_bytes = len(data)
+        self._goes_on = goes_on
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it begins with the data, leads over all candidates, and ends less than a head before the data."""
+        return bool(
+            len(self.places)
+            and self.places[0] == 0
+            and (self.following[:-1] == self.places[1:]).all()
+            and self.following[-1] > self._data_bytes - self._head_bytes
+        )
 
     def follow(self) -> NDArray[np.bool_]:
         """Which of the candidates are records."""
@@ -267,14 +286,14 @@ class _Chain:
                 self.bad.append(int(self.places[one]))
                 if self._is_sound(one + 1) or reached == len(self.places):
                     reached = one + 1
-                kept[one] = self.places[one + 1] - self.places[one] >= self.head_bytes
+                kept[one] = self.places[one + 1] - self.places[one] >= self._head_bytes
             kept[one + 1 : reached] = False
         return kept
 
     def _leads_on(self, one: int, reached: int) -> bool:
         if reached < len(self.places):
             return bool(self.places[reached] == self.following[one])
-        return self.goes_on or bool(self.following[one] == self.data_bytes)
+        return self._goes_on or bool(self.following[one] == self._data_bytes)
 
     def _is_sound(self, one: int) -> bool:
         return one + 1 < len(self.places) and bool(self.following[one] == self.places[one + 1])

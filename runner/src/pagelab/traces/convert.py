@@ -34,7 +34,7 @@ BLOCK_IO_FILE, PAGE_CACHE_FILE = "block_io.parquet", "page_cache.parquet"
 
 _BATCH_ROWS = 1 << 18  # that are made into a table at a time
 _CHUNK_BYTES = 64 << 20  # of all files together
-_LARGEST_CHUNK, _LEAST_CHUNK = 16 << 20, 512 << 10  # of one file
+_LARGEST_CHUNK, _LEAST_CHUNK = 4 << 20, 512 << 10  # of one file: few enough for caches, enough to do much in one go
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,18 @@ def convert(trace_directory: Path, target_directory: Path, owner: Owner | None =
             output.write_blocks(batch, requests)
             output.write_pages(batch, record.origin_ns, attribution)
     not_attributed = list(disks.unknown) if output.blocks else []
-    return Converted(counts, output.rows(), damage.sentences() + not_attributed, whole=not damage.found)
+    return Converted(counts, output.rows(), damage.sentences() + not_attributed, whole=damage.whole)
+
+
+def read_events(trace_directory: Path) -> Iterator[dict[Kind, Columns]]:
+    """The events of a trace as columns, in batches that follow each other in time; damage is passed over in silence.
+
+    Raises:
+        StoreError: trace.json is missing or damaged.
+        TraceError: the kernel's descriptions of its events in trace.json cannot be used.
+    """
+    record = read_trace_record(trace_directory)
+    return merged(_sources(trace_directory, record, Devices.of(record.devices), {}, Damage()))
 
 
 def import_blktrace(files: Sequence[Path], target_directory: Path, owner: Owner | None = None) -> Converted:
@@ -106,7 +117,7 @@ def import_blktrace(files: Sequence[Path], target_directory: Path, owner: Owner 
         output = _Output(IssueMatcher(damage), blocks)
         for batch in merged(sources):
             output.write_blocks(batch, requests)
-    return Converted(counts, output.rows(), damage.sentences(), whole=not damage.found)
+    return Converted(counts, output.rows(), damage.sentences(), whole=damage.whole)
 
 
 class _Output:

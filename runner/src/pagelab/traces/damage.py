@@ -35,6 +35,11 @@ class Damage:
         before, first = self.found.get((name, problem), (0, at_byte))
         self.found[name, problem] = (before + int(count), first)
 
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is damaged or missing; a request that never completed is neither."""
+        return all(kind is Problem.UNMATCHED for _, kind in self.found)
+
     def count(self, problem: Problem) -> int:
         """How often a kind was met, in all files."""
         return sum(count for (_, kind), (count, _) in self.found.items() if kind is problem)

@@ -94,6 +94,8 @@ class Devices:
 
     def indices(self, numbers: NDArray[Any]) -> NDArray[np.int16]:
         """The index of each device number; -1 for one that is no part of the trace."""
+        if len(numbers) and (numbers == numbers[0]).all():  # as nearly always
+            return np.full(len(numbers), self._index(int(numbers[0])), dtype=np.int16)
         codes, distinct = encode(numbers)
         found = np.array([self._index(int(number)) for number in distinct], dtype=np.int16)
         return found[codes] if len(found) else np.empty(0, dtype=np.int16)

@@ -35,6 +35,7 @@ class RawStream:
         """Bytes that were read so far, after decompression."""
         self.ended = False
         self._damage = damage
+        self._interrupted = False
         self._source: _Plain | _Zstd | None = None
         try:
             self._source = _Zstd(path) if path.suffix == ".zst" else _Plain(path)
@@ -51,12 +52,15 @@ class RawStream:
             buffer[:room] = before
         filled = 0
         view = buffer.data[room:]
+        if self._interrupted:
+            count, self._interrupted = 0, False
         while filled < count and not self.ended and self._source is not None:
             wanted = min(count - filled, _STEP_BYTES)
             try:
                 got = self._source.readinto(view[filled : filled + wanted])
             except OSError:
                 filled += self._after_damage(view[filled : filled + wanted])
+                self._interrupted = filled == count  # an answer that is not short would hide it
                 break
             if got == 0:
                 self._close()
