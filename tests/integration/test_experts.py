@@ -69,5 +69,6 @@ def test_a_token_reads_the_experts_that_it_uses_and_not_all(mixtures: Call) -> N
 
 def test_experts_that_are_preferred_are_read_for_more_tokens(mixtures: Call) -> None:
     alike, concentrated = (tokens_by_expert(mixtures, name) for name in ("alike", "concentrated"))
-    most = {name: mean(counts[0] for counts in one.values()) for name, one in (("a", alike), ("c", concentrated))}
-    assert most["c"] > most["a"]
+    # Not the very first: an expert beside another tensor is touched by that one's readahead for every token.
+    often = [mean(mean(counts[1 : 1 + USED]) for counts in one.values()) for one in (alike, concentrated)]
+    assert often[1] > 1.2 * often[0]

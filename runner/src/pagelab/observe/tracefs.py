@@ -47,6 +47,8 @@ class TracefsRecorder:
         self._instance = instance
         self._most_bytes = most_bytes
         self._processors = instance.processors()
+        # What the buffers hold of pages when these end still comes.
+        self._most_bytes_with_blocks = BLOCKS_BEYOND * most_bytes + len(self._processors) * BUFFER_KIB * 1024
         self._writers = {
             number: RawFileWriter(directory / f"cpu{number}.raw.zst", hold_bytes // len(self._processors))
             for number in self._processors
@@ -162,7 +164,7 @@ class TracefsRecorder:
         size = sum(writer.compressed_bytes for writer in self._writers.values())
         if size > self._most_bytes and "page" in self._added:
             self._end("page")
-        elif size > BLOCKS_BEYOND * self._most_bytes and "block" in self._added:
+        elif size > self._most_bytes_with_blocks and "block" in self._added:
             self._end("block")
 
     def _end(self, profile: Profile) -> None:
