@@ -131,7 +131,7 @@ def _draw_map(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure":
     drawn: set[str] = set()
     for axes, one in zip(panels, shown, strict=True):
         drawn |= _draw_one_map(axes, one)
-        axes.set_title(_title(one, found), fontsize=9)
+        axes.set_title(_title(one, found), fontsize=8)
     for axes in panels[::columns]:
         axes.set_ylabel("place in the file")
     figure.supxlabel("seconds since the first token", fontsize=10)
@@ -207,7 +207,7 @@ def _draw_experts(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure
             _areas(axes, areas, _LEVELS[level][1])
         axes.set_xlim(0, max(len(shares) for shares in use.values()))
         axes.set_ylim(max(use) + 0.5, min(use) - 0.5)
-        axes.set_title(_title(one, found), fontsize=9)
+        axes.set_title(_title(one, found), fontsize=8)
         axes.grid(visible=False)
         _whole_numbers(axes.yaxis)
         _whole_numbers(axes.xaxis)
