@@ -344,7 +344,7 @@ class TestInvalidTrialsAskedFor:
         assert "with-invalid/index.html" in printed.replace("\n", "")
 
     def test_the_reason_stands_at_every_mark(self, page: Page) -> None:
-        assert page.text.count('title="12 MB of the model &lt;stayed&gt; in cache">invalid') == 4
+        assert page.text.count('title="12 MB of the model &lt;stayed&gt; in cache">invalid') == 5
 
 
 class TestWarnings:

@@ -69,6 +69,18 @@ _TRIAL_TABLES: list[tuple[str, list[TrialColumn]]] = [
         ],
     ),
     (
+        "Others while decoding, and the trace",
+        [
+            ("written to the disk", lambda trial: wording.size(trial.disturbance.disk_written_bytes)),
+            ("held back by a quota", lambda trial: wording.duration(trial.disturbance.throttled_seconds)),
+            ("slowed for heat", lambda trial: wording.count(trial.disturbance.thermal_events)),
+            ("CPU time taken by the hypervisor", lambda trial: wording.percent(trial.disturbance.stolen_fraction)),
+            ("traced by", lambda trial: _recorders(trial)),
+            ("events lost", lambda trial: wording.count(trial.trace.lost_events if trial.trace else None)),
+            ("CPU of the recorder", lambda trial: _recorder_time(trial)),
+        ],
+    ),
+    (
         "Faults and swapping while decoding",
         [
             ("major faults", lambda trial: wording.count(trial.faults.major)),
@@ -236,6 +248,16 @@ def render_page(
         configuration=configuration,
         verdicts=verdicts,
     )
+
+
+def _recorders(trial: TrialRecord) -> str:
+    if trial.trace is None or not trial.trace.recorders:
+        return wording.ABSENT
+    return f"{', '.join(trial.trace.recorders)} ({', '.join(trial.trace.profiles)})"
+
+
+def _recorder_time(trial: TrialRecord) -> str:
+    return wording.duration(trial.trace.recorder_cpu_seconds if trial.trace else None)
 
 
 def _trial_labels(trials: Sequence[TrialRecord]) -> list[TrialColumn]:
