@@ -64,7 +64,7 @@ def block_table(requests: Iterable[Request], placed: bool = True) -> pa.Table:
             "sector": pa.array([offset // 512 for offset in disk], pa.int64()),
             "bytes": pa.array([one.bytes for one in rows], pa.int64()),
             "operation": texts(one.operation for one in rows),
-            "readahead": pa.array([False] * len(rows)),
+            "readahead": pa.array([True] * len(rows)),
             "error": pa.array([one.error for one in rows], pa.int32()),
             "source": texts(one.source for one in rows) if placed else pa.nulls(len(rows)),
             "model_bytes": pa.array([one.bytes if is_model else 0 for one, is_model in zip(rows, model, strict=True)]),

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -292,3 +293,11 @@ class TestAgainstPlainPython:
         assert runs.lengths.sum() == sum(size for *_, size in reads)
         assert np.all(runs.run_start <= runs.stream.start)
         assert runs.count <= find_runs(ReadStream.of(reads)).count
+
+
+def test_only_readahead_makes_a_first_window() -> None:
+    """Four reads in order: by readahead they may be one window, of a program that asked for each they are an order."""
+    reads = ReadStream.of([(0, number * 100, 100) for number in range(4)])
+    ahead = replace(reads, ahead=np.ones(4, dtype=np.bool_))
+    asked = replace(reads, ahead=np.zeros(4, dtype=np.bool_))
+    assert [find_runs(one).sequential_fraction(400) for one in (reads, ahead, asked)] == [0.0, 0.0, 0.75]

@@ -110,7 +110,7 @@ def access_of_block_io(path: Path, readahead_bytes: int | None = None) -> Facts:
     reads = read_block_reads(path, placed=False)
     window = order.DEFAULT_READAHEAD_BYTES if readahead_bytes is None else readahead_bytes
     by_issue = reads.in_order_of_issue
-    stream = order.ReadStream(reads.device, reads.sector * order.SECTOR_BYTES, reads.bytes)
+    stream = order.ReadStream(reads.device, reads.sector * order.SECTOR_BYTES, reads.bytes, reads.ahead)
     if by_issue:
         stream = stream.taken(np.argsort(reads.moments(), kind="stable"))
     facts = {

@@ -39,9 +39,13 @@ class ModelReads:
     def within(self, span: Span) -> "ModelReads":
         """The reads of a span, by `time_ns`."""
         which = span.of(self.time_ns)
-        stream = ReadStream(self.stream.space[which], self.stream.start[which], self.stream.bytes[which])
         return ModelReads(
-            self.source, self.order, self.time_ns[which], self.moment_ns[which], stream, self.request_bytes[which]
+            self.source,
+            self.order,
+            self.time_ns[which],
+            self.moment_ns[which],
+            self.stream.taken(which),
+            self.request_bytes[which],
         )
 
     def ordered(self) -> ReadStream:
@@ -59,7 +63,7 @@ def of_requests(reads: BlockReads) -> ModelReads:
         "issue" if reads.in_order_of_issue else "completion",
         kept.time_ns,
         kept.moments(),
-        ReadStream(kept.part, kept.offset, kept.model_bytes),
+        ReadStream(kept.part, kept.offset, kept.model_bytes, kept.ahead),
         kept.bytes,
     )
 

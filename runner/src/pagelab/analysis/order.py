@@ -16,7 +16,8 @@ The three rules, for reads 1 … n that begin at `start` and end before `end = s
   links                     burst b goes on where burst a ended, if start(b) = end(a), a is among the 64 bursts before
                             b, and nothing else has gone on there; of several such a the latest
   runs                      bursts that are linked; the bytes of a run follow each other in the file without a gap
-  first windows             the reads of a run that end within W bytes of its start; at least the run's first read
+  first windows             the reads of a run that end within W bytes of its start and are readahead, as far as that
+                            is known (the kernel marks such requests); at least the run's first read
                             sequential_fraction = 1 - bytes of all first windows / bytes of all reads
 
 The kernel splits one readahead window into requests (by max_sectors_kb) that follow each other whatever caused the
@@ -55,12 +56,14 @@ class ReadStream:
     """Reads in the order that is judged: arrays of one length.
 
     `space` numbers what the offsets count in (a part of the model, a disk); `start` is the first byte's offset there
-    and `bytes` the length, which is above 0.
+    and `bytes` the length, which is above 0. `ahead` says of each read whether it was readahead; None where that is not
+    known, so that every one may have been.
     """
 
     space: Numbers
     start: Numbers
     bytes: Numbers
+    ahead: NDArray[np.bool_] | None = None
 
     @classmethod
     def of(cls, reads: Iterable[tuple[int, int, int]]) -> "ReadStream":
@@ -81,9 +84,10 @@ class ReadStream:
         """Bytes of all reads."""
         return int(self.bytes.sum(dtype=np.int64))
 
-    def taken(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> "ReadStream":
-        """The reads that a mask or a list of positions names."""
-        return ReadStream(self.space[which], self.start[which], self.bytes[which])
+    def taken(self, which: slice | NDArray[np.bool_] | NDArray[np.int64]) -> "ReadStream":
+        """The reads that a slice, a mask or a list of positions names."""
+        ahead = None if self.ahead is None else self.ahead[which]
+        return ReadStream(self.space[which], self.start[which], self.bytes[which], ahead)
 
 
 # --- the rules that look at two neighbours ----------------------------------------------------------------------------
@@ -147,6 +151,8 @@ class Runs:
         if not total:
             return None
         in_first = self.stream.end - self.run_start <= readahead_bytes
+        if self.stream.ahead is not None:
+            in_first &= self.stream.ahead
         in_first |= self.stream.start == self.run_start
         return (total - int(self.stream.bytes[in_first].sum(dtype=np.int64))) / total
 

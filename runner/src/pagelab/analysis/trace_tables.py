@@ -23,7 +23,7 @@ MODEL, SWAP = SOURCES.index("model"), SOURCES.index("swap")
 PAGE_EVENTS = ("add", "delete", "fault", "map")
 ADD, DELETE, FAULT, MAP = range(len(PAGE_EVENTS))
 
-_BLOCK_COLUMNS = ("time_ns", "issued_ns", "device", "sector", "bytes", "operation", "error")
+_BLOCK_COLUMNS = ("time_ns", "issued_ns", "device", "sector", "bytes", "operation", "readahead", "error")
 _PLACE_COLUMNS = ("source", "model_bytes", "file_part", "file_offset_bytes")
 _PAGE_COLUMNS = ("time_ns", "event", "file_part", "file_offset_bytes", "bytes")
 _NO_TIME = -(2**62)
@@ -35,6 +35,7 @@ class BlockReads:
 
     `issued_ns` is None where no issue was recorded, and at or below `NO_ISSUE` for a single read without one. `source`
     is an index into SOURCES, or ABSENT. `part` and `offset` say where the `model_bytes` bytes of the model begin.
+    `ahead` marks the reads that the kernel's readahead asked for.
     """
 
     NO_ISSUE = _NO_TIME
@@ -48,6 +49,7 @@ class BlockReads:
     model_bytes: Numbers
     part: Numbers
     offset: Numbers
+    ahead: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.time_ns)
@@ -66,8 +68,18 @@ class BlockReads:
     def taken(self, which: "slice | NDArray[np.bool_]") -> "BlockReads":
         """Some of the reads."""
         issued = None if self.issued_ns is None else self.issued_ns[which]
-        rest = (self.device, self.sector, self.bytes, self.source, self.model_bytes, self.part, self.offset)
-        return BlockReads(self.time_ns[which], issued, *(array[which] for array in rest))
+        return BlockReads(
+            self.time_ns[which],
+            issued,
+            self.device[which],
+            self.sector[which],
+            self.bytes[which],
+            self.source[which],
+            self.model_bytes[which],
+            self.part[which],
+            self.offset[which],
+            self.ahead[which],
+        )
 
 
 @dataclass(frozen=True)
@@ -104,17 +116,17 @@ def read_block_reads(path: Path, placed: bool = True) -> BlockReads:
     if not wanted.all():
         table = _chosen(table, wanted)
     issued = None if table["issued_ns"].null_count == len(table) else _numbers(table["issued_ns"], _NO_TIME)
-    rest: list[Numbers]
+    rest: tuple[Numbers, Numbers, Numbers, Numbers]
     if placed:
-        rest = [
+        rest = (
             _codes(table["source"], SOURCES),
             _numbers(table["model_bytes"], 0),
             _numbers(table["file_part"], 0),
             _numbers(table["file_offset_bytes"], 0),
-        ]
+        )
     else:
         nothing, absent = (np.broadcast_to(np.int64(value), len(table)) for value in (0, ABSENT))
-        rest = [absent, nothing, absent, nothing]
+        rest = (absent, nothing, absent, nothing)
     return BlockReads(
         _numbers(table["time_ns"], 0),
         issued,
@@ -122,6 +134,7 @@ def read_block_reads(path: Path, placed: bool = True) -> BlockReads:
         _numbers(table["sector"], 0),
         _numbers(table["bytes"], 0),
         *rest,
+        _numbers(table["readahead"].cast("int8"), 0) != 0,
     )
 
 
