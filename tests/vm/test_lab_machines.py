@@ -5,7 +5,6 @@ password.
 """
 
 import base64
-import importlib
 import json
 import os
 import re
@@ -318,17 +317,16 @@ def test_pinning_locks_all_but_the_reserve(machines: Machines, workspace: Path) 
 def tests_there(machines: Machines, workspace: Path) -> str:
     """This project's tests on lab1, with pytest beside them: a directory that its runner can see and write."""
     archive = workspace / "tests.tar.gz"
-    needed = ("_pytest", "iniconfig", "packaging", "pluggy", "pygments", "pytest")
+    needed = ("_pytest", "iniconfig", "packaging", "pluggy", "pygments", "pytest", "py.py")
     with tarfile.open(archive, "w:gz") as tar:
-        for module in needed:
-            (directory,) = importlib.import_module(module).__path__
-            tar.add(directory, f"packages/{module}", filter=without_bytecode)
+        for name in needed:
+            tar.add(Path(pytest.__file__).parents[1] / name, f"packages/{name}", filter=without_bytecode)
         for file in ("lab.py", "conftest.py", "integration"):
             tar.add(PROJECT / "tests" / file, f"tests/{file}", filter=without_bytecode)
     target = "/var/tmp/pagelab-tests"  # noqa: S108 - of the machine
     machines["lab1"].ssh("mkdir", "-p", f"{target}/results", check=True)
     unpack = f"base64 -d | tar -xz -C {target}"
-    machines["lab1"].ssh(unpack, stdin=base64.b64encode(archive.read_bytes()).decode(), check=True)
+    machines["lab1"].ssh("sh", "-c", unpack, stdin=base64.b64encode(archive.read_bytes()).decode(), check=True)
     return target
 
 
@@ -343,7 +341,7 @@ def in_runner(machine: Machine, directory: str, command: str) -> subprocess.Comp
         f"PYTHONPATH=$PYTHONPATH:{directory}/packages:{directory}/tests PYTHONDONTWRITEBYTECODE=1 {command}",
     ]
     call = f"cd {directory} && {PAGELAB} shell -c {shlex.quote(' '.join(words))}"
-    return machine.sudo("bash", "-c", shlex.quote(call), timeout=900)
+    return machine.sudo("bash", "-c", call, timeout=900)
 
 
 def test_known_answers_hold_under_cgroup_v2(machines: Machines, tests_there: str) -> None:
