@@ -8,6 +8,7 @@ from pathlib import Path
 from pagelab.config import Config
 from pagelab.errors import ConfigError, ModelError
 from pagelab.expectation import has_value
+from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.catalog import FileSource, ModelSpec, SyntheticSource, model_path
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.models.synthetic import estimate_bytes
@@ -19,7 +20,6 @@ ASSUMED_READ_BYTES_PER_SECOND = 1e9  # for the estimate of time only; many disks
 SECONDS_BETWEEN_TRIALS = 2.0
 RESULT_BYTES_PER_TRIAL = 4 << 20
 TRACED_PAGE_BYTES = 9  # compressed, for an event of one page: 4 as recorded, 5 in a table
-PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True)

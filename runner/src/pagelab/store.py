@@ -418,6 +418,11 @@ def _read_text(path: Path) -> str:
         raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or run again") from error
 
 
+def write_trace_record(directory: Path, record: TraceRecord, owner: Owner | None = None) -> None:
+    """Write trace.json of a trace's directory; as `write_json`."""
+    write_json(directory / _TRACE_RECORD, record, owner)
+
+
 def read_trace_record(directory: Path) -> TraceRecord:
     """Read trace.json of a trace's directory; StoreError where it is missing, damaged or newer than this pagelab."""
     return _read_record(directory / _TRACE_RECORD, TraceRecord, TRACE_VERSION)

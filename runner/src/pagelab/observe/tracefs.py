@@ -53,7 +53,6 @@ class TracefsRecorder:
             number: RawFileWriter(directory / f"cpu{number}.raw.zst", hold_bytes // len(self._processors))
             for number in self._processors
         }
-        self._stop = threading.Event()
         self._wake = os.eventfd(0)
         self._thread = threading.Thread(target=self._record, name="trace recorder", daemon=True)
         self._failure: OSError | HostError | None = None
@@ -105,7 +104,6 @@ class TracefsRecorder:
         """End, with everything that was recorded until now in the files' writers."""
         with contextlib.suppress(HostError):
             self._instance.set("tracing_on", "0")
-        self._stop.set()
         os.eventfd_write(self._wake, 1)
         self._thread.join()
         os.close(self._wake)
@@ -136,10 +134,10 @@ class TracefsRecorder:
                 poller = select.poll()
                 for descriptor in (self._wake, *sources.values()):
                     poller.register(descriptor, select.POLLIN)
-                while not self._stop.is_set():
-                    poller.poll()
+                ending = False
+                while not ending:
+                    ending = any(descriptor == self._wake for descriptor, _ in poller.poll())
                     self._drain(sources, pipe)
-                self._drain(sources, pipe)
                 for number, descriptor in sources.items():
                     self._read_rest(number, descriptor)
         except (OSError, HostError) as error:

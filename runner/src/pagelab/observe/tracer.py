@@ -24,12 +24,11 @@ from pagelab.observe.traced_files import (
 )
 from pagelab.observe.tracefs import TracefsRecorder
 from pagelab.record import Traced
-from pagelab.store import Owner, adopt, make_directory, write_json
+from pagelab.store import Owner, adopt, make_directory, write_trace_record
 from pagelab.trace_record import TraceRecord
 from pagelab.units import MIB
 
 HOLD_BYTES = 64 * MIB  # compressed, kept in memory while the disk under test is also the one of the results
-TRACE_NAME = "trace.json"
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,6 @@ class Tracer:
         self._disk = disk
         self._journal = journal
         self._place = place
-        self._directory = place.directory
         self._opened = contextlib.ExitStack()
         self._recorders: list[TracefsRecorder | BlktraceRecorder] = []
         self._record: TraceRecord | None = None
@@ -110,7 +108,7 @@ class Tracer:
         """Begin to record, as the last thing before the inference."""
         if self._choice.block is None and not self._choice.pages:
             return self
-        make_directory(self._directory, self._place.owner)
+        make_directory(self._place.directory, self._place.owner)
         with contextlib.ExitStack() as opened:
             self._record = self._begin(opened)
             self._opened = opened.pop_all()
@@ -124,7 +122,7 @@ class Tracer:
             instance = opened.enter_context(_instance(self._journal))
             if self._choice.pages:
                 identities = {path: identify(instance, path) for path in self._model.parts}
-            recorder = TracefsRecorder(instance, self._directory, hold, self._settings.most_bytes)
+            recorder = TracefsRecorder(instance, self._place.directory, hold, self._settings.most_bytes)
             recorder.prepare()
             if self._choice.block == "tracefs":
                 recorder.add_block(devices, self._settings.issues)
@@ -132,7 +130,7 @@ class Tracer:
                 recorder.add_pages(list(identities.values()))
             self._recorders.append(recorder)
         if self._choice.block == "blktrace":
-            self._recorders.append(BlktraceRecorder(self._directory, devices, self._settings.issues, hold))
+            self._recorders.append(BlktraceRecorder(self._place.directory, devices, self._settings.issues, hold))
         record = TraceRecord(
             recorder="blktrace" if self._choice.block == "blktrace" else "tracefs",
             profiles=[*(["block"] if self._choice.block else []), *(["page"] if self._choice.pages else [])],
@@ -177,8 +175,8 @@ class Tracer:
         record.capped = [name for one in self._recorders for name in one.capped]
         record.recorder_cpu_seconds = sum(_known(one.cpu_seconds for one in self._recorders))
         for file in record.raw_files:
-            adopt(self._directory / file.name, self._place.owner)
-        write_json(self._directory / TRACE_NAME, record, self._place.owner)
+            adopt(self._place.directory / file.name, self._place.owner)
+        write_trace_record(self._place.directory, record, self._place.owner)
         return Traced(
             recorders=[one.name for one in self._recorders],
             profiles=list(record.profiles),
