@@ -428,6 +428,12 @@ def read_trace_record(directory: Path) -> TraceRecord:
     return _read_record(directory / _TRACE_RECORD, TraceRecord, TRACE_VERSION)
 
 
+def trace_record_of_tables(directory: Path) -> TraceRecord | None:
+    """Read trace.json of the trace that a directory's tables came from; None where it is not beside them."""
+    trace = directory / _TRACE
+    return read_trace_record(trace) if (trace / _TRACE_RECORD).is_file() else None
+
+
 def _read_document(path: Path, newest: int = SCHEMA_VERSION) -> Any:  # whatever JSON the file holds
     try:
         document = json.loads(_read_text(path))

@@ -4,16 +4,13 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pagelab.errors import ConfigError
-from pagelab.store import RunStore, make_directory, owner_from_environment, read_trace_record, write_json
+from pagelab.store import RunStore, make_directory, owner_from_environment, trace_record_of_tables, write_json
 from pagelab.units import KIB, format_bytes
-
-if TYPE_CHECKING:
-    from pagelab.trace_record import TraceRecord
 
 trace_app = typer.Typer(help="Bring traces from other programs in, and out to other programs.", no_args_is_help=True)
 import_app = typer.Typer(
@@ -98,7 +95,7 @@ def export(
     if not source.is_file():
         raise ConfigError(f"{source} is missing: name a trial that was traced, or compute it by `pagelab analyze RUN`")
     if file_format is _Format.IOLOG:
-        count = export_iolog(source, out, _trace(directory), models, owner)
+        count = export_iolog(source, out, trace_record_of_tables(directory), models, owner)
     else:
         count = (export_csv if file_format is _Format.CSV else export_parquet)(source, out, owner)
     typer.echo(f"{out}: {count} {'reads' if file_format is _Format.IOLOG else 'rows'}")
@@ -118,7 +115,3 @@ def _directory(place: Path, trial: int | None) -> Path:
         known = ", ".join(map(str, traced)) or "none"
         raise ConfigError(f"{place}: say by --trial which of the traced trials is meant ({known})")
     return store.trial_table_path(trial, _Table.BLOCK_IO).parent
-
-
-def _trace(directory: Path) -> "TraceRecord | None":
-    return read_trace_record(directory / "trace") if (directory / "trace" / "trace.json").is_file() else None
