@@ -148,6 +148,26 @@ def test_where_there_is_no_room_for_pages_requests_are_traced_to_the_end(dense_m
     assert record.sources.model.page_cache_bytes is None
 
 
+def decode_window(call: Call, record: TrialRecord) -> dict[str, Any]:
+    """What access.json says of decoding."""
+    document = call.store.read_trial_json(record.trial, "access")
+    assert document is not None
+    found: dict[str, Any] = document["windows"]["decode"]
+    return found
+
+
+@needs_lab
+def test_pages_that_leave_are_recorded_where_asked_for(traced: Call, dense_model: Path, tmp_path: Path) -> None:
+    trace = {"evictions": True}
+    config = write_config(tmp_path / "evictions.yml", factors={"resident": [0.0]}, inference={"tokens": 6}, trace=trace)
+    call = run(config, tmp_path / "results")
+    assert call.code == 0, call.show()
+    (record,) = call.store.read_trials()
+    decode = decode_window(call, record)
+    assert decode["page_deleted_bytes"] == pytest.approx(decode["page_added_bytes"], rel=0.2), "what comes makes room"
+    assert "page_deleted_bytes" not in decode_window(traced, half(traced))
+
+
 @needs_lab
 def test_analysed_elsewhere_a_trace_gives_the_same_files(traced: Call, disk_path: Path) -> None:
     """Without the model and without the container: the run's directory is all that is needed."""

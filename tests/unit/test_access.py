@@ -327,6 +327,12 @@ class TestPages:
         assert decode["distinct_bytes"] == 2 * MIB
         assert decode["sequential_fraction"] == 0.5
 
+    def test_what_left_is_not_known_where_it_was_not_recorded(self, tmp_path: Path) -> None:
+        entered = [event for event in self.events() if event.event != "delete"]
+        decode = Trial(tmp_path, events=entered, evictions=False).window("decode")
+        assert decode["page_added_bytes"] > 0
+        assert "page_deleted_bytes" not in decode
+
     def test_pages_are_joined_to_readahead_windows(self, without_extents: Trial) -> None:
         decode = without_extents.window("decode")
         assert (decode["model_reads"], decode["mean_read_bytes"]) == (DECODED * 2, MIB)

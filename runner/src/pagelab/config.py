@@ -122,7 +122,10 @@ class TraceSettings(Section):
     )
     issues: bool = Field(default=True, description="block: when each was issued too, for latency and order of issue")
     page_cache: bool = Field(
-        default=True, description="pages of the model that enter and leave the page cache, and page faults (tracefs)"
+        default=True, description="pages of the model that enter the page cache, and page faults (tracefs)"
+    )
+    evictions: bool = Field(
+        default=False, description="page_cache: pages that leave it too, which doubles the events and what they cost"
     )
     most_bytes: ByteCount = Field(
         default=256 * MIB,

@@ -56,6 +56,7 @@ class Traced:
     model_file_bytes: int
     readahead_bytes: int
     swap_is_known: bool
+    evictions_are_known: bool
 
 
 def analyse_trial(store: RunStore, record: TrialRecord, notes: Sequence[str] = ()) -> Access:
@@ -145,7 +146,7 @@ def window_facts(traced: Traced, span: Span) -> Facts:
     if model is not None and model.source == "block" and traced.swap_is_known:
         facts["other_bytes"] = facts["read_bytes"] - facts["model_bytes"] - facts["swap_bytes"]
     if traced.pages is not None:
-        facts |= _page_facts(traced.pages.taken(span.of(traced.pages.time_ns)), model)
+        facts |= _page_facts(traced.pages.taken(span.of(traced.pages.time_ns)), model, traced.evictions_are_known)
     return _known(facts)
 
 
@@ -176,11 +177,11 @@ def _model_facts(reads: ModelReads, traced: Traced) -> Facts:
     }
 
 
-def _page_facts(pages: PageEvents, model: ModelReads | None) -> Facts:
+def _page_facts(pages: PageEvents, model: ModelReads | None, evictions_are_known: bool) -> Facts:
     mapped = 0 if model is None else access_tables.mapped_bytes(model, pages)
     return {
         "page_added_bytes": int(pages.bytes[pages.event == ADD].sum()),
-        "page_deleted_bytes": int(pages.bytes[pages.event == DELETE].sum()),
+        "page_deleted_bytes": int(pages.bytes[pages.event == DELETE].sum()) if evictions_are_known else None,
         "mapped_bytes": mapped or None,
         "read_amplification": None if model is None else _ratio(model.stream.total_bytes, mapped),
     }
@@ -260,7 +261,8 @@ def _read_traced(store: RunStore, number: int, trace: TraceRecord, spans: Spans)
         model = of_requests(blocks)
     elif pages is not None:
         model = joined_pages(pages, readahead, spans.bounds_ns)
-    return Traced(blocks, pages, model, sum(file.bytes for file in files), readahead, swap_is_known)
+    size = sum(file.bytes for file in files)
+    return Traced(blocks, pages, model, size, readahead, swap_is_known, trace.evictions)
 
 
 def _part_bytes(trace: TraceRecord) -> list[int]:

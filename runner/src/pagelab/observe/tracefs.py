@@ -24,13 +24,9 @@ WAKE_AT_PERCENT = 25  # of a buffer
 BLOCKS_BEYOND = 2  # times the largest size, up to which requests of the disk, which are few, are still recorded
 
 BLOCK_COMPLETED, BLOCK_ISSUED = "block/block_rq_complete", "block/block_rq_issue"
+EVICTED = "filemap/mm_filemap_delete_from_page_cache"
 # The last one came with Linux 6.13 or so; without it, what the process touched is not known to the page.
-PAGE_EVENTS = (
-    ADDED,
-    "filemap/mm_filemap_delete_from_page_cache",
-    "filemap/mm_filemap_fault",
-    "filemap/mm_filemap_map_pages",
-)
+PAGE_EVENTS = (ADDED, "filemap/mm_filemap_fault", "filemap/mm_filemap_map_pages")
 
 
 def kernel_device(major: int, minor: int) -> int:
@@ -80,12 +76,12 @@ class TracefsRecorder:
         for event in (BLOCK_COMPLETED, *([BLOCK_ISSUED] if issues else [])):
             self._add("block", event, wanted)
 
-    def add_pages(self, identities: list[Identity]) -> None:
-        """Record pages of these files that enter and leave the page cache, and faults on them."""
+    def add_pages(self, identities: list[Identity], evictions: bool) -> None:
+        """Record pages of these files that enter the page cache, faults on them, and pages that leave it."""
         wanted = " || ".join(
             f"(i_ino == {inode} && s_dev == {kernel_device(major, minor)})" for inode, major, minor in identities
         )
-        for event in PAGE_EVENTS:
+        for event in (*PAGE_EVENTS, *([EVICTED] if evictions else [])):
             if self._instance.has_event(event):
                 self._add("page", event, wanted)
 

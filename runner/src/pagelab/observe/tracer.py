@@ -127,7 +127,7 @@ class Tracer:
             if self._choice.block == "tracefs":
                 recorder.add_block(devices, self._settings.issues)
             if self._choice.pages:
-                recorder.add_pages(list(identities.values()))
+                recorder.add_pages(list(identities.values()), self._settings.evictions)
             self._recorders.append(recorder)
         if self._choice.block == "blktrace":
             self._recorders.append(BlktraceRecorder(self._place.directory, devices, self._settings.issues, hold))
@@ -135,6 +135,7 @@ class Tracer:
             recorder="blktrace" if self._choice.block == "blktrace" else "tracefs",
             profiles=[*(["block"] if self._choice.block else []), *(["page"] if self._choice.pages else [])],
             issues=self._settings.issues and self._choice.block is not None,
+            evictions=self._settings.evictions and self._choice.pages,
             origin_ns=0,
             page_bytes=PAGE_BYTES,
             readahead_bytes=None if (kib := self._disk.readahead_kib()) is None else kib * 1024,
