@@ -1,20 +1,25 @@
 """What looking at an inference costs: decode with and without it in pairs, and the lab's own time around a trial.
 
-Run as root, after `make provision`, by `make bench`, which gives it mounts of its own for tracefs. Prints ratios; both
-sides of a pair are from one run.
+Sampling is compared over whole inferences, one with and one without it. Inferences under pressure differ by a fifth
+among themselves, so tracing is compared within each: its events are on and off for a few tokens in turn, and the
+spans of a pair follow each other.
+
+Run as root, after `make provision`, by `make bench`, which gives it mounts of its own for tracefs.
 """
 
-import itertools
 import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from pagelab.analysis.summary import spread_of
 from pagelab.config import Config, load_config
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.storage import disk_of
+from pagelab.host.tracefs import Instance, tracefs
 from pagelab.inference.llama_cpp import command_line, open_build
 from pagelab.models.catalog import model_path
 from pagelab.models.gguf_map import read_gguf_map
@@ -30,7 +35,10 @@ from pagelab.trial import Bench, put_back_afterwards, run_trial, trial_group
 
 LAB = Path("/var/lib/pagelab")
 PROJECT = Path(__file__).parents[1]
-PAIRS = 7
+REPETITIONS = 7
+SETTLING, SPAN, SPANS = 8, 4, 16  # tokens before the first span, of a span, and spans
+TOKENS = SETTLING + SPAN * SPANS + 1
+TRACES = {"the block trace": Choice(block="tracefs"), "the page trace": Choice(pages=True)}
 ANONYMOUS_BYTES = 96 << 20  # more than the quick start's model ever needs beside its weights
 
 
@@ -40,24 +48,10 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-@dataclass(frozen=True)
-class Look:
-    """How an inference is looked at."""
-
-    sampled: bool = True
-    recorders: Choice = NOTHING
-
-
-# Each is held against the one without it.
-LOOKS = {
-    "sampling": (Look(), Look(sampled=False)),
-    "sampling and the block trace": (Look(recorders=Choice(block="tracefs")), Look()),
-    "sampling and the page trace": (Look(recorders=Choice(pages=True)), Look()),
-}
-
-
-def decode_rate(bench: Bench, resident: float, look: Look, directory: Path) -> float:
-    """Tokens a second of one watched inference."""
+def inference(
+    bench: Bench, resident: float, choice: Choice, directory: Path, *, sampled: bool, on_token: Callable[[int], None]
+) -> list[float]:
+    """When each token of one watched inference came, in seconds."""
     config, model = bench.config, bench.model
     trial = next(one for one in make_plan(config).trials if one.factors.resident == resident)
     command = command_line(bench.build, model.path, config.inference, anonymous_weights=False)
@@ -65,33 +59,76 @@ def decode_rate(bench: Bench, resident: float, look: Look, directory: Path) -> f
         evict(model.path)
         sizes = bench.sizes(ANONYMOUS_BYTES)
         with TensorResidency(model) as tensors, applied(trial.factors, sizes, group) as pressure:
-            counters, told = Counters(group, bench.disk, tensors), pressure.told(lambda _window, _tokens: None)
-            with replace(bench, recorders=look.recorders).tracer(directory) as tracer:
-                watched = watch(command, counters, config.inference.tokens, 600, told, sampled=look.sampled)
+            counters, told = Counters(group, bench.disk, tensors), pressure.told(lambda _window, count: on_token(count))
+            with replace(bench, recorders=choice).tracer(directory) as tracer:
+                watched = watch(command, counters, config.inference.tokens, 600, told, sampled=sampled)
     traced = tracer.finish(watched.started_monotonic)
     if traced is not None and traced.lost_events:
         say(f"  {traced.lost_events} events were lost")
-    stamps = watched.token_seconds
-    return (len(stamps) - 1) / (stamps[-1] - stamps[0])
+    return watched.token_seconds
 
 
-def compare_looks(bench: Bench, name: str, resident: float, directory: Path) -> None:
-    """Interleaved pairs, the order within a pair alternating."""
+def compare_sampling(bench: Bench, resident: float, directory: Path) -> None:
+    """Interleaved pairs of inferences, the order within a pair alternating."""
     ratios = []
-    for number in range(PAIRS):
-        pair = LOOKS[name] if number % 2 == 0 else LOOKS[name][::-1]
-        rates = [decode_rate(bench, resident, look, directory) for look in pair]
-        with_it, without = rates if number % 2 == 0 else rates[::-1]
-        ratios.append(with_it / without)
-    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-    say(f"decode with {name} / without, resident {resident:g}: {middle:.3f}  ({low:.3f}-{high:.3f})")
+    for number in range(REPETITIONS):
+        rates = {}
+        for sampled in (True, False) if number % 2 == 0 else (False, True):
+            stamps = inference(bench, resident, NOTHING, directory, sampled=sampled, on_token=lambda _count: None)
+            rates[sampled] = (len(stamps) - 1) / (stamps[-1] - stamps[0])
+        ratios.append(rates[True] / rates[False])
+    say_ratios("sampling", resident, ratios)
+
+
+def compare_tracing(bench: Bench, name: str, choice: Choice, resident: float, directory: Path) -> None:
+    """Pairs of neighbouring spans of tokens within an inference; every other inference begins with a traced one."""
+    ratios = []
+    for number in range(REPETITIONS):
+        switch = Switch(on_at_first=number % 2 == 0)
+        stamps = inference(bench, resident, choice, directory, sampled=True, on_token=switch.hear)
+        rates = [SPAN / (stamps[start + SPAN] - stamps[start]) for start in range(SETTLING, len(stamps) - SPAN, SPAN)]
+        pairs = zip(rates[::2], rates[1::2], strict=False)
+        ratios += [first / second if switch.on_at_first else second / first for first, second in pairs]
+    say_ratios(name, resident, ratios)
+
+
+class Switch:
+    """Turns the events of the lab's trace instance off and on in turn, every SPAN tokens after the first few."""
+
+    def __init__(self, *, on_at_first: bool) -> None:
+        self.on_at_first = on_at_first
+        self._files: list[Path] = []
+
+    def hear(self, tokens: int) -> None:
+        """Hear of a token."""
+        if tokens == 1:
+            self._files = [
+                path for path in Instance(tracefs()).path.glob("events/*/*/enable") if path.read_text()[0] == "1"
+            ]
+        span, within = divmod(tokens - SETTLING - 1, SPAN)
+        if within == 0 and span >= 0:
+            on = (span % 2 == 0) == self.on_at_first
+            for path in self._files:
+                path.write_text("1" if on else "0")
+
+
+def say_ratios(name: str, resident: float, ratios: list[float]) -> None:
+    """The median, the extremes, and how sure their mean is."""
+    spread = spread_of(ratios)
+    assert spread is not None
+    assert spread.interval is not None
+    low, high = spread.interval
+    say(
+        f"decode with {name} / without, resident {resident:g}: {spread.median:.3f} ({spread.minimum:.3f}-"
+        f"{spread.maximum:.3f}), {len(ratios)} pairs; 95 % interval of their mean {low:.3f} to {high:.3f}"
+    )
 
 
 def time_around(bench: Bench, directory: Path) -> None:
     """Seconds of a trial that are not llama.cpp's, in the median of the baseline's trials."""
     own = []
     trial = next(one for one in make_plan(bench.config).trials if one.factors.resident == 1.0)
-    for number in range(PAIRS):
+    for number in range(REPETITIONS):
         store = RunStore.create(directory, "bench", "here", f"run-{number}")
         started = time.monotonic()
         record = run_trial(bench, trial, ANONYMOUS_BYTES, store, lambda _phase, _tokens: None)
@@ -103,7 +140,7 @@ def time_around(bench: Bench, directory: Path) -> None:
 def main() -> int:
     """Measure on the quick start's model."""
     quick = load_config(PROJECT / "runner" / "configs" / "quickstart.yml")
-    config = Config.model_validate(quick.model_dump() | {"inference": {"tokens": 32}, "repetitions": 1})
+    config = Config.model_validate(quick.model_dump() | {"inference": {"tokens": TOKENS}, "repetitions": 1})
     path = model_path(config.models[0], LAB / "models")
     with tempfile.TemporaryDirectory(dir=LAB) as name, exclusive(LAB / "state"):
         state = Path(name)
@@ -111,8 +148,10 @@ def main() -> int:
             config, open_build(LAB / "llama.cpp" / "current"), read_gguf_map(path), disk_of(path), Journal(state)
         )
         try:
-            for resident, name in itertools.product((1.0, 0.5), LOOKS):
-                compare_looks(bench, name, resident, state)
+            for resident in (1.0, 0.5):
+                compare_sampling(bench, resident, state)
+            for name, choice in TRACES.items():
+                compare_tracing(bench, name, choice, 0.5, state)
             time_around(bench, state / "results")
         finally:
             restore(state)
