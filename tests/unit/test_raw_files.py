@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagelab.observe.raw_file import RawFileWriter
 from pagelab.traces import raw_files
 from pagelab.traces.damage import Damage, Problem
 from pagelab.traces.raw_files import RawStream
@@ -115,3 +116,15 @@ def test_whatever_is_damaged_reading_ends(
     path.write_bytes(whole[: flips[0][0] % len(whole)] if cut else whole)
     stretches, _ = read(path)
     assert sum(len(one) for one in stretches) <= 2 * 100_000 + (1 << 22)
+
+
+@pytest.mark.parametrize("room", [0, 1, 99_999, 300_000])
+def test_what_is_written_comes_back_and_the_newest_is_compressed_last(tmp_path: Path, room: int) -> None:
+    writer = RawFileWriter(tmp_path / "cpu0.raw.zst", hold_bytes=1 << 20, raw_hold_bytes=room)
+    for start in range(0, len(CONTENT), 50_000):
+        writer.write(CONTENT[start : start + 50_000])
+    assert (writer.compressed_bytes == 0) == (room >= len(CONTENT))
+    writer.finish()
+    assert writer.raw_bytes == len(CONTENT)
+    assert writer.compressed_bytes == (tmp_path / "cpu0.raw.zst").stat().st_size
+    assert read(tmp_path / "cpu0.raw.zst")[0] == [CONTENT]

@@ -1,8 +1,9 @@
-"""One raw file of a trace while it is being recorded: compressed at once, and kept off the disk under test."""
+"""One raw file of a trace while it is being recorded: kept off the disk under test, and off the processor."""
 
 import os
 import shutil
 import tempfile
+from collections import deque
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,26 +14,39 @@ CHUNK_BYTES = 1 << 20
 class RawFileWriter:
     """Collects what a recorder gives; `finish` makes a file of it.
 
-    Each chunk is a zstd frame of its own, so that damage to one costs only that one. Up to `hold_bytes` of compressed
-    bytes stay in memory until `finish`: nothing is written to the disk while it is measured.
+    Each chunk is a zstd frame of its own, so that damage to one costs only that one. The newest `raw_hold_bytes` are
+    compressed no sooner than in `finish`: where a trial is not longer, compression takes nothing from the inference. Up
+    to `hold_bytes` of compressed bytes stay in memory until then: nothing is written to the disk while it is measured.
     """
 
-    def __init__(self, path: Path, hold_bytes: int) -> None:
+    def __init__(self, path: Path, hold_bytes: int, raw_hold_bytes: int = 0) -> None:
         self.path = path
+        self._raw: deque[bytes | memoryview] = deque()
+        self._raw_room = raw_hold_bytes
         self.raw_bytes = 0
         self.compressed_bytes = 0
         self._codec = pa.Codec("zstd", compression_level=1)
         self._held = tempfile.SpooledTemporaryFile(max_size=hold_bytes, mode="w+b", dir=str(path.parent))  # noqa: SIM115
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Take some more bytes."""
+        """Take some more bytes, which the caller does not change any more."""
+        self._raw.append(chunk)
+        self._raw_room -= len(chunk)
+        self.raw_bytes += len(chunk)
+        while self._raw_room < 0:
+            self._compress_oldest()
+
+    def _compress_oldest(self) -> None:
+        chunk = self._raw.popleft()
+        self._raw_room += len(chunk)
         compressed = self._codec.compress(chunk)
         self._held.write(compressed)
-        self.raw_bytes += len(chunk)
         self.compressed_bytes += compressed.size
 
     def finish(self) -> None:
         """Write the file, durably."""
+        while self._raw:
+            self._compress_oldest()
         with self._held, self.path.open("wb") as file:
             self._held.seek(0)
             shutil.copyfileobj(self._held, file, CHUNK_BYTES)

@@ -21,6 +21,7 @@ from pagelab.trace_record import Profile, RawFile, TracedDevice
 BUFFER_KIB = 16 << 10  # a processor's
 SUB_BUFFER_BYTES = os.sysconf("SC_PAGE_SIZE")
 WAKE_AT_PERCENT = 25  # of a buffer
+RAW_HOLD_BYTES = 96 << 20  # of all processors, not compressed before the end
 BLOCKS_BEYOND = 2  # times the largest size, up to which requests of the disk, which are few, are still recorded
 
 BLOCK_COMPLETED, BLOCK_ISSUED = "block/block_rq_complete", "block/block_rq_issue"
@@ -45,9 +46,9 @@ class TracefsRecorder:
         self._processors = instance.processors()
         # What the buffers hold of pages when these end still comes.
         self._most_bytes_with_blocks = BLOCKS_BEYOND * most_bytes + len(self._processors) * BUFFER_KIB * 1024
+        share, raw_share = (size // len(self._processors) for size in (hold_bytes, min(RAW_HOLD_BYTES, most_bytes)))
         self._writers = {
-            number: RawFileWriter(directory / f"cpu{number}.raw.zst", hold_bytes // len(self._processors))
-            for number in self._processors
+            number: RawFileWriter(directory / f"cpu{number}.raw.zst", share, raw_share) for number in self._processors
         }
         self._wake = os.eventfd(0)
         self._thread = threading.Thread(target=self._record, name="trace recorder", daemon=True)
