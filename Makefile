@@ -105,8 +105,8 @@ restore: ## put back every kernel setting that a killed run left changed
 	@$(LAUNCHER) restore
 
 .PHONY: test
-test: provision ## set up what is missing, then run the tests (TESTS= names some)
-	@$(BIN)/pytest $(or $(TESTS),tests/integration tests/unit tests/vm)
+test: provision ## set up what is missing, then run the tests (TESTS= names some; N= virtual machines)
+	@PAGELAB_TEST_MACHINES=$(N) $(BIN)/pytest $(or $(TESTS),tests/integration tests/unit tests/vm)
 
 .PHONY: bench
 bench: provision ## time what should be fast; prints ratios

@@ -1,4 +1,4 @@
-"""Two virtual machines for all the tests here, from the first boot to the last look."""
+"""Virtual machines for all the tests here, from the first boot to the last look: two, or as many as asked for."""
 
 import os
 from collections.abc import Iterator
@@ -12,11 +12,12 @@ from virtual_lab.machine import Machine
 from virtual_lab.packages import install_packages
 
 PROJECT = Path(__file__).parents[2]
+COUNT = int(os.environ.get("PAGELAB_TEST_MACHINES", "2"))
 
 
 @pytest.fixture(scope="session")
 def machines() -> Iterator[dict[str, Machine]]:
-    """Machines lab1, bare, and lab2, with an administrator's container engine, both as they come out of the box."""
+    """Machines lab1, bare, lab2, with an administrator's container engine, and more, as they come out of the box."""
     if os.geteuid() != 0:
         pytest.skip("only root may make the disk images of the virtual machines")
     try:
@@ -28,7 +29,7 @@ def machines() -> Iterator[dict[str, Machine]]:
     for cached in (PROJECT / ".cache" / "facts").glob("lab*"):
         cached.unlink()
     try:
-        up(2, memory_mib=1536, cpus=2, disk_gib=8)
+        up(COUNT, memory_mib=1536, cpus=2, disk_gib=8)
         yield {machine.name: machine for machine in Machine.all()}
     finally:
         down(packages=False)

@@ -1,8 +1,8 @@
 """Virtual machines lab1, lab2, … that stand in for servers: systemd, control groups, ssh on a port of 127.0.0.1.
 
-Machines with odd numbers are bare: Debian 12 without a container engine, whose packages lie in apt's cache; user lab's
-sudo asks for nothing. Those with even numbers are as an administrator would have set them up: Debian 13 with a running
-Docker; sudo asks for a password.
+lab1 is bare: Debian 12 without a container engine, whose packages lie in apt's cache; user lab's sudo asks for nothing.
+lab2 is as an administrator would have set it up: Debian 13 with a running Docker; sudo asks for a password. lab3 is
+bare again, with Ubuntu 24.04. Further machines are of these kinds in turn.
 
 Everything is kept in .cache/vm, except the inventory, which is inventories/vm/hosts.yml:
 

@@ -14,20 +14,21 @@ from pathlib import Path
 import typer
 
 from virtual_lab.errors import VirtualLabError
-from virtual_lab.packages import KEYRING, program
+from virtual_lab.keyrings import UBUNTU_MIRROR, keyring_of
+from virtual_lab.packages import program
 from virtual_lab.paths import IMAGES
 
 GUEST_FILES = Path(__file__).parent / "guest"
 UNFINISHED = ".unfinished-"
 
 BASE_PACKAGES = (
+    "apt",
     "ca-certificates",
     "dbus",
     "e2fsprogs",
     "iproute2",
     "kmod",
     "libgomp1",
-    "linux-image-cloud-amd64",
     "openssh-server",
     "procps",
     "python3",
@@ -63,6 +64,9 @@ class Kind:
 
     name: str
     suite: str
+    distribution: str = "Debian"
+    sources: tuple[str, ...] = ()  # of apt; none: the suite of Debian's mirror
+    kernel: tuple[str, ...] = ("linux-image-cloud-amd64",)
     packages: tuple[str, ...] = ()
     downloaded: tuple[str, ...] = ()  # packages that lie in apt's cache, not installed: the guests' network is slow
     masked: tuple[str, ...] = ()
@@ -81,7 +85,15 @@ DOCKER = Kind(
     sshd="PerSourcePenalties no",
     sudo_asks=True,
 )
-KINDS = {kind.name: kind for kind in (BARE, DOCKER)}
+UBUNTU = Kind(
+    "ubuntu",
+    "noble",
+    distribution="Ubuntu",
+    sources=tuple(f"deb {UBUNTU_MIRROR} noble{pocket} main universe" for pocket in ("", "-updates", "-security")),
+    kernel=("linux-image-virtual", "initramfs-tools"),
+    downloaded=("docker.io", "iptables", "apparmor"),
+)
+KINDS = {kind.name: kind for kind in (BARE, DOCKER, UBUNTU)}
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,7 @@ def make_images(kinds: Iterable[Kind], disk_gib: int) -> None:
         raise VirtualLabError("only root can make the disk images: call this with sudo, once")
     _remove_unfinished()
     for kind in missing:
-        typer.echo(f"Making the disk image of kind {kind.name} (Debian {kind.suite}, about a minute)")
+        typer.echo(f"Making the disk image of kind {kind.name} ({kind.distribution} {kind.suite}, about a minute)")
     with ThreadPoolExecutor(len(missing)) as pool:
         list(pool.map(lambda kind: _make_image(kind, disk_gib), missing))
 
@@ -170,7 +182,8 @@ def _bootstrap(kind: Kind, root: Path) -> list[str]:
     """
     return [
         *("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"),
-        *("mmdebstrap", "--mode=root", "--variant=minbase", f"--keyring={KEYRING}", f"--include={_packages(kind)}"),
+        *("mmdebstrap", "--mode=root", "--variant=minbase"),
+        *(f"--keyring={keyring_of(kind.distribution)}", f"--include={_packages(kind)}"),
         # Lists and downloaded packages stay, so that the guest can install from them.
         "--skip=cleanup/apt",
         "--aptopt=Acquire::Languages none",
@@ -180,11 +193,12 @@ def _bootstrap(kind: Kind, root: Path) -> list[str]:
         *(f"--customize-hook={command}" for command in _customization(kind)),
         kind.suite,
         str(root),
+        *kind.sources,
     ]
 
 
 def _packages(kind: Kind) -> str:
-    return ",".join((*BASE_PACKAGES, *kind.packages))
+    return ",".join((*BASE_PACKAGES, *kind.kernel, *kind.packages))
 
 
 def _boot_modules() -> str:

@@ -12,10 +12,12 @@ import typer
 import yaml
 
 from virtual_lab.accelerator import choose_accelerator
-from virtual_lab.images import BARE, DOCKER, Kind, image_of, make_images, remove_outdated
+from virtual_lab.images import BARE, DOCKER, UBUNTU, Kind, image_of, make_images, remove_outdated
 from virtual_lab.machine import KEY, KNOWN_HOSTS, SSH_CONFIG, Machine, free_port, make_key
 from virtual_lab.packages import install_packages, remove_packages
 from virtual_lab.paths import CACHE, INVENTORY, MACHINES, PROJECT, hand_over, write
+
+IN_TURN = (BARE, DOCKER, UBUNTU)
 
 
 def up(count: int, *, memory_mib: int, cpus: int, disk_gib: int) -> None:
@@ -64,7 +66,7 @@ def status() -> None:
 
 def _make_machines(count: int, *, memory_mib: int, cpus: int, disk_gib: int) -> list[Machine]:
     """Machines lab1 to labN; the ones that are missing are made."""
-    kinds = {f"lab{number}": BARE if number % 2 else DOCKER for number in range(1, count + 1)}
+    kinds = {f"lab{number + 1}": IN_TURN[number % len(IN_TURN)] for number in range(count)}
     present = {machine.name: machine for machine in Machine.all()}
     missing = {name: kind for name, kind in kinds.items() if name not in present}
     make_images(_distinct(missing.values()), disk_gib)

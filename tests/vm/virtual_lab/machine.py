@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,11 @@ class Machine:
         return self.directory / "sudo-password" if KINDS[self.kind].sudo_asks else None
 
     @property
+    def identity(self) -> Path:
+        """The disk from which it takes its name and keys."""
+        return self.directory / "identity.tar"
+
+    @property
     def pid_file(self) -> Path:
         """Written by its QEMU, and left behind by one that was killed."""
         return self.directory / "qemu.pid"
@@ -103,6 +109,7 @@ class Machine:
         make_key(self.host_key, self.name)
         if self.sudo_password:
             write(self.sudo_password, secrets.token_urlsafe(12), 0o600)
+        self._write_identity()
         write(self.directory / "machine.json", json.dumps(asdict(self), indent=2) + "\n")
 
     def remove(self) -> None:
@@ -256,21 +263,25 @@ class Machine:
             *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0"),
             # Flushes reach the host's page cache only: that outlives a power cut here, and is much faster.
             *("-drive", "file=disk.qcow2,format=qcow2,if=virtio,cache=unsafe,discard=unmap"),
+            *("-drive", f"file={self.identity.name},format=raw,if=virtio,readonly=on"),
             *("-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
             *("-device", "virtio-net-pci,netdev=net0,romfile="),
             *("-device", "virtio-rng-pci"),
             *("-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"),
             *("-qmp", "unix:monitor,server=on,wait=off"),
-            *self._identity(),
         ]
 
-    def _identity(self) -> list[str]:
+    def _write_identity(self) -> None:
         """What the guest takes over when it boots: see guest/usr/local/sbin/virtual-lab-identity."""
-        files = {"host_key": self.host_key.name, "authorized_key": f"{os.path.relpath(KEY, self.directory)}.pub"}
+        files = {"host_key": self.host_key, "authorized_key": KEY.with_suffix(".pub")}
         if self.sudo_password:
-            files["password"] = self.sudo_password.name
-        given = [f"hostname,string={self.name}", *(f"{name},file={path}" for name, path in files.items())]
-        return [word for item in given for word in ("-fw_cfg", f"name=opt/virtual-lab/{item}")]
+            files["password"] = self.sudo_password
+        name = self.directory / "hostname"
+        write(name, f"{self.name}\n")
+        write(self.identity, "", 0o600)
+        with tarfile.open(self.identity, "w") as archive:
+            for member, path in (files | {"hostname": name}).items():
+                archive.add(path, member)
 
 
 def accelerator_options(accelerator: str) -> list[str]:

@@ -4,15 +4,14 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import typer
 
+from virtual_lab import keyrings
 from virtual_lab.errors import VirtualLabError
 from virtual_lab.paths import CACHE, write
 
 RECORD = CACHE / "installed-packages"
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-img": "qemu-utils",
@@ -31,7 +30,7 @@ def program(name: str) -> str | None:
 def missing_packages() -> list[str]:
     """The Debian packages of the programs that are not here, however those that are came here."""
     wanted = {package for name, package in PROGRAMS.items() if program(name) is None}
-    if not KEYRING.exists():
+    if not keyrings.DEBIAN.exists():
         wanted.add("debian-archive-keyring")
     return sorted(wanted)
 
