@@ -25,7 +25,7 @@ REPETITIONS = 3
 PORT = 2299
 SSHD = Path("/usr/sbin/sshd")
 
-MODEL = {"architecture": "llama", "layers": 2, "width": 128, "feed_forward": 256, "type": "Q4_0", "vocabulary": 256}
+MODEL = {"architecture": "llama", "layers": 2, "width": 128, "feed_forward": 256, "type": "Q4_0", "vocabulary": 512}
 
 
 def main() -> None:

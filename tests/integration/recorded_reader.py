@@ -88,7 +88,7 @@ PATTERNS: dict[str, Callable[[Path, int], None]] = {
 
 def settings_of(recorder: str) -> TraceSettings:
     """The configuration that makes a tracer use this recorder."""
-    return TraceSettings.model_validate({"block": recorder, "page_cache": recorder == "tracefs"})
+    return TraceSettings.model_validate({"block": recorder, "page_cache": "all" if recorder == "tracefs" else "off"})
 
 
 def main(pattern: str, recorders: str, file: str, directory: str) -> None:

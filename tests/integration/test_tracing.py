@@ -86,9 +86,14 @@ def test_what_sequential_means(model: GgufMap, disk_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def traced(tmp_path_factory: pytest.TempPathFactory, dense_model: Path) -> Iterator[Call]:
-    """A run with one trial in RAM and one half in RAM, traced as the defaults have it."""
+    """A run with one trial in RAM and one half in RAM, with every event."""
     directory = tmp_path_factory.mktemp("traced")
-    config = write_config(directory / "traced.yml", factors={"resident": [1.0, 0.5]}, inference={"tokens": 12})
+    config = write_config(
+        directory / "traced.yml",
+        factors={"resident": [1.0, 0.5]},
+        inference={"tokens": 12},
+        trace={"page_cache": "all"},
+    )
     yield run(config, directory / "results")
     shutil.rmtree(directory)
 
@@ -136,7 +141,7 @@ def test_a_run_in_ram_reads_nothing_while_decoding(traced: Call) -> None:
 
 @needs_lab
 def test_where_there_is_no_room_for_pages_requests_are_traced_to_the_end(dense_model: Path, tmp_path: Path) -> None:
-    trace = {"most_bytes": "1MiB"}
+    trace = {"page_cache": "all", "most_bytes": "1MiB"}
     config = write_config(tmp_path / "capped.yml", factors={"resident": [0.0]}, inference={"tokens": 12}, trace=trace)
     call = run(config, tmp_path / "results")
     assert call.code == 0, call.show()
@@ -157,15 +162,24 @@ def decode_window(call: Call, record: TrialRecord) -> dict[str, Any]:
 
 
 @needs_lab
-def test_pages_that_leave_are_recorded_where_asked_for(traced: Call, dense_model: Path, tmp_path: Path) -> None:
-    trace = {"evictions": True}
-    config = write_config(tmp_path / "evictions.yml", factors={"resident": [0.0]}, inference={"tokens": 6}, trace=trace)
+def test_as_many_pages_leave_as_enter(traced: Call) -> None:
+    decode = decode_window(traced, half(traced))
+    assert decode["page_deleted_bytes"] == pytest.approx(decode["page_added_bytes"], rel=0.2), "what comes makes room"
+
+
+@needs_lab
+def test_by_default_faults_alone_are_recorded_where_requests_tell_the_rest(dense_model: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "default.yml", factors={"resident": [0.0]}, inference={"tokens": 6})
     call = run(config, tmp_path / "results")
     assert call.code == 0, call.show()
     (record,) = call.store.read_trials()
+    pages = call.store.read_trial_table(record.trial, "page_cache")
+    assert pages is not None
+    assert set(pages["event"].to_pylist()) == {"fault", "map"}
     decode = decode_window(call, record)
-    assert decode["page_deleted_bytes"] == pytest.approx(decode["page_added_bytes"], rel=0.2), "what comes makes room"
-    assert "page_deleted_bytes" not in decode_window(traced, half(traced))
+    assert decode["model_bytes"] == pytest.approx(record.reads.decode.model_bytes, rel=0.02)
+    assert decode["mapped_bytes"] > 0
+    assert "page_added_bytes" not in decode
 
 
 @needs_lab

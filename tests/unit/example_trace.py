@@ -115,7 +115,7 @@ def trace_record(**changed: object) -> TraceRecord:
         "recorder": "tracefs",
         "profiles": ["block", "page"],
         "issues": True,
-        "evictions": True,
+        "pages": "all",
         "origin_ns": 0,
         "page_bytes": 4096,
         "readahead_bytes": MIB,

@@ -327,11 +327,13 @@ class TestPages:
         assert decode["distinct_bytes"] == 2 * MIB
         assert decode["sequential_fraction"] == 0.5
 
-    def test_what_left_is_not_known_where_it_was_not_recorded(self, tmp_path: Path) -> None:
-        entered = [event for event in self.events() if event.event != "delete"]
-        decode = Trial(tmp_path, events=entered, evictions=False).window("decode")
-        assert decode["page_added_bytes"] > 0
-        assert "page_deleted_bytes" not in decode
+    @pytest.mark.parametrize("level", ["faults", "entered", "all"])
+    def test_what_was_not_recorded_is_not_known(self, tmp_path: Path, level: str) -> None:
+        recorded = {"faults": ("fault", "map"), "entered": ("fault", "map", "add")}
+        events = [event for event in self.events() if event.event in recorded.get(level, (event.event,))]
+        decode = Trial(tmp_path, events=events, pages=level).window("decode")
+        assert ("page_added_bytes" in decode) == ("model_bytes" in decode) == (level != "faults")
+        assert ("page_deleted_bytes" in decode) == (level == "all")
 
     def test_pages_are_joined_to_readahead_windows(self, without_extents: Trial) -> None:
         decode = without_extents.window("decode")

@@ -29,7 +29,7 @@ WHOLE = {
     "repetitions": 2,
     "inference": {"prompt": "Once", "tokens": 16, "threads": "physical", "context": 256, "seed": 1, "repack": False},
     "memory": {"os_reserve": "2GiB", "floor": "16MiB"},
-    "trace": {"block": "auto", "page_cache": True},
+    "trace": {"block": "auto", "page_cache": "all"},
 }
 
 

@@ -121,11 +121,11 @@ class TraceSettings(Section):
         default="auto", description="reads and writes of the disk; auto: tracefs, else blktrace, else none"
     )
     issues: bool = Field(default=True, description="block: when each was issued too, for latency and order of issue")
-    page_cache: bool = Field(
-        default=True, description="pages of the model that enter the page cache, and page faults (tracefs)"
-    )
-    evictions: bool = Field(
-        default=False, description="page_cache: pages that leave it too, which doubles the events and what they cost"
+    page_cache: Annotated[Literal["auto", "faults", "entered", "all", "off"], BeforeValidator(_off_to_text)] = Field(
+        default="auto",
+        description="events of the model's pages (tracefs). faults: which the process touched; entered: also each page "
+        "that enters the page cache; all: also each that leaves it; auto: entered where requests of the disk cannot "
+        "tell which are the model's, else faults",
     )
     most_bytes: ByteCount = Field(
         default=256 * MIB,

@@ -242,7 +242,7 @@ def _trace(place: Place) -> Iterator[CheckRecord]:
         verdict="warn" if choice.notes else "pass",
         found="; ".join([", ".join(found) or "nothing can be traced", *choice.notes]),
         why=why,
-        fix="set trace.block to off and trace.page_cache to false where that is all the same" if choice.notes else None,
+        fix="set trace.block and trace.page_cache to off where that is all the same" if choice.notes else None,
     )
 
 

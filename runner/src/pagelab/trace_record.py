@@ -19,6 +19,7 @@ from pagelab.record import Record
 TRACE_VERSION = 1
 Recorder = Literal["tracefs", "blktrace"]
 Profile = Literal["block", "page"]
+PageLevel = Literal["faults", "entered", "all"]
 
 
 class RawFile(Record):
@@ -88,8 +89,8 @@ class TraceRecord(Record):
 
     `origin_ns` is the start of the inference process on the clock of the events (CLOCK_MONOTONIC in nanoseconds; for
     blktrace, whose clock is its own, the same moment on that clock). `profiles`: `block` has completions, and issues
-    where `issues` is true; `page` has pages of the model's files that enter the page cache, page faults, and, where
-    `evictions` is true, pages that leave it.
+    where `issues` is true; `page` has page faults on the model's files, pages of them that enter the page cache where
+    `pages` is `entered` or `all`, and pages that leave it where it is `all`.
     `formats` maps `system/event` to the kernel's description of the event (tracefs). `lost_events` were counted by the
     kernel; None where the recorder cannot count them. `capped` are the profiles whose recording ended before the
     inference did, because the raw files had reached their largest size. `same_disk` says that the raw files were
@@ -100,7 +101,7 @@ class TraceRecord(Record):
     recorder: Recorder
     profiles: list[Profile]
     issues: bool = False
-    evictions: bool = False
+    pages: PageLevel | None = None
     origin_ns: int
     page_bytes: int
     readahead_bytes: int | None = None

@@ -154,7 +154,7 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
     if record.trace is not None and record.trace.capped:
         yield (
             "the trace of the page cache reached trace.most_bytes and ended early, only requests of the disk were "
-            "traced to the end: raise it, or set trace.page_cache to false"
+            "traced to the end: raise it, or set trace.page_cache to faults"
         )
     achieved, share = record.residency.achieved_fraction, record.limit.share_bytes
     if achieved is None or share is None:

@@ -37,7 +37,7 @@ from pagelab.analysis.trace_tables import (
 )
 from pagelab.record import SCHEMA_VERSION, Access, TrialRecord
 from pagelab.store import RunStore, read_trace_record
-from pagelab.trace_record import TraceRecord
+from pagelab.trace_record import PageLevel, TraceRecord
 from pagelab.traces.placement import Placement
 
 Facts = dict[str, Any]
@@ -56,7 +56,7 @@ class Traced:
     model_file_bytes: int
     readahead_bytes: int
     swap_is_known: bool
-    evictions_are_known: bool
+    page_level: PageLevel | None
 
 
 def analyse_trial(store: RunStore, record: TrialRecord, notes: Sequence[str] = ()) -> Access:
@@ -146,7 +146,7 @@ def window_facts(traced: Traced, span: Span) -> Facts:
     if model is not None and model.source == "block" and traced.swap_is_known:
         facts["other_bytes"] = facts["read_bytes"] - facts["model_bytes"] - facts["swap_bytes"]
     if traced.pages is not None:
-        facts |= _page_facts(traced.pages.taken(span.of(traced.pages.time_ns)), model, traced.evictions_are_known)
+        facts |= _page_facts(traced.pages.taken(span.of(traced.pages.time_ns)), model, traced.page_level)
     return _known(facts)
 
 
@@ -177,11 +177,11 @@ def _model_facts(reads: ModelReads, traced: Traced) -> Facts:
     }
 
 
-def _page_facts(pages: PageEvents, model: ModelReads | None, evictions_are_known: bool) -> Facts:
+def _page_facts(pages: PageEvents, model: ModelReads | None, level: PageLevel | None) -> Facts:
     mapped = 0 if model is None else access_tables.mapped_bytes(model, pages)
     return {
-        "page_added_bytes": int(pages.bytes[pages.event == ADD].sum()),
-        "page_deleted_bytes": int(pages.bytes[pages.event == DELETE].sum()) if evictions_are_known else None,
+        "page_added_bytes": int(pages.bytes[pages.event == ADD].sum()) if level in ("entered", "all") else None,
+        "page_deleted_bytes": int(pages.bytes[pages.event == DELETE].sum()) if level == "all" else None,
         "mapped_bytes": mapped or None,
         "read_amplification": None if model is None else _ratio(model.stream.total_bytes, mapped),
     }
@@ -259,10 +259,10 @@ def _read_traced(store: RunStore, number: int, trace: TraceRecord, spans: Spans)
     model = None
     if blocks is not None and files and all(file.extents is not None for file in files):
         model = of_requests(blocks)
-    elif pages is not None:
+    elif pages is not None and trace.pages != "faults":
         model = joined_pages(pages, readahead, spans.bounds_ns)
     size = sum(file.bytes for file in files)
-    return Traced(blocks, pages, model, size, readahead, swap_is_known, trace.evictions)
+    return Traced(blocks, pages, model, size, readahead, swap_is_known, trace.pages)
 
 
 def _part_bytes(trace: TraceRecord) -> list[int]:

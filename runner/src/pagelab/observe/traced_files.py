@@ -128,7 +128,7 @@ def identify(instance: Instance, path: Path) -> Identity:
     found = _ADDED_TEXT.findall(instance.text())
     instance.set("trace", "")
     if not found:
-        raise HostError(f"no page-cache event came for {path}; set trace.page_cache to false for this file system")
+        raise HostError(f"no page-cache event came for {path}; set trace.page_cache to off for this file system")
     major, minor, inode = found[-1]
     return int(inode, 16), int(major), int(minor)
 

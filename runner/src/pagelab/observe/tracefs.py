@@ -16,7 +16,7 @@ from pagelab.errors import HostError
 from pagelab.host.tracefs import Instance
 from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
 from pagelab.observe.traced_files import ADDED, Identity
-from pagelab.trace_record import Profile, RawFile, TracedDevice
+from pagelab.trace_record import PageLevel, Profile, RawFile, TracedDevice
 
 BUFFER_KIB = 16 << 10  # a processor's
 SUB_BUFFER_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -26,8 +26,13 @@ BLOCKS_BEYOND = 2  # times the largest size, up to which requests of the disk, w
 
 BLOCK_COMPLETED, BLOCK_ISSUED = "block/block_rq_complete", "block/block_rq_issue"
 EVICTED = "filemap/mm_filemap_delete_from_page_cache"
-# The last one came with Linux 6.13 or so; without it, what the process touched is not known to the page.
-PAGE_EVENTS = (ADDED, "filemap/mm_filemap_fault", "filemap/mm_filemap_map_pages")
+# The second of `faults` came with Linux 6.13 or so; without it, what the process touched is not known to the page.
+_TOUCHED = ("filemap/mm_filemap_fault", "filemap/mm_filemap_map_pages")
+PAGE_EVENTS: dict[PageLevel, tuple[str, ...]] = {
+    "faults": _TOUCHED,
+    "entered": (*_TOUCHED, ADDED),
+    "all": (*_TOUCHED, ADDED, EVICTED),
+}
 
 
 def kernel_device(major: int, minor: int) -> int:
@@ -77,12 +82,12 @@ class TracefsRecorder:
         for event in (BLOCK_COMPLETED, *([BLOCK_ISSUED] if issues else [])):
             self._add("block", event, wanted)
 
-    def add_pages(self, identities: list[Identity], evictions: bool) -> None:
-        """Record pages of these files that enter the page cache, faults on them, and pages that leave it."""
+    def add_pages(self, identities: list[Identity], level: PageLevel) -> None:
+        """Record events of these files' pages: faults alone, also pages that enter the cache, or that leave it too."""
         wanted = " || ".join(
             f"(i_ino == {inode} && s_dev == {kernel_device(major, minor)})" for inode, major, minor in identities
         )
-        for event in (*PAGE_EVENTS, *([EVICTED] if evictions else [])):
+        for event in PAGE_EVENTS[level]:
             if self._instance.has_event(event):
                 self._add("page", event, wanted)
 

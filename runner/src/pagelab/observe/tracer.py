@@ -25,7 +25,7 @@ from pagelab.observe.traced_files import (
 from pagelab.observe.tracefs import TracefsRecorder
 from pagelab.record import Traced
 from pagelab.store import Owner, adopt, make_directory, write_trace_record
-from pagelab.trace_record import TraceRecord
+from pagelab.trace_record import PageLevel, TracedFile, TraceRecord
 from pagelab.units import MIB
 
 HOLD_BYTES = 64 * MIB  # compressed, kept in memory while the disk under test is also the one of the results
@@ -46,7 +46,7 @@ def choose(settings: TraceSettings, model_file: Path) -> Choice:
     Raises:
         HostError: a recorder that was asked for by its name does not work here.
     """
-    if settings.block == "off" and not settings.page_cache:
+    if settings.block == "off" and settings.page_cache == "off":
         return Choice()
     closed = cannot_trace()
     notes = [] if closed is None else [closed]
@@ -63,7 +63,7 @@ def choose(settings: TraceSettings, model_file: Path) -> Choice:
             raise HostError(refused)
         else:
             notes.append(refused)
-    return Choice(block, settings.page_cache and closed is None, notes)
+    return Choice(block, settings.page_cache != "off" and closed is None, notes)
 
 
 NOTHING = Choice()
@@ -115,19 +115,23 @@ class Tracer:
         return self
 
     def _begin(self, opened: contextlib.ExitStack) -> TraceRecord:
-        devices, identities = traced_devices(self._model.parts), dict[Path, Identity]()
-        same_disk = self._place.is_on(self._disk)
+        devices, same_disk = traced_devices(self._model.parts), self._place.is_on(self._disk)
         hold = HOLD_BYTES if same_disk else MIB
+        identities: dict[Path, Identity] = {}
+        instance: Instance | None = None
         if self._choice.pages or self._choice.block == "tracefs":
             instance = opened.enter_context(_instance(self._journal))
             if self._choice.pages:
                 identities = {path: identify(instance, path) for path in self._model.parts}
+        files = model_files(self._model, identities)
+        level = self._page_level(files)
+        if instance is not None:
             recorder = TracefsRecorder(instance, self._place.directory, hold, self._settings.most_bytes)
             recorder.prepare()
             if self._choice.block == "tracefs":
                 recorder.add_block(devices, self._settings.issues)
-            if self._choice.pages:
-                recorder.add_pages(list(identities.values()), self._settings.evictions)
+            if level is not None:
+                recorder.add_pages(list(identities.values()), level)
             self._recorders.append(recorder)
         if self._choice.block == "blktrace":
             self._recorders.append(BlktraceRecorder(self._place.directory, devices, self._settings.issues, hold))
@@ -135,12 +139,12 @@ class Tracer:
             recorder="blktrace" if self._choice.block == "blktrace" else "tracefs",
             profiles=[*(["block"] if self._choice.block else []), *(["page"] if self._choice.pages else [])],
             issues=self._settings.issues and self._choice.block is not None,
-            evictions=self._settings.evictions and self._choice.pages,
+            pages=level,
             origin_ns=0,
             page_bytes=PAGE_BYTES,
             readahead_bytes=None if (kib := self._disk.readahead_kib()) is None else kib * 1024,
             devices=devices,
-            files=model_files(self._model, identities) + swap_files(swap_places()),
+            files=files + swap_files(swap_places()),
             tensors=traced_tensors(self._model),
             same_disk=same_disk,
             notes=list(self._choice.notes),
@@ -148,6 +152,16 @@ class Tracer:
         for one in self._recorders:
             opened.enter_context(one)
         return record
+
+    def _page_level(self, files: list[TracedFile]) -> PageLevel | None:
+        """Which events of pages are recorded. An event for each page that enters takes a part of the speed."""
+        wanted = self._settings.page_cache
+        if not self._choice.pages or wanted == "off":
+            return None
+        if wanted != "auto":
+            return wanted
+        told_by_requests = self._choice.block is not None and all(file.extents is not None for file in files)
+        return "faults" if told_by_requests else "entered"
 
     def __exit__(self, *details: object) -> None:
         """Stop recording; nothing is written yet."""
