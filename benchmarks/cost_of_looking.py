@@ -26,7 +26,7 @@ from pagelab.models.gguf_map import read_gguf_map
 from pagelab.observe.counters import Counters
 from pagelab.observe.inference import watch
 from pagelab.observe.tensors import TensorResidency
-from pagelab.observe.tracer import NOTHING, Choice
+from pagelab.observe.tracer import choose
 from pagelab.plan import make_plan
 from pagelab.pressure.applied import applied
 from pagelab.pressure.residency import evict
@@ -38,7 +38,12 @@ PROJECT = Path(__file__).parents[1]
 REPETITIONS = 7
 SETTLING, SPAN, SPANS = 8, 4, 16  # tokens before the first span, of a span, and spans
 TOKENS = SETTLING + SPAN * SPANS + 1
-TRACES = {"the block trace": Choice(block="tracefs"), "the page trace": Choice(pages=True)}
+TRACES = {
+    "requests traced": {"page_cache": "off"},
+    "requests and faults traced (the default)": {},
+    "also pages that enter the cache": {"page_cache": "entered"},
+    "also pages that leave it": {"page_cache": "all"},
+}
 ANONYMOUS_BYTES = 96 << 20  # more than the quick start's model ever needs beside its weights
 
 
@@ -49,7 +54,7 @@ def say(line: str) -> None:
 
 
 def inference(
-    bench: Bench, resident: float, choice: Choice, directory: Path, *, sampled: bool, on_token: Callable[[int], None]
+    bench: Bench, resident: float, directory: Path, *, sampled: bool, on_token: Callable[[int], None]
 ) -> list[float]:
     """When each token of one watched inference came, in seconds."""
     config, model = bench.config, bench.model
@@ -60,7 +65,7 @@ def inference(
         sizes = bench.sizes(ANONYMOUS_BYTES)
         with TensorResidency(model) as tensors, applied(trial.factors, sizes, group) as pressure:
             counters, told = Counters(group, bench.disk, tensors), pressure.told(lambda _window, count: on_token(count))
-            with replace(bench, recorders=choice).tracer(directory) as tracer:
+            with bench.tracer(directory) as tracer:
                 watched = watch(command, counters, config.inference.tokens, 600, told, sampled=sampled)
     traced = tracer.finish(watched.started_monotonic)
     if traced is not None and traced.lost_events:
@@ -74,18 +79,20 @@ def compare_sampling(bench: Bench, resident: float, directory: Path) -> None:
     for number in range(REPETITIONS):
         rates = {}
         for sampled in (True, False) if number % 2 == 0 else (False, True):
-            stamps = inference(bench, resident, NOTHING, directory, sampled=sampled, on_token=lambda _count: None)
+            stamps = inference(bench, resident, directory, sampled=sampled, on_token=lambda _count: None)
             rates[sampled] = (len(stamps) - 1) / (stamps[-1] - stamps[0])
         ratios.append(rates[True] / rates[False])
     say_ratios("sampling", resident, ratios)
 
 
-def compare_tracing(bench: Bench, name: str, choice: Choice, resident: float, directory: Path) -> None:
+def compare_tracing(bench: Bench, name: str, resident: float, directory: Path) -> None:
     """Pairs of neighbouring spans of tokens within an inference; every other inference begins with a traced one."""
+    config = Config.model_validate(bench.config.model_dump() | {"trace": TRACES[name]})
+    bench = replace(bench, config=config, recorders=choose(config.trace, bench.model.path))
     ratios = []
     for number in range(REPETITIONS):
         switch = Switch(on_at_first=number % 2 == 0)
-        stamps = inference(bench, resident, choice, directory, sampled=True, on_token=switch.hear)
+        stamps = inference(bench, resident, directory, sampled=True, on_token=switch.hear)
         rates = [SPAN / (stamps[start + SPAN] - stamps[start]) for start in range(SETTLING, len(stamps) - SPAN, SPAN)]
         pairs = zip(rates[::2], rates[1::2], strict=False)
         ratios += [first / second if switch.on_at_first else second / first for first, second in pairs]
@@ -150,8 +157,8 @@ def main() -> int:
         try:
             for resident in (1.0, 0.5):
                 compare_sampling(bench, resident, state)
-            for name, choice in TRACES.items():
-                compare_tracing(bench, name, choice, 0.5, state)
+            for name in TRACES:
+                compare_tracing(bench, name, 0.5, state)
             time_around(bench, state / "results")
         finally:
             restore(state)
