@@ -384,7 +384,8 @@ def run_here(complete: bool = True, valid: int = 2, invalid: tuple[str, ...] = (
         (3, None, ["pagelab: preflight: swap: none", ""], "preflight refused", "swap: none"),
         (130, run_here(complete=False), [], "failed", "HOST=lab1 RESUME=1"),
         (137, run_here(complete=False), [], "failed", "killed"),
-        (255, None, [], "failed", "exit code 255"),
+        (7, None, [], "failed", "exit code 7"),
+        (255, run_here(complete=False), ["trial 1"], "failed", "its container engine, went down; to go on"),
     ],
 )
 def test_every_end_has_its_outcome(

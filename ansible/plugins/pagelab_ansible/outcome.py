@@ -9,15 +9,9 @@ from typing import Any
 
 DONE, INVALID, REFUSED, FAILED, UNREACHABLE = "done", "invalid trials", "preflight refused", "failed", "unreachable"
 
-EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_BAD_INPUT, EXIT_REFUSED, EXIT_INTERRUPTED, EXIT_KILLED, EXIT_TERMINATED = (
-    0,
-    1,
-    2,
-    3,
-    130,
-    137,
-    143,
-)
+EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_BAD_INPUT, EXIT_REFUSED = 0, 1, 2, 3
+EXIT_INTERRUPTED, EXIT_KILLED, EXIT_TERMINATED = 130, 137, 143
+EXIT_UNKNOWN = 255  # what the engine says of a container that was running when it went down itself
 
 
 @dataclass(frozen=True)
@@ -89,6 +83,8 @@ def _verdict(status: Mapping[str, Any], code: int | None, lines: Sequence[str], 
         return FAILED, "stopped before its end"
     if code == EXIT_KILLED:
         return FAILED, "killed by the kernel: out of memory" if status.get("out_of_memory") else "killed"
+    if code == EXIT_UNKNOWN:
+        return FAILED, "cut off: the machine, or its container engine, went down"
     if code == EXIT_BAD_INPUT:
         return FAILED, said
     return FAILED, f"ended with exit code {code}" + (f": {said}" if said else "")
