@@ -102,10 +102,12 @@ LOG = """fio version 3 iolog
 
 def test_reads_as_a_log_for_fio(trial: Path, tmp_path: Path) -> None:
     """In the order of issue, in microseconds from 1 on; what a request holds of others than the model is left out."""
-    assert run("export", trial, "--format", "iolog", "--out", tmp_path / "log") == f"{tmp_path / 'log'}: 5 reads\n"
+    log = ("--format", "iolog", "--out", tmp_path / "log")
+    assert run("export", trial, *log, "--of-others") == f"{tmp_path / 'log'}: 5 reads\n"
     assert (tmp_path / "log").read_text() == LOG
-    run("export", trial, "--format", "iolog", "--out", tmp_path / "log", "--models", "/other")
-    assert (tmp_path / "log").read_text() == LOG.replace("/m/m.gguf", "/other/m.gguf")
+    assert run("export", trial, *log, "--models", "/other") == f"{tmp_path / 'log'}: 4 reads\n"
+    model = "".join(line for line in LOG.splitlines(keepends=True) if "vda" not in line)
+    assert (tmp_path / "log").read_text() == model.replace("/m/m.gguf", "/other/m.gguf").replace("11 /o", "10 /o")
 
 
 def test_a_read_that_spans_extents_is_one_read_for_each(tmp_path: Path) -> None:
@@ -124,6 +126,18 @@ def test_a_read_that_spans_extents_is_one_read_for_each(tmp_path: Path) -> None:
         "1 /m/m.gguf read 516096 8192",
         "1 /m/m.gguf read 786432 8192",
     ]
+
+
+def test_the_end_of_a_file_is_read_in_whole_blocks(tmp_path: Path) -> None:
+    """Where fio reads past the page cache, it cannot read the last 700 bytes of a file, which end within a block."""
+    page = Page(0).event(complete(FIRST + 1008, 16), 5)
+    record = write_trace(tmp_path / "trace", {"cpu0.raw": page.bytes()})
+    document = record.document()
+    document["files"][0]["bytes"] = 516096 + 4096 + 700
+    (tmp_path / "trace" / "trace.json").write_text(json.dumps(document))
+    convert(tmp_path / "trace", tmp_path)
+    run("export", tmp_path, "--format", "iolog", "--out", tmp_path / "log")
+    assert "1 /m/m.gguf read 516096 4096\n" in (tmp_path / "log").read_text()
 
 
 def test_an_import_is_replayed_on_its_devices(tmp_path: Path) -> None:

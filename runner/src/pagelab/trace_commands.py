@@ -86,6 +86,9 @@ def export(
         Path | None,
         typer.Option(help="iolog: the model's directory where it is replayed.", show_default="where it was"),
     ] = None,
+    of_others: Annotated[
+        bool, typer.Option("--of-others", help="iolog: reads that are not the model's too, from the disk itself.")
+    ] = False,
 ) -> None:
     """Write a table for other programs, or the reads as a log for fio's read_iolog."""
     from pagelab.traces.export import export_csv, export_iolog, export_parquet
@@ -95,7 +98,7 @@ def export(
     if not source.is_file():
         raise ConfigError(f"{source} is missing: name a trial that was traced, or compute it by `pagelab analyze RUN`")
     if file_format is _Format.IOLOG:
-        count = export_iolog(source, out, trace_record_of_tables(directory), models, owner)
+        count = export_iolog(source, out, trace_record_of_tables(directory), models, owner, of_others)
     else:
         count = (export_csv if file_format is _Format.CSV else export_parquet)(source, out, owner)
     typer.echo(f"{out}: {count} {'reads' if file_format is _Format.IOLOG else 'rows'}")

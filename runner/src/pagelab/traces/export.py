@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 
 from pagelab.errors import StoreError, TraceError
 from pagelab.store import Owner, open_file, open_table, read_table
-from pagelab.trace_record import TraceRecord
+from pagelab.trace_record import TracedFile, TraceRecord
+from pagelab.traces.events import Integers
 from pagelab.traces.placement import MODEL, DiskMap
 
 _NS_PER_US = 1000
 _FIRST_US = 1
 _ROWS_AT_ONCE = 1 << 18
+_BLOCK_BYTES = 4096  # no disk has larger logical blocks
 _IOLOG_COLUMNS = ("time_ns", "issued_ns", "device", "sector", "bytes", "operation")
 
 
@@ -72,6 +74,7 @@ def export_iolog(
     trace: TraceRecord | None = None,
     models: Path | None = None,
     owner: Owner | None = None,
+    of_others: bool = False,
 ) -> int:
     """Write the reads of block_io.parquet as a log for fio; answers how many there are.
 
@@ -81,14 +84,16 @@ def export_iolog(
         trace: what the table was made from, which knows the model's files; without it all reads are of devices.
         models: the directory that holds the model's files where the log will be replayed; else where they were.
         owner: uid and gid that the file should belong to.
+        of_others: also reads that are not the model's, from the disk itself; without a trace they are all there is.
 
     Raises:
         StoreError: the table cannot be read, or the file not be written.
         TraceError: there are no reads, or the name of a file cannot stand in the log.
     """
-    reads = _reads(block_io, trace, models)
+    reads = _reads(block_io, trace, models, of_others or trace is None)
     if not len(reads.time_us):
-        raise TraceError(f"{block_io} has no reads: there is nothing that fio could replay")
+        whose = "" if trace is None else " of the model (--of-others writes those of the disk)"
+        raise TraceError(f"{block_io} has no reads{whose}: there is nothing that fio could replay")
     names = pa.array(reads.names)
     options = pa.csv.WriteOptions(include_header=False, delimiter=" ", quoting_style="none")
     with open_file(target, owner) as stream:
@@ -114,43 +119,63 @@ class _Reads:
     """Reads in the order in which they are replayed; `name` is an index into `names`."""
 
     names: Sequence[str]
-    time_us: NDArray[np.int64]
-    name: NDArray[np.int64]
-    offset: NDArray[np.int64]
-    bytes: NDArray[np.int64]
+    time_us: Integers
+    name: Integers
+    offset: Integers
+    bytes: Integers
 
 
-def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None) -> _Reads:
+def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_others: bool) -> _Reads:
     table = read_table(block_io, _IOLOG_COLUMNS)
     table = table.filter(pc.and_(pc.equal(table["operation"], "read"), pc.greater(table["bytes"], 0)))
     moment = pc.coalesce(table["issued_ns"], table["time_ns"])
     order = np.argsort(moment.to_numpy(), kind="stable")
     moments = moment.to_numpy()[order]
-    time_us = (moments - moments[:1]) // _NS_PER_US + _FIRST_US
     sector, size = (table[name].to_numpy()[order] for name in ("sector", "bytes"))
     encoded = table["device"].combine_chunks()
     devices, device = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()[order]
     files = [file for file in trace.files if file.kind == "model"] if trace else []
-    parts = {file.part: number for number, file in enumerate(files)}
     names = [_in_log(str(models / Path(file.path).name) if models else file.path) for file in files]
     names += [_in_log(_node(name)) for name in devices]
     disk = DiskMap(files)
     on_disk = np.array([disk.index_of(name) for name in devices], dtype=np.int64)
-    row, kind, part, offset, shared = disk.pieces_at(on_disk[device], sector, size)
-    row, part, offset, shared = (values[kind == MODEL] for values in (row, part, offset, shared))
-    rest = np.setdiff1d(np.arange(len(sector)), row)
-    numbers = np.array([parts.get(one, 0) for one in range(max(parts, default=0) + 1)], dtype=np.int64)
+    row, file, offset, whole = _of_model(files, *disk.pieces_at(on_disk[device], sector, size))
+    rest = np.setdiff1d(np.arange(len(sector)), row) if of_others else row[:0]
     rows = np.concatenate([row, rest])
     together = np.argsort(rows, kind="stable")
+    together = together[np.concatenate([whole, size[rest]])[together] > 0]
+    moments = moments[rows][together]
     return _without_unused(
         _Reads(
             names,
-            time_us[rows][together],
-            np.concatenate([numbers[part], len(files) + device[rest].astype(np.int64)])[together],
+            (moments - moments[:1]) // _NS_PER_US + _FIRST_US,
+            np.concatenate([file, len(files) + device[rest].astype(np.int64)])[together],
             np.concatenate([offset, sector[rest] * 512])[together],
-            np.concatenate([shared, size[rest]])[together],
+            np.concatenate([whole, size[rest]])[together],
         )
     )
+
+
+def _of_model(
+    files: Sequence[TracedFile],
+    row: Integers,
+    kind: NDArray[np.int8],
+    part: NDArray[np.int8],
+    offset: Integers,
+    size: Integers,
+) -> tuple[Integers, Integers, Integers, Integers]:
+    """The pieces of requests that are the model's: request, file, offset in it, and bytes, without half blocks."""
+    its = kind == MODEL
+    row, part, offset, size = row[its], part[its], offset[its], size[its]
+    numbers = {file.part: number for number, file in enumerate(files)}
+    file = np.array([numbers.get(one, 0) for one in range(max(numbers, default=0) + 1)], dtype=np.int64)[part]
+    lengths = np.array([file.bytes for file in files], dtype=np.int64)[file]
+    return row, file, offset, _in_whole_blocks(offset, size, lengths)
+
+
+def _in_whole_blocks(offset: Integers, size: Integers, file_bytes: Integers) -> Integers:
+    """Sizes of reads without the part of a block at a file's end, which cannot be read past the page cache."""
+    return size - np.where(offset + size == file_bytes, file_bytes % _BLOCK_BYTES, 0)
 
 
 def _without_unused(reads: _Reads) -> _Reads:
