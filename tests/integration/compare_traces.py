@@ -30,9 +30,15 @@ def pages_of(offsets: pa.ChunkedArray, sizes: pa.ChunkedArray) -> str:
 def seen(directory: Path, seconds: float) -> dict[str, dict[str, Any]]:
     """By source: the recorder's name for its block events, `page_cache` for pages that entered the page cache.
 
+    Beside them `whole_model` and `nothing`, to compare page sets with.
+
     Only what completed within so many seconds of the trace's start counts, as in the disk's own counter.
     """
-    found: dict[str, dict[str, Any]] = {}
+    size = sum(file.bytes for file in read_trace_record(directory).files if file.kind == "model")
+    found: dict[str, dict[str, Any]] = {
+        "whole_model": {"pages_sha256": pages_of(pa.chunked_array([[0]]), pa.chunked_array([[size]]))},
+        "nothing": {"pages_sha256": pages_of(pa.chunked_array([[]], pa.int64()), pa.chunked_array([[]], pa.int64()))},
+    }
     with tempfile.TemporaryDirectory(dir=directory) as place:
         target = Path(place)
         convert(directory, target)

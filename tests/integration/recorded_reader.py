@@ -77,28 +77,37 @@ def touched(path: Path, bytes_of_file: int, advice: int) -> None:
     os.close(descriptor)
 
 
+def through_the_page_cache(path: Path, _bytes_of_file: int) -> None:
+    with path.open("rb", buffering=0) as file:
+        while file.read(1 << 20):
+            pass
+
+
 PATTERNS: dict[str, Callable[[Path, int], None]] = {
     "in-order": in_order,
     "four-streams": four_streams,
     "random": at_random,
+    "whole": through_the_page_cache,
     "touched": lambda path, size: touched(path, size, mmap.MADV_NORMAL),
     "touched-random": lambda path, size: touched(path, size, mmap.MADV_RANDOM),
 }
 
 
-def settings_of(recorder: str) -> TraceSettings:
+def settings_of(recorder: str, page_cache: str) -> TraceSettings:
     """The configuration that makes a tracer use this recorder."""
-    return TraceSettings.model_validate({"block": recorder, "page_cache": "all" if recorder == "tracefs" else "off"})
+    return TraceSettings.model_validate(
+        {"block": recorder, "page_cache": page_cache if recorder == "tracefs" else "off"}
+    )
 
 
-def main(pattern: str, recorders: str, file: str, directory: str) -> None:
+def main(pattern: str, recorders: str, file: str, directory: str, page_cache: str = "all") -> None:
     path, target = Path(file), Path(directory)
     model, disk, journal = read_gguf_map(path), disk_of(path), Journal(target)
     evict(path)
     with ExitStack() as opened:
         tracers = []
         for name in recorders.split(","):
-            settings = settings_of(name)
+            settings = settings_of(name, page_cache)
             tracer = Tracer(settings, choose(settings, path), model, disk, journal, Place(target / name))
             tracers.append(opened.enter_context(tracer))
         started = time.monotonic()

@@ -16,6 +16,7 @@ from lab import DISK_DIRECTORY, Call, needs_lab, needs_root, on_host, run, write
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
 from pagelab.models.synthetic import SyntheticSpec, write_synthetic
 from pagelab.record import TrialRecord
+from pagelab.store import read_trace_record
 
 pytestmark = needs_root
 
@@ -32,9 +33,9 @@ def model() -> Iterator[GgufMap]:
     path.unlink()
 
 
-def recorded(pattern: str, model: GgufMap, directory: Path) -> dict[str, Any]:
+def recorded(pattern: str, model: GgufMap, directory: Path, page_cache: str = "all") -> dict[str, Any]:
     """Read the model in a pattern while it is recorded by tracefs, which is mounted for the reader alone."""
-    reader = [sys.executable, HERE / "recorded_reader.py", pattern, "tracefs", model.path, directory]
+    reader = [sys.executable, HERE / "recorded_reader.py", pattern, "tracefs", model.path, directory, page_cache]
     answer = subprocess.run(["unshare", "--mount", *map(str, reader)], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     said: dict[str, Any] = json.loads(answer.stdout)
@@ -60,6 +61,35 @@ def test_a_trace_has_every_byte_that_the_disk_delivered(pattern: str, model: Ggu
 def test_blocks_and_page_cache_give_the_same_pages_of_the_file(pattern: str, model: GgufMap, disk_path: Path) -> None:
     seen = compared(recorded(pattern, model, disk_path), disk_path / "tracefs")
     assert seen["tracefs"]["pages_sha256"] == seen["page_cache"]["pages_sha256"]
+
+
+@pytest.fixture
+def btrfs(disk_path: Path) -> Iterator[Path]:
+    """A file system that does not say where on the disk a file lies."""
+    if shutil.which("mkfs.btrfs") is None or not Path("/dev/loop-control").exists():
+        pytest.skip("needs mkfs.btrfs (package btrfs-progs) and loop devices")
+    image, place = disk_path / "btrfs.img", disk_path / "btrfs"
+    place.mkdir()
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    subprocess.run(["mkfs.btrfs", "--quiet", image], capture_output=True, check=True)
+    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def test_on_btrfs_pages_tell_what_requests_cannot(btrfs: Path, disk_path: Path) -> None:
+    write_synthetic(SPEC, btrfs / "model.gguf")
+    model = read_gguf_map(btrfs / "model.gguf")
+    said = recorded("whole", model, disk_path, page_cache="auto")
+    seen = compared(said, disk_path / "tracefs")
+    assert seen["page_cache"]["pages_sha256"] == seen["whole_model"]["pages_sha256"]
+    assert seen["tracefs"]["pages_sha256"] == seen["nothing"]["pages_sha256"], "no request is placed in the file"
+    assert seen["tracefs"]["read_bytes"] == said["disk_read_bytes"] >= model.file_bytes
+    record = read_trace_record(disk_path / "tracefs")
+    assert record.pages == "entered"
+    (file,) = (one for one in record.files if one.kind == "model")
+    assert "btrfs" in (file.without_extents or "")
 
 
 def test_what_sequential_means(model: GgufMap, disk_path: Path) -> None:
