@@ -14,6 +14,7 @@ from pagelab.record import (
     Residency,
     Sources,
     Tokens,
+    Traced,
     TrialRecord,
     Validity,
     WindowReads,
@@ -168,6 +169,21 @@ def test_counters_that_are_far_apart_are_warned_of():
     assert "50% apart" in verdict(record(sources=apart, reads=many)).warnings[0]
     few = WindowReads(decode=Reads(model_bytes=5000, device_bytes=MIB))
     assert verdict(record(sources=apart, reads=few)).warnings == [], "a few pages are soon half of what was read"
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"lost_events": 3}, "the trace lost 3 events"),
+        ({"ended_early": "[Errno 5] Input/output error"}, "not be recorded to its end ([Errno 5] Input/output error)"),
+        ({"capped": ["block", "page"]}, "the trace reached trace.most_bytes"),
+    ],
+)
+def test_a_trace_that_is_not_whole_spoils_a_trial_that_was_measured(told, words):
+    whole = {"recorders": ["tracefs"], "profiles": ["block", "page"], "lost_events": 0}
+    assert verdict(record(trace=Traced.model_validate(whole))) == Validity(valid=True)
+    (reason,) = verdict(record(trace=Traced.model_validate(whole | told))).reasons
+    assert words in reason
 
 
 def test_another_share_than_the_one_asked_for_is_warned_of():

@@ -328,6 +328,7 @@ class Traced(Record):
     `recorders` is empty where the host allowed none; `notes` then say why. `lost_events` were counted by the kernel.
     `capped`: the profiles whose recording ended early, at trace.most_bytes. `same_disk`: the raw files were written to
     the model's disk (after the inference, as far as memory held them). `raw_bytes` is their size before compression.
+    `ended_early`: what kept a recorder from recording to the end, absent where nothing did.
     """
 
     recorders: list[str] = Field(default_factory=list)
@@ -337,6 +338,7 @@ class Traced(Record):
     same_disk: bool = False
     raw_bytes: int | None = None
     recorder_cpu_seconds: float | None = None
+    ended_early: str | None = None
     notes: list[str] = Field(default_factory=list)
 
 

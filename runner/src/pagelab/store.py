@@ -93,7 +93,7 @@ def open_file(path: Path, owner: Owner | None = None) -> Iterator[BinaryIO]:
     Raises:
         StoreError: the disk refused.
     """
-    with _explained(path):
+    with explained(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL_SUFFIX)
         partial = Path(name)
         try:
@@ -207,7 +207,7 @@ def make_directory(directory: Path, owner: Owner | None = None) -> None:
     Raises:
         StoreError: the disk refused.
     """
-    with _explained(directory):
+    with explained(directory):
         missing = [place for place in (directory, *directory.parents) if not place.exists()]
         for place in reversed(missing):
             place.mkdir(mode=0o755)
@@ -223,12 +223,12 @@ def adopt(path: Path, owner: Owner | None) -> None:
         StoreError: the disk refused.
     """
     if owner is not None:
-        with _explained(path):
+        with explained(path):
             os.chown(path, *owner)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write into one sentence."""
     try:
         yield
@@ -360,11 +360,11 @@ class RunStore:
         finished = {path.parent for path in (self.directory / _TRIALS).glob(f"*/{_TRIAL}")}
         unfinished = [path for path in (self.directory / _TRIALS).glob("*") if path not in finished]
         for path in unfinished:
-            with _explained(path):
+            with explained(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         partial = list(self.directory.rglob(f"*{_PARTIAL_SUFFIX}"))
         for path in partial:
-            with _explained(path):
+            with explained(path):
                 path.unlink()
         return sorted(unfinished + partial)
 

@@ -129,6 +129,9 @@ def _trace_reasons(record: TrialRecord) -> Iterator[str]:
         return
     if record.trace.lost_events:
         yield f"the trace lost {record.trace.lost_events} events: record less (trace.issues, trace.page_cache)"
+    if record.trace.ended_early:
+        why = record.trace.ended_early
+        yield f"the trace could not be recorded to its end ({why}): free space on its disk, or set trace.block to off"
     if "block" in record.trace.capped or record.trace.capped == record.trace.profiles:
         yield "the trace reached trace.most_bytes and ended early: raise it, or generate fewer tokens"
 

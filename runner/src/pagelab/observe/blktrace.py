@@ -54,6 +54,7 @@ class BlktraceRecorder:
         self.lost_events: int | None = None
         self.cpu_seconds: float | None = None
         self.capped: list[Profile] = []
+        self.ended_early: str | None = None
         self.notes: list[str] = []
 
     def __enter__(self) -> "BlktraceRecorder":
@@ -101,13 +102,20 @@ class BlktraceRecorder:
 
     def __exit__(self, *_details: object) -> None:
         """End; the files are whole when this returns."""
+        ended = [name for name, process in self._processes.items() if process.poll() is not None]
         said = [_end(process) for process in self._processes.values()]
+        if ended:
+            self.ended_early = f"blktrace of {', '.join(ended)} ended by itself: {' '.join(' '.join(said).split())}"
         self._opened.close()
         dropped = [int(number) for text in said for number in _DROPPED.findall(text)]
         self.lost_events = max(dropped, default=0)  # the total is the last and largest of each
 
     def finish(self) -> list[RawFile]:
-        """Compress the files."""
+        """Compress the files.
+
+        Raises:
+            StoreError: the disk refused.
+        """
         for device in self._devices:
             if min(map(_first_ns, self._files(device.name)), default=self._began_ns) > self._began_ns:
                 self.notes.append(f"blktrace began to record {device.name} late, the first reads may be missing")

@@ -1,12 +1,13 @@
 """One raw file of a trace while it is being recorded: kept off the disk under test, and off the processor."""
 
-import os
 import shutil
 import tempfile
 from collections import deque
 from pathlib import Path
 
 import pyarrow as pa
+
+from pagelab.store import explained, open_file
 
 CHUNK_BYTES = 1 << 20
 
@@ -29,7 +30,11 @@ class RawFileWriter:
         self._held = tempfile.SpooledTemporaryFile(max_size=hold_bytes, mode="w+b", dir=str(path.parent))  # noqa: SIM115
 
     def write(self, chunk: bytes | memoryview) -> None:
-        """Take some more bytes, which the caller does not change any more."""
+        """Take some more bytes, which the caller does not change any more.
+
+        Raises:
+            StoreError: they no longer fit into memory, and the disk refused.
+        """
         self._raw.append(chunk)
         self._raw_room -= len(chunk)
         self.raw_bytes += len(chunk)
@@ -40,15 +45,18 @@ class RawFileWriter:
         chunk = self._raw.popleft()
         self._raw_room += len(chunk)
         compressed = self._codec.compress(chunk)
-        self._held.write(compressed)
+        with explained(self.path):
+            self._held.write(compressed)
         self.compressed_bytes += compressed.size
 
     def finish(self) -> None:
-        """Write the file, durably."""
-        while self._raw:
-            self._compress_oldest()
-        with self._held, self.path.open("wb") as file:
+        """Write the file, durably.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        with open_file(self.path) as file, self._held:
+            while self._raw:
+                self._compress_oldest()
             self._held.seek(0)
             shutil.copyfileobj(self._held, file, CHUNK_BYTES)
-            file.flush()
-            os.fsync(file.fileno())

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from pagelab.errors import HostError
+from pagelab.errors import HostError, StoreError
 from pagelab.host.tracefs import Instance
 from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
 from pagelab.observe.traced_files import ADDED, Identity
@@ -57,7 +57,7 @@ class TracefsRecorder:
         }
         self._wake = os.eventfd(0)
         self._thread = threading.Thread(target=self._record, name="trace recorder", daemon=True)
-        self._failure: OSError | HostError | None = None
+        self.ended_early: str | None = None
         self.formats: dict[str, str] = {}
         self.header_page: str | None = None
         self.lost_events: int | None = None
@@ -115,10 +115,8 @@ class TracefsRecorder:
         """Write the files.
 
         Raises:
-            HostError: recording ended early.
+            StoreError: the disk refused.
         """
-        if self._failure is not None:
-            raise HostError(f"the trace could not be recorded ({self._failure}); set trace.block to off")
         for writer in self._writers.values():
             writer.finish()
         return [
@@ -142,8 +140,8 @@ class TracefsRecorder:
                     self._drain(sources, pipe)
                 for number, descriptor in sources.items():
                     self._read_rest(number, descriptor)
-        except (OSError, HostError) as error:
-            self._failure = error
+        except (OSError, HostError, StoreError) as error:
+            self.ended_early = str(error)
         self.cpu_seconds = time.thread_time()
 
     def _drain(self, sources: dict[int, int], pipe: tuple[int, int]) -> None:

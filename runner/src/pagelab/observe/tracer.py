@@ -174,7 +174,7 @@ class Tracer:
             started_monotonic: when the inference process was started, in seconds on CLOCK_MONOTONIC.
 
         Raises:
-            HostError: recording ended early.
+            StoreError: the disk refused.
         """
         record = self._record
         if record is None:
@@ -200,6 +200,7 @@ class Tracer:
             same_disk=record.same_disk,
             raw_bytes=sum(one.bytes for one in record.raw_files),
             recorder_cpu_seconds=record.recorder_cpu_seconds,
+            ended_early=next(filter(None, (one.ended_early for one in self._recorders)), None),
             notes=record.notes,
         )
 
