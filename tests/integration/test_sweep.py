@@ -3,12 +3,16 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 
 import pytest
 
-from lab import Call, needs_lab, needs_root, run, write_config
+from lab import Call, eventually, frozen, needs_lab, needs_root, run, starting, write_config
 from pagelab.config import MemorySettings
+from pagelab.host.cgroup import group_at, parent_path
+from pagelab.models.gguf_map import read_gguf_map
+from pagelab.pressure.follow import STEP_BYTES
+from pagelab.pressure.limit import share_bytes
+from pagelab.pressure.residency import resident_bytes
 
 pytestmark = [needs_root, needs_lab]
 
@@ -39,26 +43,27 @@ def test_the_share_that_was_asked_for_is_in_ram(sweep: Call, share: float) -> No
     assert not strays or share < 0.3, "only near the floor there is something else to hold beside the weights"
 
 
-def test_the_limit_follows_what_is_held_beside_the_weights(sweep: Call) -> None:
-    """Sampled while decoding, it is what the group holds beside the weights, plus their share."""
-    trial = sweep.trial(resident=0.5)
-    table = sweep.store.read_trial_table(trial.trial, "samples")
-    assert table is not None
-    assert trial.time_to_first_token_seconds is not None
-    apart = [
-        abs(
-            row["group_limit_bytes"]
-            - (row["group_memory_bytes"] - row["model_resident_bytes"])
-            - trial.limit.share_bytes
-        )
-        for row in table.to_pylist()
-        if row["seconds"] > trial.time_to_first_token_seconds
-    ]
-    assert median(apart) <= TOLERANCE * trial.weights_bytes
-    assert trial.limit.least_bytes is not None
-    assert trial.limit.most_bytes is not None
-    assert trial.limit.least_bytes <= trial.limit.most_bytes
-    assert trial.limit.effective
+def test_the_limit_follows_what_is_held_beside_the_weights(dense_model: Path, workspace: Path) -> None:
+    """It is what the group holds beside the weights, plus their share: looked at while nothing in the group moves."""
+    config, model = write_config(workspace / "follow.yml", factors={"resident": [0.5]}), read_gguf_map(dense_model)
+    share = share_bytes(model.weights_bytes, 0.5, FLOOR)
+    with starting(config, workspace / "results") as call:
+        # By then it decodes: more than once through the model is read by the second token only.
+        with frozen(call, "trial-001", has_read_bytes=3 * model.weights_bytes):
+            group = group_at(parent_path() / "trial-001")
+
+            def is_where_it_belongs() -> bool:
+                found, resident = group.counters(), resident_bytes(dense_model, model.data_offset)
+                assert found.limit_bytes is not None
+                assert found.memory_bytes is not None
+                return abs(found.limit_bytes - (found.memory_bytes - resident) - share) <= 2 * STEP_BYTES
+
+            eventually(is_where_it_belongs, "the limit is what is held beside the weights, and their share", 30)
+        call.finish()
+    limit = call.trial().limit
+    assert limit.share_bytes == share
+    assert (limit.least_bytes or 0) < (limit.most_bytes or 0), "it moved"
+    assert limit.effective
 
 
 def test_residency_by_tensor_adds_up(sweep: Call) -> None:
