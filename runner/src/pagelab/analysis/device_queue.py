@@ -10,6 +10,7 @@ from pagelab.units import NANOSECONDS
 Numbers = NDArray[np.int64]
 
 PERCENTILES = (50, 90, 99)
+_AT_ONCE = 1 << 16  # moments: their numbers fit into a core's cache
 
 
 def latency_facts(reads: BlockReads) -> dict[str, float]:
@@ -51,11 +52,21 @@ def depth_facts(reads: BlockReads, span: Span) -> dict[str, float]:
 
 def _time_at_depth(begin: Numbers, end: Numbers) -> Numbers:
     """Nanoseconds during which 0, 1, 2 … reads were under way, between the first begin and the last end."""
-    moments = np.concatenate((begin, end))
-    change = np.repeat(np.array([1, -1]), (len(begin), len(end)))
-    order = np.argsort(moments, kind="stable")
-    depth = np.cumsum(change[order])[:-1]
-    return np.bincount(depth, weights=np.diff(moments[order])).astype(np.int64)  # exact: whole numbers below 2^53
+    origin = int(begin.min())
+    moments = np.concatenate((begin, end))  # with what happens in the last bit, so that they sort as plain numbers
+    moments -= origin
+    moments <<= 1
+    moments[: len(begin)] |= 1
+    moments.sort(kind="stable")  # fast, since begins and ends are nearly in order already
+    depth, time_at = 0, np.zeros(1, dtype=np.int64)
+    for first in range(0, len(moments) - 1, _AT_ONCE):
+        some = moments[first : first + _AT_ONCE + 1]
+        depths = depth + np.cumsum(2 * (some[:-1] & 1) - 1)
+        depth = int(depths[-1])
+        times = np.bincount(depths, weights=np.diff(some >> 1), minlength=len(time_at)).astype(np.int64)  # exact
+        times[: len(time_at)] += time_at
+        time_at = times
+    return time_at
 
 
 def _facts(time_at: Numbers, length: int) -> dict[str, float]:
