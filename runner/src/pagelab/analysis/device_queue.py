@@ -53,15 +53,16 @@ def depth_facts(reads: BlockReads, span: Span) -> dict[str, float]:
 def _time_at_depth(begin: Numbers, end: Numbers) -> Numbers:
     """Nanoseconds during which 0, 1, 2 … reads were under way, between the first begin and the last end."""
     origin = int(begin.min())
-    moments = np.concatenate((begin, end))  # with what happens in the last bit, so that they sort as plain numbers
+    # With what happens in the last bit, so that they sort as plain numbers, and begins before ends of one moment.
+    moments = np.concatenate((begin, end))
     moments -= origin
     moments <<= 1
-    moments[: len(begin)] |= 1
+    moments[len(begin) :] |= 1
     moments.sort(kind="stable")  # fast, since begins and ends are nearly in order already
     depth, time_at = 0, np.zeros(1, dtype=np.int64)
     for first in range(0, len(moments) - 1, _AT_ONCE):
         some = moments[first : first + _AT_ONCE + 1]
-        depths = depth + np.cumsum(2 * (some[:-1] & 1) - 1)
+        depths = depth + np.cumsum(1 - 2 * (some[:-1] & 1))
         depth = int(depths[-1])
         times = np.bincount(depths, weights=np.diff(some >> 1), minlength=len(time_at)).astype(np.int64)  # exact
         times[: len(time_at)] += time_at
