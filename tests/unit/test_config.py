@@ -75,6 +75,20 @@ def test_comments_order_and_spelling_do_not_change_the_hash_but_a_value_does():
     assert parsed().sha256() != parsed(inference__repack=True).sha256()
 
 
+@pytest.mark.parametrize(
+    ("text", "block", "page_cache"),
+    [
+        ("{block: auto, page_cache: true}", "auto", "all"),
+        ("{block: on, page_cache: false}", "auto", "off"),
+        ("{block: off, page_cache: off}", "off", "off"),
+        ("{}", "auto", "auto"),
+    ],
+)
+def test_what_is_traced_may_be_said_by_yes_and_no(text, block, page_cache):
+    trace = parsed(trace=yaml.safe_load(text)).trace
+    assert (trace.block, trace.page_cache) == (block, page_cache)
+
+
 def test_an_unknown_key_names_the_nearest_known_one():
     assert "unknown key 'inference.tokns'; did you mean 'tokens'?" in refusal(inference__tokns=3)
     assert "unknown key 'repetition'; did you mean 'repetitions'?" in refusal(repetition=3)

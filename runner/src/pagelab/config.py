@@ -19,9 +19,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
-def _off_to_text(value: object) -> object:
-    """YAML 1.1 reads a bare `off` as false; here it is the word."""
-    return "off" if value is False else value
+def _or_bool(true: str) -> BeforeValidator:
+    """Takes true and false too, which YAML 1.1 also reads of a bare `on` and `off`: as the word `true`, and as off."""
+    return BeforeValidator(lambda value: (true if value else "off") if isinstance(value, bool) else value)
 
 
 class Section(BaseModel):
@@ -117,15 +117,15 @@ class MemorySettings(Section):
 class TraceSettings(Section):
     """Which traces to record where the host allows it."""
 
-    block: Annotated[Literal["auto", "tracefs", "blktrace", "off"], BeforeValidator(_off_to_text)] = Field(
+    block: Annotated[Literal["auto", "tracefs", "blktrace", "off"], _or_bool("auto")] = Field(
         default="auto", description="reads and writes of the disk; auto: tracefs, else blktrace, else none"
     )
     issues: bool = Field(default=True, description="block: when each was issued too, for latency and order of issue")
-    page_cache: Annotated[Literal["auto", "faults", "entered", "all", "off"], BeforeValidator(_off_to_text)] = Field(
+    page_cache: Annotated[Literal["auto", "faults", "entered", "all", "off"], _or_bool("all")] = Field(
         default="auto",
         description="events of the model's pages (tracefs). faults: which the process touched; entered: also each page "
-        "that enters the page cache; all: also each that leaves it; auto: entered where requests of the disk cannot "
-        "tell which are the model's, else faults",
+        "that enters the page cache; all, or true: also each that leaves it; auto: entered where requests of the disk "
+        "cannot tell which are the model's, else faults",
     )
     most_bytes: ByteCount = Field(
         default=256 * MIB,
