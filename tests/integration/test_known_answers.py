@@ -70,6 +70,7 @@ class Lab:
         resident: float = 1.0,
         anonymous_bytes: int = READER_BYTES,
         skip_eviction: bool = False,
+        follow: bool = True,
         at_first: Callable[[], None] = lambda: None,
         **asked: Any,
     ) -> tuple[TrialRecord, dict[str, int]]:
@@ -83,7 +84,7 @@ class Lab:
                 "factors": {"resident": [resident]},
                 "repetitions": 1,
                 "inference": {"prompt": prompt, "tokens": 2, "threads": 1},
-                "memory": {"floor": "4MiB"},
+                "memory": {"floor": "4MiB", "follow_anonymous": follow},
                 "trial_timeout_seconds": 120,
             }
         )
@@ -170,7 +171,12 @@ def test_only_anonymous_memory_comes_from_swap_and_not_from_the_model(lab: Lab) 
     """Without readahead of swap a major fault brings one page; both counters of swap say how many."""
     size = 48 * MIB
     Setting(Path("/proc/sys/vm/page-cluster"), "0").apply(Journal(lab.directory))  # put back when the trial ends
-    record, answer = lab.run("anonymous", resident=0.0, anonymous_bytes=READER_BYTES // 2, bytes=size, times=3)
+    asked = {
+        "resident": 0.0,
+        "anonymous_bytes": READER_BYTES // 2,
+        "follow": False,
+    }  # else the limit would rise with it
+    record, answer = lab.run("anonymous", **asked, bytes=size, times=3)
     assert record.limit.effective
     came = pages(answer["came_pages"])
     assert came > size // 4, "the limit holds half of it"
@@ -203,7 +209,8 @@ def cat_in_another_group(path: Path) -> Callable[[], None]:
 def test_a_model_hot_in_another_group_is_evicted_and_that_is_reported(lab: Lab, model: GgufMap) -> None:
     cat_in_another_group(model.path)()
     record, _ = lab.run("in_order", bytes=4 * MIB, resident=0.5)
-    assert record.residency.evicted_bytes == -(-model.file_bytes // PAGE_BYTES) * PAGE_BYTES
+    # A kernel that pages out by itself (DAMON) may have taken some pages before the trial did.
+    assert record.residency.evicted_bytes == pytest.approx(model.file_bytes, rel=0.01)
     assert record.residency.before_fraction == 0
     assert (record.reads.load.model_bytes or 0) >= record.weights_bytes, "it all had to be read again"
 

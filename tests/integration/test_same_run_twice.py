@@ -3,6 +3,7 @@
 The same on seeded noise, to the letter of 19 in 20, is in tests/unit/test_a_against_a.py; here the noise is the host's.
 """
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,6 @@ pytestmark = [needs_root, needs_lab]
 
 REPETITIONS = 20
 ALARMS = 2  # of 20: two differ by chance in 2 of 100 runs, three in less than 1 of 100
-QUIET_DEVIATION = 0.03  # up to which 10 repetitions against 10 always show 10 %
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +38,11 @@ def test_halves_of_one_run_do_not_differ(trials: list[TrialRecord]) -> None:
     assert sum(one.differs for one in a_against_a(trials)) <= ALARMS
 
 
-def test_a_planted_slowdown_of_a_tenth_is_found(trials: list[TrialRecord]) -> None:
+def test_a_planted_slowdown_is_found(trials: list[TrialRecord]) -> None:
+    """Of a tenth, or on a noisy host of what ten repetitions against ten can show there: four standard deviations."""
     (row,) = aggregate(trials)
     assert row.tokens_per_second is not None
-    found = [one.all_slower for one in a_against_a(trials, slowdown=1.1)]
-    if (row.tokens_per_second.relative_deviation or 0.0) <= QUIET_DEVIATION:
-        assert all(found)
-    else:
-        assert sum(found) > len(found) // 4, "a noisy host hides some, not nearly all"
+    noise = row.tokens_per_second.relative_deviation or 0.0
+    slowdown = max(1.1, math.exp(4 * noise))
+    found = [one.all_slower for one in a_against_a(trials, slowdown=slowdown)]
+    assert all(found), f"{found.count(False)} of {len(found)} not found, {slowdown:.2f} times slower, {noise:.1%} noise"

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from lab import DISK_DIRECTORY, Call, needs_lab, needs_root, on_host, run, write_config
+from pagelab.host.storage import disk_of
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
 from pagelab.models.synthetic import SyntheticSpec, write_synthetic
 from pagelab.record import TrialRecord
@@ -161,6 +162,33 @@ def test_every_read_of_the_model_has_a_tensor(traced: Call, dense_model: Path) -
     offset = read_gguf_map(dense_model).data_offset
     in_data = reads.filter(pc.greater_equal(reads["file_offset_bytes"], offset))
     assert in_data["tensor"].null_count <= len(read_gguf_map(dense_model).tensors), "only padding has none"
+
+
+@needs_lab
+def test_fio_replays_the_reads_of_the_model_from_the_disk(traced: Call, dense_model: Path, disk_path: Path) -> None:
+    if shutil.which("fio") is None:
+        pytest.skip("needs fio (package fio)")
+    log = disk_path / "reads.log"
+    where = ["--models", dense_model.parent, "--trial", str(half(traced).trial)]
+    written = on_host("trace", "export", traced.store.directory, "--format", "iolog", "--out", log, *where)
+    assert written.returncode == 0, written.stderr
+    reads = [int(line.split()[-1]) for line in log.read_text().splitlines() if " read " in line]
+    disk = disk_of(dense_model)
+    before = disk.read_and_written_bytes()[0]
+    command = ["fio", "--name=replay", "--direct=1", f"--read_iolog={log}", "--replay_no_stall=1"]
+    answer = subprocess.run([*command, "--output-format=json"], capture_output=True, text=True, check=False)
+    after = disk.read_and_written_bytes()[0]
+    assert answer.returncode == 0, answer.stderr
+    (replayed,) = json.loads(answer.stdout)["jobs"]
+    assert (replayed["error"], replayed["read"]["total_ios"], replayed["read"]["io_bytes"]) == (
+        0,
+        len(reads),
+        sum(reads),
+    )
+    assert sum(reads) > dense_model.stat().st_size
+    assert before is not None
+    assert after is not None
+    assert after - before >= sum(reads), "past the page cache"
 
 
 @needs_lab

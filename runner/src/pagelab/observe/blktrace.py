@@ -3,6 +3,8 @@
 Its clock is CLOCK_MONOTONIC, as that of the tracefs recorder.
 """
 
+import errno
+import fcntl
 import os
 import re
 import shutil
@@ -25,7 +27,7 @@ from pagelab.trace_record import Profile, RawFile, TracedDevice
 PROGRAM = "blktrace"
 SUB_BUFFER_KIB, SUB_BUFFERS = 1024, 16  # a processor's
 START_SECONDS = STOP_SECONDS = 20.0
-START_LATENCY_SECONDS = 0.1
+_START = 0x1274  # BLKTRACESTART of include/uapi/linux/fs.h
 _HEAD = struct.Struct("=IIQ")  # magic, sequence, time
 _DROPPED = re.compile(r"dropped (\d+)")
 
@@ -74,6 +76,7 @@ class BlktraceRecorder:
                 self._processes[device.name] = process = self._start(device, node)
                 opened.callback(_end, process)
                 self._await_start(device, process)
+                _make_sure_it_runs(node)
             self._opened = opened.pop_all()
         self._began_ns = time.monotonic_ns()
         return self
@@ -88,14 +91,13 @@ class BlktraceRecorder:
         )
 
     def _await_start(self, device: TracedDevice, process: subprocess.Popen[str]) -> None:
-        """Wait until the kernel has set its buffers up; `finish` finds out whether it had begun by then."""
+        """Wait until the kernel sets its buffers up."""
         deadline = time.monotonic() + START_SECONDS
         while not (self._debugfs / "block" / device.name / "trace0").exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 said = " ".join(_end(process).split()) or "it does not begin"
                 raise HostError(f"blktrace cannot record {device.name} ({said}); set trace.block to tracefs")
             time.sleep(0.02)
-        time.sleep(START_LATENCY_SECONDS)
 
     def _files(self, name: str) -> list[Path]:
         return sorted(self._directory.glob(f"{name}.blktrace.*[0-9]"))
@@ -137,6 +139,23 @@ def _first_ns(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(_HEAD.size)
     return int(_HEAD.unpack(head)[2]) if len(head) == _HEAD.size else 2**63
+
+
+def _make_sure_it_runs(node: Path) -> None:
+    """Start the recording that the program has set up, if it has not done so by now; then its own start does nothing.
+
+    Nothing else tells when it records: the program is silent, and what it has recorded comes at the end. The kernel
+    takes one such call at a time (debugfs_mutex, blk_trace_ioctl in kernel/trace/blktrace.c), so this one waits until
+    the setting up is done, and it refuses to start what runs.
+    """
+    descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.ioctl(descriptor, _START)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise HostError(f"the recording of {node.name} does not start ({error.strerror})") from error
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
