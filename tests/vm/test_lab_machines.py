@@ -67,7 +67,8 @@ def spill(workspace: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def states(machines: Machines) -> dict[str, dict[str, list[str]]]:
-    """What the machines were like before anything was done to them."""
+    """What the machines were like before anything was done to them, once all that starts with them has started."""
+    on_all(machines, lambda machine: machine.sudo("systemctl", "is-system-running", "--wait"))
     return on_all(machines, state)
 
 

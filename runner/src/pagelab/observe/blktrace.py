@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import select
 import shutil
 import signal
 import stat
@@ -14,7 +15,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,7 +28,7 @@ from pagelab.trace_record import Profile, RawFile, TracedDevice
 PROGRAM = "blktrace"
 SUB_BUFFER_KIB, SUB_BUFFERS = 1024, 16  # a processor's
 START_SECONDS = STOP_SECONDS = 20.0
-_START = 0x1274  # BLKTRACESTART of include/uapi/linux/fs.h
+_START, _STOP, _TEAR_DOWN = 0x1274, 0x1275, 0x1276  # BLKTRACESTART and so on of include/uapi/linux/fs.h
 _HEAD = struct.Struct("=IIQ")  # magic, sequence, time
 _DROPPED = re.compile(r"dropped (\d+)")
 
@@ -52,6 +53,7 @@ class BlktraceRecorder:
         self._actions = ["complete", *(["issue"] if issues else [])]
         self._hold_bytes = hold_bytes
         self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._nodes: dict[str, Path] = {}
         self._opened = ExitStack()
         self.lost_events: int | None = None
         self.cpu_seconds: float | None = None
@@ -72,11 +74,11 @@ class BlktraceRecorder:
         self._debugfs = mount_point(DEBUGFS)
         with ExitStack() as opened:
             for device in self._devices:
-                node = opened.enter_context(_node(device))
+                node = self._nodes[device.name] = opened.enter_context(_node(device))
                 self._processes[device.name] = process = self._start(device, node)
-                opened.callback(_end, process)
-                self._await_start(device, process)
-                _make_sure_it_runs(node)
+                opened.callback(_end, process, node)
+                self._await_start(device, process, node)
+                _make_sure_it_runs(process, node)
             self._opened = opened.pop_all()
         self._began_ns = time.monotonic_ns()
         return self
@@ -90,12 +92,12 @@ class BlktraceRecorder:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=enter(None)
         )
 
-    def _await_start(self, device: TracedDevice, process: subprocess.Popen[str]) -> None:
+    def _await_start(self, device: TracedDevice, process: subprocess.Popen[str], node: Path) -> None:
         """Wait until the kernel sets its buffers up."""
         deadline = time.monotonic() + START_SECONDS
         while not (self._debugfs / "block" / device.name / "trace0").exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                said = " ".join(_end(process).split()) or "it does not begin"
+                said = " ".join(_end(process, node).split()) or "it does not begin"
                 raise HostError(f"blktrace cannot record {device.name} ({said}); set trace.block to tracefs")
             time.sleep(0.02)
 
@@ -105,7 +107,7 @@ class BlktraceRecorder:
     def __exit__(self, *_details: object) -> None:
         """End; the files are whole when this returns."""
         ended = [name for name, process in self._processes.items() if process.poll() is not None]
-        said = [_end(process) for process in self._processes.values()]
+        said = [_end(process, self._nodes[name]) for name, process in self._processes.items()]
         if ended:
             self.ended_early = f"blktrace of {', '.join(ended)} ended by itself: {' '.join(' '.join(said).split())}"
         self._opened.close()
@@ -141,19 +143,30 @@ def _first_ns(path: Path) -> int:
     return int(_HEAD.unpack(head)[2]) if len(head) == _HEAD.size else 2**63
 
 
-def _make_sure_it_runs(node: Path) -> None:
-    """Start the recording that the program has set up, if it has not done so by now; then its own start does nothing.
+def _make_sure_it_runs(process: subprocess.Popen[str], node: Path) -> None:
+    """Start the recording that the program has set up, and wait until it has tried to do so itself.
 
-    Nothing else tells when it records: the program is silent, and what it has recorded comes at the end. The kernel
-    takes one such call at a time (debugfs_mutex, blk_trace_ioctl in kernel/trace/blktrace.c), so this one waits until
-    the setting up is done, and it refuses to start what runs.
+    Nothing else tells when it records: the program is silent, what it has recorded comes at the end, and a signal
+    before this point makes it hang. The kernel takes one such call at a time (debugfs_mutex, blk_trace_ioctl in
+    kernel/trace/blktrace.c), so this one waits until the setting up is done. It refuses to start what runs: either us,
+    then the program has got this far, or the program, which says so.
     """
-    descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        fcntl.ioctl(descriptor, _START)
+        _ask(node, _START)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise HostError(f"the recording of {node.name} does not start ({error.strerror})") from error
+        return
+    if process.stdout is None or not select.select([process.stdout], [], [], START_SECONDS)[0]:
+        raise HostError(f"blktrace does not begin to record {node.name}; set trace.block to tracefs")
+    process.stdout.readline()
+
+
+def _ask(node: Path, request: int) -> None:
+    """One of blktrace's calls on a disk."""
+    descriptor = os.open(node, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.ioctl(descriptor, request)
     finally:
         os.close(descriptor)
 
@@ -171,14 +184,18 @@ def _node(device: TracedDevice) -> Iterator[Path]:
         yield node
 
 
-def _end(process: subprocess.Popen[str]) -> str:
-    """Stop a blktrace in order, and give what it said."""
+def _end(process: subprocess.Popen[str], node: Path) -> str:
+    """Stop a blktrace in order, and give what it said; one that does not stop is killed, and its setting up undone."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     try:
         return process.communicate(timeout=STOP_SECONDS)[0] or ""
     except subprocess.TimeoutExpired:
         process.kill()
-        return process.communicate()[0] or ""
+        said = process.communicate()[0] or ""
+        for request in (_STOP, _TEAR_DOWN):
+            with suppress(OSError):
+                _ask(node, request)
+        return said
     except ValueError:  # its end was taken before
         return ""
