@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pagelab.config import TraceSettings
 from pagelab.host.journal import Journal
-from pagelab.host.storage import disk_of
+from pagelab.host.storage import Disk, disk_of
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.observe.tracer import Place, Tracer, choose
 from pagelab.pressure.residency import evict
@@ -100,6 +100,15 @@ def settings_of(recorder: str, page_cache: str) -> TraceSettings:
     )
 
 
+def wait_for_what_is_under_way(disk: Disk) -> None:
+    """Readahead goes on when its reader is done: it would be counted on one side of a look and not on the other."""
+    for _ in range(10_000):
+        if (disk.sys_path / "inflight").read_text().split()[0] == "0":
+            return
+        time.sleep(0.001)
+    raise SystemExit(f"{disk.name} never rests")
+
+
 def main(pattern: str, recorders: str, file: str, directory: str, page_cache: str = "all") -> None:
     path, target = Path(file), Path(directory)
     model, disk, journal = read_gguf_map(path), disk_of(path), Journal(target)
@@ -110,9 +119,11 @@ def main(pattern: str, recorders: str, file: str, directory: str, page_cache: st
             settings = settings_of(name, page_cache)
             tracer = Tracer(settings, choose(settings, path), model, disk, journal, Place(target / name))
             tracers.append(opened.enter_context(tracer))
+        wait_for_what_is_under_way(disk)
         started = time.monotonic()
         before, _ = disk.read_and_written_bytes()
         PATTERNS[pattern](path, model.file_bytes)
+        wait_for_what_is_under_way(disk)
         after, _ = disk.read_and_written_bytes()
         seconds = time.monotonic() - started
     traced = [tracer.finish(started) for tracer in tracers]
