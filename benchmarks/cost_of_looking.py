@@ -61,7 +61,7 @@ def inference(
     trial = next(one for one in make_plan(config).trials if one.factors.resident == resident)
     command = command_line(bench.build, model.path, config.inference, anonymous_weights=False)
     with put_back_afterwards(bench.journal), trial_group(bench.journal, "bench") as group:
-        evict(model.path)
+        evict(*model.parts)
         sizes = bench.sizes(ANONYMOUS_BYTES)
         with TensorResidency(model) as tensors, applied(trial.factors, sizes, group) as pressure:
             counters, told = Counters(group, bench.disk, tensors), pressure.told(lambda _window, count: on_token(count))

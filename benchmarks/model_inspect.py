@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFReader, GGUFWriter
 
-from pagelab.models.gguf_map import read_model_map
+from pagelab.models.gguf_map import read_gguf_map
 
 VOCABULARY = 150_000
 REPETITIONS = 5
@@ -48,7 +48,7 @@ def write_model(path: Path) -> None:
 def measure(path: Path) -> dict[str, list[float]]:
     """Seconds of every run, by what was run; interleaved."""
     ways: dict[str, Callable[[], object]] = {
-        "reading, pagelab": lambda: read_model_map(path),
+        "reading, pagelab": lambda: read_gguf_map(path),
         "reading, gguf.GGUFReader": lambda: GGUFReader(path),
         "the whole command": lambda: subprocess.run([*COMMAND, path], stdout=subprocess.DEVNULL, check=True),
     }

@@ -13,7 +13,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from pagelab.errors import ModelError
 from pagelab.models import catalog
-from pagelab.models.catalog import ModelSpec, fetch, model_path, read_stamp, verify, verify_model
+from pagelab.models.catalog import (
+    ModelSpec,
+    fetch,
+    file_specs,
+    model_path,
+    read_model,
+    read_stamp,
+    verify,
+    verify_model,
+)
+from pagelab.models.synthetic import SyntheticSpec, write_synthetic
+from splitting import split_model
 
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -37,6 +48,8 @@ SYNTHETIC = spec_of(synthetic=SHAPE)
         {"synthetic": SHAPE},
         {"file": "m.gguf", "sha256": SHA256},
         {"url": "https://example.org/models/m.gguf?download=true", "sha256": SHA256},
+        {"file": "m-00001-of-00002.gguf", "sha256": [SHA256, SHA256]},
+        {"url": "https://example.org/m-00001-of-00002.gguf?download=true", "sha256": [SHA256, SHA256]},
     ],
 )
 def test_sources_survive_a_round_trip(source: dict[str, Any]) -> None:
@@ -64,6 +77,11 @@ def test_sources_survive_a_round_trip(source: dict[str, Any]) -> None:
         ({"url": "https://example.org/", "sha256": SHA256}, "should match pattern"),
         ({"url": "https://example.org/..", "sha256": SHA256}, "should match pattern"),
         ({"url": "https://example.org/a%2Fb.gguf", "sha256": SHA256}, "should match pattern"),
+        ({"file": "m.gguf", "sha256": [SHA256, SHA256]}, "its first one, NAME-00001-of-00002.gguf, and not m.gguf"),
+        ({"file": "m-00002-of-00002.gguf", "sha256": [SHA256, SHA256]}, "must be its first one"),
+        ({"file": "m-00001-of-00002.gguf", "sha256": [SHA256] * 3}, "must be its first one"),
+        ({"url": "https://a/m-00001-of-00003.gguf", "sha256": [SHA256, SHA256]}, "must be its first one"),
+        ({"file": "m-00001-of-00001.gguf", "sha256": [SHA256]}, "at least 2 items"),
     ],
 )
 def test_bad_sources_are_refused(source: dict[str, Any], message: str) -> None:
@@ -78,6 +96,55 @@ def test_paths(tmp_path: Path) -> None:
     synthetic = model_path(SYNTHETIC, tmp_path).name
     assert re.fullmatch(r"llama-1x64-q4_0-[0-9a-f]{8}\.gguf", synthetic)
     assert model_path(spec_of(synthetic={**SHAPE, "seed": 1}), tmp_path).name != synthetic
+
+
+# Models in several files
+
+PARTS = [b"first", b"second", b"third"]
+SUMS = [hashlib.sha256(part).hexdigest() for part in PARTS]
+
+
+def write_parts(directory: Path) -> list[Path]:
+    paths = [directory / f"m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    for path, content in zip(paths, PARTS, strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+def test_each_file_of_a_split_model_has_a_spec(tmp_path: Path) -> None:
+    spec = spec_of(file="some/m-00001-of-00003.gguf", sha256=SUMS)
+    assert [(one.name, model_path(one, tmp_path).name) for one in file_specs(spec)] == [
+        (f"m-{number}-of-3", f"m-0000{number}-of-00003.gguf") for number in (1, 2, 3)
+    ]
+    assert model_path(spec, tmp_path) == tmp_path / "some" / "m-00001-of-00003.gguf"
+    of_url = file_specs(spec_of(url="https://a/m-00001-of-00003.gguf/m-00001-of-00003.gguf?b=c", sha256=SUMS))
+    assert [one.source.model_dump()["url"] for one in of_url] == [
+        f"https://a/m-00001-of-00003.gguf/m-0000{number}-of-00003.gguf?b=c" for number in (1, 2, 3)
+    ]
+    assert file_specs(SYNTHETIC) == [SYNTHETIC]
+
+
+def test_every_file_of_a_split_model_is_checked(tmp_path: Path) -> None:
+    paths = write_parts(tmp_path)
+    spec = spec_of(file=paths[0].name, sha256=SUMS)
+    whole = "".join(f"{one}\n" for one in SUMS)
+    assert verify_model(spec, tmp_path) == hashlib.sha256(whole.encode()).hexdigest()
+    assert not fetch(spec, tmp_path)
+    paths[1].write_bytes(b"another")
+    with pytest.raises(ModelError, match=rf"{paths[1].name} has sha256 .* instead of {SUMS[1]}"):
+        verify_model(spec, tmp_path)
+    paths[1].unlink()
+    with pytest.raises(ModelError, match=rf"{paths[1].name} cannot be read"):
+        fetch(spec, tmp_path)
+
+
+def test_one_checksum_is_not_enough_for_a_model_in_several_files(tmp_path: Path) -> None:
+    synthetic = tmp_path / "whole.gguf"
+    write_synthetic(SyntheticSpec.model_validate(SHAPE), synthetic)
+    paths = split_model(synthetic, tmp_path, 2)
+    with pytest.raises(ModelError, match="is one of 2 files of a model: give its first file, with a list"):
+        read_model(spec_of(file=paths[0].name, sha256=SHA256), tmp_path)
+    assert read_model(spec_of(file=paths[0].name, sha256=[SHA256, SHA256]), tmp_path).parts == tuple(paths)
 
 
 # Checks
@@ -252,13 +319,14 @@ def test_package_without_the_right_model(
 
 class Handler(BaseHTTPRequestHandler):
     content = CONTENT
+    names = ("/m.gguf", "/m-00001-of-00002.gguf", "/m-00002-of-00002.gguf")
     break_after: int | None = None
     ranges: list[str | None]
 
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         type(self).ranges.append(wanted)
-        if not self.path.endswith("m.gguf"):
+        if not self.path.endswith(self.names):
             self.send_error(404)
             return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
@@ -292,6 +360,15 @@ def test_download(server: str, tmp_path: Path) -> None:
     assert (tmp_path / "m.gguf").read_bytes() == CONTENT
     assert not fetch(spec, tmp_path)
     assert Handler.ranges == [None]
+
+
+def test_download_of_a_model_in_several_files(server: str, tmp_path: Path) -> None:
+    spec = spec_of(url=server.replace("m.gguf", "m-00001-of-00002.gguf"), sha256=[SHA256, SHA256])
+    assert fetch(spec, tmp_path)
+    assert not fetch(spec, tmp_path)
+    assert [(tmp_path / f"m-0000{number}-of-00002.gguf").read_bytes() == CONTENT for number in (1, 2)] == [True, True]
+    (tmp_path / "m-00002-of-00002.gguf").unlink()
+    assert fetch(spec, tmp_path)
 
 
 def test_broken_download_goes_on_where_it_stopped(server: str, tmp_path: Path) -> None:

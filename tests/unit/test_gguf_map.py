@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pagelab.errors import ModelError
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.gguf_header import READ_BYTES
-from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class, read_gguf_map, read_model_map
+from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class, read_gguf_map
 from pagelab.models.synthetic import SyntheticSpec, write_synthetic
 from pagelab.pressure.residency import resident_pages
 
@@ -179,12 +179,6 @@ def test_message_says_what_is_wrong(tmp_path: Path, content: bytes, message: str
     assert "\n" not in str(caught.value)
 
 
-def test_part_of_a_split_model_is_refused(tmp_path: Path) -> None:
-    path = write_model(tmp_path, {"output.weight": (8, 32)}, {"split.count": 3})
-    with pytest.raises(ModelError, match="one of 3 parts"):
-        read_gguf_map(path)
-
-
 @pytest.mark.parametrize("name", ["missing.gguf", "."])
 def test_missing_file_and_directory(tmp_path: Path, name: str) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
@@ -269,33 +263,31 @@ TENSORS = {f"blk.{layer}.ffn_up.weight": (8, 32 * (layer + 1)) for layer in rang
 @pytest.mark.parametrize("given", [0, 1, 3])
 def test_all_parts_of_a_split_model_are_read(tmp_path: Path, given: int) -> None:
     paths = split(tmp_path, TENSORS, 4)
-    model = read_model_map(paths[given])
+    model = read_gguf_map(paths[given])
     assert (model.path, model.parts) == (paths[0], tuple(paths))
     assert model.file_bytes == sum(path.stat().st_size for path in paths)
     assert (model.layers, len(model.tensors), model.weights_bytes) == (5, 5, 4 * 8 * 32 * 15)
+    assert [path for path, _, _ in model.weights_ranges()] == paths[1:], "the first one has no tensors"
+    assert sum(length for _, _, length in model.weights_ranges()) == model.weights_bytes
     for part, path in enumerate(paths):
         found = [(t.name, t.offset, t.bytes) for t in model.tensors if t.part == part]
         assert found == [(t.name, t.data_offset, t.n_bytes) for t in GGUFReader(path).tensors]
-
-
-def test_a_model_of_one_file_is_read_the_same_way(dense: Path) -> None:
-    assert read_model_map(dense) == read_gguf_map(dense)
 
 
 def test_a_missing_part_is_named(tmp_path: Path) -> None:
     paths = split(tmp_path, TENSORS, 4)
     paths[2].unlink()
     with pytest.raises(ModelError, match=r"m-00003-of-00004\.gguf cannot be read \(No such file"):
-        read_model_map(paths[0])
+        read_gguf_map(paths[0])
 
 
 def test_a_part_under_another_name_is_refused(tmp_path: Path) -> None:
     paths = split(tmp_path, TENSORS, 4)
     with pytest.raises(ModelError, match=r"call them NAME-00001-of-00004\.gguf"):
-        read_model_map(paths[1].rename(tmp_path / "model.gguf"))
+        read_gguf_map(paths[1].rename(tmp_path / "model.gguf"))
     paths[1].write_bytes(paths[2].read_bytes())
     with pytest.raises(ModelError, match=r"m-00002-of-00004\.gguf is not part 2 of 4"):
-        read_model_map(paths[0])
+        read_gguf_map(paths[0])
 
 
 def test_parts_of_different_models_are_refused(tmp_path: Path) -> None:
@@ -307,7 +299,7 @@ def test_parts_of_different_models_are_refused(tmp_path: Path) -> None:
     content = paths[3].read_bytes()
     paths[3].write_bytes(content.replace(struct.pack("<IQ", 3, 1), struct.pack("<IQ", 3, 0), 1))
     with pytest.raises(ModelError, match="have 4 tensors instead of 5"):
-        read_model_map(paths[0])
+        read_gguf_map(paths[0])
 
 
 def per_token(tmp_path: Path, tensors: dict[str, tuple[int, ...]], **numbers: int) -> dict[str, int]:

@@ -41,7 +41,7 @@ def calibrate(bench: Bench, huge_pages: str, notify: Notify) -> Calibration:
         InferenceError: llama.cpp failed, so nothing was measured.
         HostError: the host refused a step.
     """
-    evicted = evict(bench.model.path)
+    evicted = evict(*bench.model.parts)
     free = _run(bench, huge_pages, None, bench.config.inference.tokens, notify)
     needed = max(_charged(free, 0.0), default=0)
     if free.exit_status != 0 or needed == 0:
@@ -62,7 +62,7 @@ def _run(bench: Bench, huge_pages: str, limit_bytes: int | None, tokens: int, no
     with put_back_afterwards(bench.journal), trial_group(bench.journal, "calibration") as group:
         if huge_pages != "default":
             Setting(HUGE_PAGES_FILE, huge_pages).apply(bench.journal)
-        evict(bench.model.path)
+        evict(*bench.model.parts)
         if limit_bytes is not None:
             group.set_limit(limit_bytes)
         with TensorResidency(bench.model) as tensors:

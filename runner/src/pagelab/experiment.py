@@ -12,10 +12,9 @@ from pagelab.errors import HostError, InferenceError, PreflightRefusedError, Sto
 from pagelab.host.facts import build_facts, manifest, model_file_facts
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.procfs import meminfo_bytes
-from pagelab.host.storage import disk_of, sequential_read_rate
+from pagelab.host.storage import disk_of_all, sequential_read_rate
 from pagelab.inference.llama_cpp import Build, open_build, threads_of
-from pagelab.models.catalog import ModelSpec, model_path, verify_model
-from pagelab.models.gguf_map import read_gguf_map
+from pagelab.models.catalog import ModelSpec, file_specs, model_path, read_model, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.plan import Plan, PlannedTrial, check_models, check_sizes, known_weights_bytes, make_plan
 from pagelab.preflight import Place, refusals, run_checks
@@ -193,7 +192,12 @@ def prepare(request: Request, build: Build, run: Progress, observer: Observer) -
                 size = format_bytes(found.evicted_bytes)
                 observer.note(f"{name}: {size} were in the page cache, put there by somebody else; evicted")
     run.record.manifest["disk_read_bytes_per_second"] = rates
-    run.record.manifest["model_files"] = {name: model_file_facts(bench.model.path) for name, bench in benches.items()}
+    run.record.manifest["model_files"] = {
+        file.name: model_file_facts(model_path(file, request.place.models_directory))
+        for spec in config.models
+        if spec.name in benches
+        for file in file_specs(spec)
+    }
     run.record.manifest["calibration"] = [
         {"model": name, "huge_pages": huge_pages, **asdict(found)}
         for (name, huge_pages), found in run.calibrations.items()
@@ -204,17 +208,15 @@ def prepare(request: Request, build: Build, run: Progress, observer: Observer) -
 
 def bench_of(spec: ModelSpec, request: Request, build: Build) -> Bench:
     """What the trials of one model share."""
-    models = request.place.models_directory
-    path = model_path(spec, models)
-    config = request.plan.config
+    config, model = request.plan.config, read_model(spec, request.place.models_directory)
     return Bench(
         config=config,
         build=build,
-        model=read_gguf_map(path),
-        disk=disk_of(path),
+        model=model,
+        disk=disk_of_all(model.parts),
         journal=Journal(request.state_directory),
-        disk_read_bytes_per_second=sequential_read_rate(path),
-        recorders=choose(config.trace, path),
+        disk_read_bytes_per_second=sequential_read_rate(max(model.parts, key=lambda part: part.stat().st_size)),
+        recorders=choose(config.trace, model.path),
         skip_eviction=request.skip_eviction,
     )
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from pagelab.errors import ConfigError
 from pagelab.models.attention import in_words
-from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class, read_model_map
+from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class, read_gguf_map
 from pagelab.units import format_bytes
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def inspect(
 
     Reads the header only. Of a split model, any part may be given.
     """
-    model = read_model_map(file)
+    model = read_gguf_map(file)
     if as_json:
         typer.echo(json.dumps(_document(model), indent=2))
         return
@@ -107,12 +107,12 @@ def fetch(
 ) -> None:
     """Fetch or generate every model of a configuration; one that is there already is left as it is."""
     from pagelab.config import load_config
-    from pagelab.models.catalog import SyntheticSource, UrlSource
+    from pagelab.models.catalog import SyntheticSource, UrlSource, file_specs
 
     sources = {_Kind.SYNTHETIC: SyntheticSource, _Kind.URL: UrlSource}
     left = tuple(sources[kind] for kind in skip or [])
     wanted = [spec for spec in load_config(config).models if not isinstance(spec.source, left)]
-    fetched = [_fetched(spec, models, thorough) for spec in wanted]
+    fetched = [_fetched(file, models, thorough) for spec in wanted for file in file_specs(spec)]
     if as_json:
         typer.echo(json.dumps(fetched, indent=2))
         return
@@ -121,7 +121,7 @@ def fetch(
 
 
 def _fetched(spec: "ModelSpec", models: Path, thorough: bool) -> dict[str, Any]:
-    """Fetch one model and say what it is; `file` is relative to the models directory where it is below it."""
+    """Fetch one file of a model and say what it is; `file` is relative to the models directory where it is below it."""
     from pagelab.models.catalog import fetch as fetch_model
     from pagelab.models.catalog import model_path, verify_model
 

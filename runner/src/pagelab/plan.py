@@ -9,8 +9,7 @@ from pagelab.config import Config
 from pagelab.errors import ConfigError, ModelError
 from pagelab.expectation import has_value
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.models.catalog import FileSource, ModelSpec, SyntheticSource, model_path
-from pagelab.models.gguf_map import read_gguf_map
+from pagelab.models.catalog import FileSource, ModelSpec, SyntheticSource, file_specs, model_path, read_model
 from pagelab.models.synthetic import estimate_bytes
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES
 from pagelab.record import Factors
@@ -92,7 +91,7 @@ def known_weights_bytes(config: Config, models_directory: Path) -> dict[str, int
     known = {}
     for spec in config.models:
         try:
-            known[spec.name] = read_gguf_map(model_path(spec, models_directory)).weights_bytes
+            known[spec.name] = read_model(spec, models_directory).weights_bytes
         except ModelError:
             if isinstance(spec.source, SyntheticSource):
                 known[spec.name] = estimate_bytes(spec.source.synthetic)
@@ -105,7 +104,7 @@ def check_models(config: Config, models_directory: Path) -> None:
     Raises:
         ConfigError: a file is missing.
     """
-    for spec in config.models:
+    for spec in (one for model in config.models for one in file_specs(model)):
         path = model_path(spec, models_directory)
         if not path.exists():
             given = isinstance(spec.source, FileSource)

@@ -16,8 +16,7 @@ from pagelab.host.procfs import meminfo_bytes, read_text, swap_areas
 from pagelab.host.storage import disk_of, free_bytes
 from pagelab.host.swap import swap_places
 from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build, version_of
-from pagelab.models.catalog import ModelSpec, SyntheticSource, model_path, verify_model
-from pagelab.models.gguf_map import read_gguf_map
+from pagelab.models.catalog import ModelSpec, SyntheticSource, read_model, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.plan import estimate_result_bytes, known_weights_bytes, make_plan
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES, can_lock_page, pin_bytes
@@ -117,15 +116,15 @@ def _models(place: Place) -> Iterator[CheckRecord]:
 
 def _model(spec: ModelSpec, models_directory: Path) -> CheckRecord:
     name, why = f"model {spec.name}", "a damaged or other model gives numbers that nobody can compare"
-    path = model_path(spec, models_directory)
     try:
         sha256 = verify_model(spec, models_directory)
-        model = read_gguf_map(path)
+        model = read_model(spec, models_directory)
     except ModelError as error:
         return CheckRecord(name=name, verdict="fail", found=str(error), why=why, fix="run `make provision CONFIG=…`")
     kind = f"mixture of {model.experts} experts, {model.experts_used} used" if model.experts else "dense"
     origin = "generated" if isinstance(spec.source, SyntheticSource) else "checked"
-    found = f"{model.architecture}, {kind}, {model.quantisation}, {format_bytes(model.weights_bytes)} of weights"
+    files = f" in {len(model.parts)} files" if len(model.parts) > 1 else ""
+    found = f"{model.architecture}, {kind}, {model.quantisation}, {format_bytes(model.weights_bytes)} of weights{files}"
     return CheckRecord(name=name, verdict="pass", found=f"{found}; sha256 {sha256[:12]}… {origin}", why=why)
 
 
@@ -173,7 +172,7 @@ def _free_memory(place: Place) -> Iterator[CheckRecord]:
     available, total = memory.get("MemAvailable", 0), memory.get("MemTotal", 0)
     for spec in config.models:
         try:
-            weights = read_gguf_map(model_path(spec, place.models_directory)).weights_bytes
+            weights = read_model(spec, place.models_directory).weights_bytes
         except ModelError:
             continue  # the model's own check says so
         needed = round(max(config.factors.resident) * weights) + HOST_MINIMUM_BYTES

@@ -51,11 +51,8 @@ class Bench:
 
     def sizes(self, anonymous_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
-        data_bytes = self.model.file_bytes - self.model.data_offset
-        weights = (self.model.path, self.model.data_offset, data_bytes)
-        return Sizes(
-            weights, self.model.weights_bytes, anonymous_bytes, meminfo_bytes()["MemTotal"], self.config.memory
-        )
+        host_bytes, model = meminfo_bytes()["MemTotal"], self.model
+        return Sizes(model.weights_ranges(), model.weights_bytes, anonymous_bytes, host_bytes, self.config.memory)
 
 
 def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: RunStore, notify: Notify) -> TrialRecord:
@@ -77,7 +74,7 @@ def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: Ru
 
         notify("evict", 0)
         os.sync()  # what others wrote before is not written back while this trial decodes
-        evicted_bytes = None if bench.skip_eviction else evict(model.path)
+        evicted_bytes = None if bench.skip_eviction else evict(*model.parts)
 
         notify("pressure", 0)
         with TensorResidency(model) as tensors, applied(factors, bench.sizes(anonymous_bytes), group) as pressure:

@@ -4,6 +4,7 @@ import mmap
 import os
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -155,6 +156,19 @@ def disk_of(path: Path) -> Disk:
         HostError: the path is on no block device that the kernel shows (tmpfs, overlay, a network file system).
     """
     return whole_disk(block_device_of(path))
+
+
+def disk_of_all(paths: Sequence[Path]) -> Disk:
+    """The one disk under several files.
+
+    Raises:
+        HostError: as `disk_of`; or they are on several disks, so that none has all the reads.
+    """
+    disks = {disk_of(path): path for path in paths}
+    if len(disks) > 1:
+        places = ", ".join(f"{path} on {disk.name}" for disk, path in disks.items())
+        raise HostError(f"the files of a model are on several disks ({places}): put them on one")
+    return next(iter(disks))
 
 
 def whole_disk(sys_path: Path) -> Disk:

@@ -23,13 +23,18 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from pagelab.errors import ModelError
+from pagelab.models.gguf_map import GgufMap, read_gguf_map
+from pagelab.models.parts import part_names
 from pagelab.models.synthetic import SyntheticSpec, write_synthetic
 from pagelab.units import MIB, format_bytes
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the file, 64 lower-case hex digits")]
+PartsSha256 = Annotated[
+    tuple[Sha256, ...], Field(min_length=2, description="of a model in several files, the sha256 of each, in order")
+]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 _DOWNLOAD_ATTEMPTS = 5
@@ -56,17 +61,50 @@ class SyntheticSource(_Strict):
 
 
 class FileSource(_Strict):
-    """A file that is there already; a relative path starts at the models directory. It is checked where it is."""
+    """A file that is there already; a relative path starts at the models directory. It is checked where it is.
+
+    Of a model in several files, the first one, NAME-00001-of-00003.gguf, with a list of checksums.
+    """
 
     file: Path
-    sha256: Sha256
+    sha256: Sha256 | PartsSha256
+
+    @model_validator(mode="after")
+    def _check_name(self) -> "FileSource":
+        _check_part_name(self.file.name, self.sha256)
+        return self
 
 
 class UrlSource(_Strict):
-    """A file that a web server has; its name is the last part of the address."""
+    """A file that a web server has; its name is the last part of the address.
+
+    Of a model in several files, the address of the first one, as for `FileSource`.
+    """
 
     url: Annotated[str, Field(pattern=r"^https?://[^/]+/(.*/)?[A-Za-z0-9][A-Za-z0-9._-]*(\?.*)?$")]
-    sha256: Sha256
+    sha256: Sha256 | PartsSha256
+
+    @property
+    def file_name(self) -> str:
+        """The name that the file gets here."""
+        return urlsplit(self.url).path.rpartition("/")[2]
+
+    @model_validator(mode="after")
+    def _check_name(self) -> "UrlSource":
+        _check_part_name(self.file_name, self.sha256)
+        return self
+
+
+def _check_part_name(name: str, sha256: str | tuple[str, ...]) -> None:
+    if isinstance(sha256, str):
+        return
+    count = len(sha256)
+    names = part_names(name, count)
+    if names is None or names[0] != name:
+        raise ValueError(
+            f"{count} checksums are those of a model in {count} files, so the file must be its first one, "
+            f"NAME-00001-of-{count:05d}.gguf, and not {name}"
+        )
 
 
 def _kind(value: Any) -> str | None:
@@ -104,7 +142,7 @@ class Stamp(_Strict):
 
 
 def model_path(spec: ModelSpec, models_dir: Path) -> Path:
-    """Where the model's file is, or will be once it has been fetched.
+    """Where the model's file is, or will be once it has been fetched; of a split model, its first file.
 
     The name of a synthetic model carries its shape and a hash of its whole spec, so that another spec is another file.
     """
@@ -113,13 +151,49 @@ def model_path(spec: ModelSpec, models_dir: Path) -> Path:
         shape = source.synthetic
         name = f"{shape.architecture}-{shape.layers}x{shape.width}-{shape.type.lower()}-{shape.digest()[:8]}.gguf"
         return models_dir / name
-    if isinstance(source, UrlSource):
-        return models_dir / urlsplit(source.url).path.rpartition("/")[2]
-    return models_dir / source.file
+    return models_dir / (source.file_name if isinstance(source, UrlSource) else source.file)
+
+
+def file_specs(spec: ModelSpec) -> list[ModelSpec]:
+    """A spec for each file of the model, in order: the spec itself, or one for each part of a split model."""
+    source = spec.source
+    if not isinstance(source, FileSource | UrlSource) or isinstance(source.sha256, str):
+        return [spec]
+    count = len(source.sha256)
+    first = source.file.name if isinstance(source, FileSource) else source.file_name
+    names = part_names(first, count) or []
+    return [
+        ModelSpec(name=f"{spec.name}-{number}-of-{count}", source=_part_of(source, first, name, sha256))
+        for number, (name, sha256) in enumerate(zip(names, source.sha256, strict=True), start=1)
+    ]
+
+
+def _part_of(source: FileSource | UrlSource, first: str, name: str, sha256: str) -> FileSource | UrlSource:
+    """The source of one part, whose name takes the place of the first one's."""
+    if isinstance(source, FileSource):
+        return FileSource(file=source.file.with_name(name), sha256=sha256)
+    head, query = source.url.partition("?")[::2]
+    url = head.removesuffix(first) + name
+    return UrlSource(url=f"{url}?{query}" if query else url, sha256=sha256)
+
+
+def read_model(spec: ModelSpec, models_dir: Path) -> GgufMap:
+    """The map of the model's file, or of its files.
+
+    Raises:
+        ModelError: as `read_gguf_map`; or the model has more files than the configuration has checksums.
+    """
+    model, named = read_gguf_map(model_path(spec, models_dir)), len(file_specs(spec))
+    if len(model.parts) != named:
+        raise ModelError(
+            f"{model.path} is one of {len(model.parts)} files of a model: give its first file, with a list of the "
+            f"sha256 of each as `sha256`, or join them with llama-gguf-split --merge"
+        )
+    return model
 
 
 def fetch(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -> bool:
-    """Make sure that the model's file is there and is the right one; returns whether anything had to be done.
+    """Make sure that the model's files are there and are the right ones; returns whether anything had to be done.
 
     A file that is truncated or altered is fetched anew. `thorough` hashes it even where its stamp says that nothing
     changed. Only one process at a time fetches into a directory.
@@ -127,9 +201,14 @@ def fetch(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -> bool:
     Raises:
         ModelError: the model cannot be had, or what was fetched has another sha256 than the configuration says.
     """
-    path = model_path(spec, models_dir)
-    if isinstance(spec.source, FileSource):
-        verify(path, spec.source.sha256, thorough=thorough)
+    changed = [_fetch_file(one, models_dir, thorough) for one in file_specs(spec)]
+    return any(changed)
+
+
+def _fetch_file(spec: ModelSpec, models_dir: Path, thorough: bool) -> bool:
+    path, source = model_path(spec, models_dir), spec.source
+    if isinstance(source, FileSource):
+        verify_model(spec, models_dir, thorough=thorough)
         return False
     if _is_intact(spec, models_dir, thorough):
         return False
@@ -137,24 +216,38 @@ def fetch(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -> bool:
         # Another process may have fetched it while this one waited for the lock.
         if not thorough and _is_intact(spec, models_dir, thorough):
             return False
-        _obtain(spec.source, path)
+        _obtain(source, path)
     return True
 
 
 def verify_model(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -> str:
-    """Check the model's file as `verify` does and return its sha256; of a synthetic model, that of its stamp.
+    """Check the model's files as `verify` does and return their sha256.
+
+    That of a synthetic model is the one of its stamp; that of a split model is the sha256 of the checksums of its
+    files, each in hexadecimal digits on a line.
 
     Raises:
-        ModelError: the file is missing, or is not the one that was fetched.
+        ModelError: a file is missing, or is not the one that was fetched.
     """
-    path = model_path(spec, models_dir)
-    if not isinstance(spec.source, SyntheticSource):
-        sha256 = spec.source.sha256
+    found = [_verify_file(one, models_dir, thorough) for one in file_specs(spec)]
+    return found[0] if len(found) == 1 else hashlib.sha256("".join(f"{one}\n" for one in found).encode()).hexdigest()
+
+
+def _verify_file(spec: ModelSpec, models_dir: Path, thorough: bool) -> str:
+    path, source = model_path(spec, models_dir), spec.source
+    if not isinstance(source, SyntheticSource):
+        sha256 = _only(source.sha256)
     elif (stamp := read_stamp(path)) is not None:
         sha256 = stamp.sha256
     else:
         raise ModelError(f"model {spec.name} has not been generated at {path}: run pagelab model fetch")
     verify(path, sha256, thorough=thorough)
+    return sha256
+
+
+def _only(sha256: str | tuple[str, ...]) -> str:
+    """The checksum of a single file; specs with several are taken apart by `file_specs` first."""
+    assert isinstance(sha256, str)  # noqa: S101 - for the type checker
     return sha256
 
 

@@ -15,6 +15,7 @@ from pagelab.errors import ModelError
 from pagelab.models.attention import Attention, attention_of
 from pagelab.models.gguf_format import FILE_TYPES
 from pagelab.models.gguf_header import Header, MetadataValue, integer, read_header
+from pagelab.models.parts import part_names
 from pagelab.models.tensors import (
     TENSOR_CLASSES,
     ExpertRange,
@@ -36,12 +37,10 @@ __all__ = [
     "classify",
     "expert_ranges",
     "read_gguf_map",
-    "read_model_map",
 ]
 
 _Key = TypeVar("_Key")
 
-_PART_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 # An encoder works on the prompt, experts of vision on images, and predictors of later tokens are not used.
 _IDLE = re.compile(r"^enc\.|\.vis_|\.nextn\.")
 
@@ -97,6 +96,16 @@ class GgufMap:
         """Layers that have experts; the others have a dense feed-forward network, or none."""
         return len({tensor.layer for tensor in self.tensors if tensor.tensor_class == "experts"})
 
+    def weights_ranges(self) -> tuple[tuple[Path, int, int], ...]:
+        """Where the weights lie: file, offset and length in bytes, for each file that has some."""
+        ranges = []
+        for part, path in enumerate(self.parts):
+            tensors = [tensor for tensor in self.tensors if tensor.part == part]
+            if tensors:
+                first = min(tensor.offset for tensor in tensors)
+                ranges.append((path, first, max(tensor.offset + tensor.bytes for tensor in tensors) - first))
+        return tuple(ranges)
+
     def bytes_by_class(self) -> dict[TensorClass, int]:
         """Bytes of the tensors of each class, for the classes that occur."""
         return _in_order(_sums((tensor.tensor_class, tensor.bytes) for tensor in self.tensors))
@@ -108,27 +117,11 @@ class GgufMap:
 
 
 def read_gguf_map(path: Path) -> GgufMap:
-    """Read the header of a GGUF file that holds a whole model.
-
-    Raises:
-        ModelError: the file is missing, is not GGUF, is of a version that is not supported, is truncated or damaged, or
-            is one of several parts of a model.
-    """
-    header = read_header(path)
-    parts = _split_count(header)
-    if parts > 1:
-        raise ModelError(
-            f"{path} is one of {parts} parts of a model, and an experiment needs it in one file: join them with "
-            "llama-gguf-split --merge"
-        )
-    return _map([header])
-
-
-def read_model_map(path: Path) -> GgufMap:
     """Read the headers of a model: of a GGUF file, or of all parts of a split one, any of which may be given.
 
     Raises:
-        ModelError: as `read_gguf_map`; or a part of a split model is missing or belongs to another model.
+        ModelError: a file is missing, is not GGUF, is of a version that is not supported, is truncated or damaged; or a
+            part belongs to another model.
     """
     header = read_header(path)
     count = _split_count(header)
@@ -222,14 +215,13 @@ def _split_count(header: Header) -> int:
 
 
 def _read_parts(path: Path, count: int) -> list[Header]:
-    """The headers of all parts of a split model, which are named as llama.cpp names them (llama_split_path)."""
-    match = _PART_NAME.fullmatch(path.name)
-    if match is None or int(match["count"]) != count:
+    """The headers of all parts of a split model."""
+    names = part_names(path.name, count)
+    if names is None:
         raise ModelError(
             f"{path} is one of {count} parts of a model, which are found by name: call them "
             f"NAME-00001-of-{count:05d}.gguf and so on, or join them with llama-gguf-split --merge"
         )
-    names = [f"{match['stem']}-{number:05d}-of-{count:05d}.gguf" for number in range(1, count + 1)]
     headers = [read_header(path.with_name(name), part) for part, name in enumerate(names)]
     for part, header in enumerate(headers):
         if (_split_count(header), integer(header.metadata, "split.no")) != (count, part):

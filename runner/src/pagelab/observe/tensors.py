@@ -1,7 +1,8 @@
 """How much of each tensor was in RAM: before a trial, on average while it decoded, and after it."""
 
-import os
 import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -10,23 +11,27 @@ from numpy.typing import NDArray
 
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.gguf_map import GgufMap
-from pagelab.pressure.residency import Pages, resident_pages
+from pagelab.models.tensors import Tensor
+from pagelab.pressure.residency import Pages, opened, resident_pages
 
 if TYPE_CHECKING:  # pyarrow takes a moment to load
     import pyarrow as pa
 
 
 class TensorResidency:
-    """Looks at a model's tensors in the page cache; use it as a context, which keeps the file open.
+    """Looks at a model's tensors in the page cache; use it as a context, which keeps the files open.
 
     A page that two tensors share counts for the later one.
     """
 
     def __init__(self, model: GgufMap) -> None:
-        self._model = model
-        self._tensors = sorted(model.tensors, key=lambda tensor: tensor.offset)
-        starts = [tensor.offset // PAGE_BYTES * PAGE_BYTES for tensor in self._tensors]
-        self._bounds = [*starts, self._tensors[-1].offset + self._tensors[-1].bytes]
+        self._tensors = sorted(model.tensors, key=lambda tensor: (tensor.part, tensor.offset))
+        self._opened = ExitStack()
+        self._descriptors: list[int] = []
+        self._files = [
+            (path, _bounds([tensor for tensor in self._tensors if tensor.part == part]))
+            for part, path in enumerate(model.parts)
+        ]
         self._lock = threading.Lock()
         self._sum = np.zeros(len(self._tensors), dtype=np.int64)
         self._looks = 0
@@ -35,16 +40,16 @@ class TensorResidency:
         self.after: Pages | None = None
 
     def __enter__(self) -> "TensorResidency":
-        """Open the model's file and look at it for the first time."""
-        self._descriptor = os.open(self._model.path, os.O_RDONLY)
+        """Open the model's files and look at them for the first time."""
+        self._descriptors = [self._opened.enter_context(opened(path)) for path, _ in self._files]
         self.before = self._pages()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the files."""
+        self._opened.close()
 
     @property
     def before_bytes(self) -> int:
@@ -52,7 +57,8 @@ class TensorResidency:
         return 0 if self.before is None else _total_bytes(self.before)
 
     def _pages(self) -> Pages:
-        return resident_pages(self._descriptor, self._bounds)
+        looks = zip(self._descriptors, self._files, strict=True)
+        return np.concatenate([resident_pages(descriptor, bounds) for descriptor, (_, bounds) in looks])
 
     def look(self) -> int:
         """Bytes of the weights in the page cache; while decoding, each look enters the tensors' averages."""
@@ -79,7 +85,7 @@ class TensorResidency:
         return _total_bytes(self.after)
 
     def table(self) -> "pa.Table":
-        """One row a tensor, in the order of the file; bytes of it in RAM, null where nothing was seen."""
+        """One row a tensor, in the order of the files; bytes of it in RAM, null where nothing was seen."""
         import pyarrow as pa
 
         sizes = np.array([tensor.bytes for tensor in self._tensors], dtype=np.int64)
@@ -95,6 +101,13 @@ class TensorResidency:
                 "resident_after_bytes": _bytes(self.after, sizes),
             }
         )
+
+
+def _bounds(tensors: Sequence[Tensor]) -> list[int]:
+    """Where each tensor of a file begins, by page, and where the last one ends; the first file may have none."""
+    if not tensors:
+        return [0]
+    return [*(tensor.offset // PAGE_BYTES * PAGE_BYTES for tensor in tensors), tensors[-1].offset + tensors[-1].bytes]
 
 
 def _total_bytes(pages: Pages) -> int:

@@ -23,10 +23,11 @@ LOCKER_BYTES = 32 * MIB  # the locking process itself
 class Sizes:
     """What the sizes of the pressure are computed from, all in bytes.
 
-    `weights` is where they lie: file, offset and length. `anonymous_bytes` is what the calibration measured beside.
+    `weights` is where they lie: file, offset and length, for each file. `anonymous_bytes` is what the calibration
+    measured beside.
     """
 
-    weights: tuple[Path, int, int]
+    weights: tuple[tuple[Path, int, int], ...]
     weights_bytes: int
     anonymous_bytes: int
     host_bytes: int

@@ -5,8 +5,9 @@ anonymous memory is swapped out late, at a moment that differs from run to run, 
 share: half of a model became 32 to 47 % of it. The limit is the same sum with a live first term.
 """
 
-import os
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,7 @@ from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.host.repeater import Repeater
-from pagelab.pressure.residency import resident_pages
+from pagelab.pressure.residency import opened, resident_pages
 
 INTERVAL_SECONDS = 0.025  # a large file takes longer to look at, so its limit follows more slowly
 SHARE_OF_A_CORE = 0.02  # more than is given to looking: a limit that lags makes a wrong share
@@ -28,10 +29,13 @@ class FollowingLimit:
     `decoding` is called the limit is at least `least_bytes`, since memory is still being allocated then.
     """
 
-    def __init__(self, group: Group, weights: tuple[Path, int, int], share_bytes: int, least_bytes: int) -> None:
+    def __init__(
+        self, group: Group, weights: Sequence[tuple[Path, int, int]], share_bytes: int, least_bytes: int
+    ) -> None:
         self._group = group
-        self._path, first, length = weights
-        self._bounds = (first, first + length)
+        self._weights = weights
+        self._opened = ExitStack()
+        self._files: list[tuple[int, tuple[int, int]]] = []  # descriptor, and where its weights begin and end
         self._share = share_bytes
         self._least = self._limit = least_bytes
         # The processor's time is the cost, not the waiting while the kernel reclaims, or the limit would lag.
@@ -39,16 +43,16 @@ class FollowingLimit:
 
     def __enter__(self) -> "FollowingLimit":
         """Begin to follow; the group is at `least_bytes` already."""
-        self._descriptor = os.open(self._path, os.O_RDONLY)
-        self._repeater.__enter__()
+        for path, first, length in self._weights:
+            self._files.append((self._opened.enter_context(opened(path)), (first, first + length)))
+        self._opened.enter_context(self._repeater)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop; the limit stays where it is."""
-        self._repeater.__exit__(kind, error, trace)
-        os.close(self._descriptor)
+        self._opened.__exit__(kind, error, trace)
 
     def decoding(self) -> None:
         """All memory is allocated: from now on the limit may fall below where it began, but not below the share."""
@@ -58,7 +62,7 @@ class FollowingLimit:
         charged = self._group.memory_bytes()
         if charged is None:
             return
-        resident = int(resident_pages(self._descriptor, self._bounds)[0]) * PAGE_BYTES
+        resident = sum(int(resident_pages(file, bounds)[0]) for file, bounds in self._files) * PAGE_BYTES
         wanted = max(self._least, charged - resident + self._share) // PAGE_BYTES * PAGE_BYTES
         if abs(wanted - self._limit) < STEP_BYTES:
             return

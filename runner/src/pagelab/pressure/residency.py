@@ -45,13 +45,18 @@ def resident_bytes(path: Path, offset: int = 0, length: int | None = None) -> in
     Raises:
         HostError: the file cannot be read, or the kernel does not say.
     """
-    with _opened(path) as descriptor:
+    with opened(path) as descriptor:
         end = os.fstat(descriptor).st_size if length is None else offset + length
         return int(resident_pages(descriptor, [offset, end])[0]) * PAGE_BYTES
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
+    """A descriptor of a file, to look at its pages through.
+
+    Raises:
+        HostError: the file cannot be opened.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
@@ -116,14 +121,18 @@ def _mincore(descriptor: int, offset: int, length: int) -> Flags:
     return vector & np.uint8(1)
 
 
-def evict(path: Path) -> int:
-    """Drop a file from the page cache, prove that it is gone, and return the bytes that were there before.
+def evict(*paths: Path) -> int:
+    """Drop files from the page cache, prove that they are gone, and return the bytes that were there before.
 
     posix_fadvise(2) drops what is clean and unmapped; pages still held in per-CPU lists need drop_caches.
 
     Raises:
         HostError: pages stayed, because a process has the file mapped or locked.
     """
+    return sum(_evict(path) for path in paths)
+
+
+def _evict(path: Path) -> int:
     before = resident_bytes(path)
     if before == 0:
         return 0
