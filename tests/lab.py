@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -190,7 +190,7 @@ def restore(directory: Path) -> Call:
 
 @dataclass
 class Terminal:
-    """A terminal with the launcher in it; `text` is what has appeared there so far."""
+    """A terminal with a command in it; `text` is what has appeared there so far."""
 
     process: subprocess.Popen[bytes]
     keyboard: int
@@ -200,6 +200,16 @@ class Terminal:
         """Press keys."""
         os.write(self.keyboard, characters.encode())
 
+    def answer(self, question: str, answer: str) -> None:
+        """Type a line once something is asked for."""
+
+        def asked() -> bool:
+            assert self.process.poll() is None, self.text
+            return question in self.text
+
+        eventually(asked, f"{question!r} is asked for")
+        self.type(f"{answer}\n")
+
     def show(self) -> None:
         """Take what appears, until nobody holds the other end of the terminal any more."""
         with suppress(OSError):
@@ -207,12 +217,17 @@ class Terminal:
                 self.text += chunk.decode(errors="replace")
 
 
-@contextmanager
-def typing(*arguments: str | Path, cwd: Path) -> Iterator[Terminal]:
+def typing(*arguments: str | Path, cwd: Path) -> AbstractContextManager[Terminal]:
     """Call the launcher in a terminal, as people do."""
+    return in_terminal([str(LAUNCHER), *map(str, arguments)], cwd=cwd)
+
+
+@contextmanager
+def in_terminal(command: Sequence[str], cwd: Path) -> Iterator[Terminal]:
+    """Call a command in a terminal; one that still runs when the context ends is interrupted there."""
     master, slave = os.openpty()
     process = subprocess.Popen(
-        [str(LAUNCHER), *map(str, arguments)],
+        command,
         preexec_fn=lambda: os.login_tty(slave),  # the terminal then turns Ctrl-C into a signal
         pass_fds=[slave],
         cwd=cwd,

@@ -1,7 +1,7 @@
 """The life of a lab on machines that boot a real kernel with systemd and cgroup v2: a test a stage, in this order.
 
-lab1 is a bare Debian 12, lab2 a Debian 13 whose administrator already has a container engine, and whose sudo asks for a
-password. With N=3 there is lab3 as well, a bare Ubuntu 24.04: three take longer than CI has.
+lab1 is a bare Debian 12 on an NVMe disk (QEMU's), lab2 a Debian 13 whose administrator already has a container engine,
+and whose sudo asks for a password. With N=3 there is lab3 as well, a bare Ubuntu 24.04: three take longer than CI has.
 """
 
 import base64
@@ -22,7 +22,7 @@ from typing import TypeVar
 import pytest
 import yaml
 
-from lab import eventually
+from lab import eventually, in_terminal
 from pagelab.record import TrialRecord
 from pagelab.store import RunStore
 from virtual_lab.machine import Machine
@@ -224,6 +224,50 @@ def test_all_is_in_force_after_a_reboot(machines: Machines) -> None:
     on_all(machines, assert_in_force)
 
 
+def inventory_without_passwords(target: Path) -> Path:
+    """The virtual lab's inventory as a directory of its own that tells nobody's password."""
+    copy = shutil.copytree(PROJECT / "inventories" / "vm", target)
+    hosts = yaml.safe_load((copy / "hosts.yml").read_text())
+    for variables in hosts["all"]["children"]["lab"]["hosts"].values():
+        variables.pop("ansible_become_password", None)
+    (copy / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    return copy
+
+
+def in_vault(directory: Path, secret: str) -> str:
+    """A line of an inventory with the sudo password, encrypted."""
+    key = directory / "vault-key"
+    key.write_text(secret)
+    encrypt = [PROJECT / ".venv/bin/ansible-vault", "encrypt_string", "--stdin-name=ansible_become_password"]
+    command = [*encrypt, f"--vault-password-file={key}"]
+    return subprocess.run(command, input=sudo_password(), capture_output=True, text=True, check=True).stdout
+
+
+def sudo_password() -> str:
+    """That of lab2, which is the one that asks."""
+    file = Machine.load("lab2").sudo_password
+    assert file is not None
+    return file.read_text()
+
+
+@pytest.mark.parametrize("way", ["typed", "vault"])
+def test_a_sudo_password_is_typed_or_lies_in_a_vault(machines: Machines, workspace: Path, way: str) -> None:
+    inventory = inventory_without_passwords(workspace / way)
+    refused = make("collect", f"INVENTORY={inventory}", host="lab2")
+    assert refused.returncode != 0
+    assert "password" in refused.stdout + refused.stderr, "the machine does ask"
+    word, question, answer = "ASK_PASSWORD=1", "BECOME password:", sudo_password()
+    if way == "vault":
+        word, question, answer = "EXTRA=--ask-vault-pass", "Vault password:", "the key of the vault"
+        (inventory / "host_vars").mkdir()
+        (inventory / "host_vars" / "lab2.yml").write_text(in_vault(workspace, answer))
+    with in_terminal(make_command("collect", f"INVENTORY={inventory}", word, host="lab2"), cwd=PROJECT) as terminal:
+        terminal.answer(question, answer)
+        code = terminal.process.wait(timeout=300)
+    assert code == 0, terminal.text
+    assert sudo_password() not in terminal.text
+
+
 def test_a_changed_byte_is_found_and_the_next_provisioning_repairs_it(machines: Machines, spill: Path) -> None:
     binary = f"{LAB}/llama.cpp/current/bin/llama-cli"
     lab1 = machines["lab1"]
@@ -356,6 +400,8 @@ def test_known_answers_hold_under_cgroup_v2(machines: Machines, tests_there: str
 
 
 def test_blktrace_and_tracefs_saw_the_same(machines: Machines, tests_there: str) -> None:
+    disk = machines["lab1"].ssh("findmnt", "--noheadings", "--output=SOURCE", "/", check=True).stdout.strip()
+    assert disk == "/dev/nvme0n1"
     model = f"$(ls {LAB}/models/*.gguf)"
     reader = f"python3 tests/integration/recorded_reader.py touched tracefs,blktrace {model} results/traces"
     answer = in_runner(machines["lab1"], tests_there, reader)

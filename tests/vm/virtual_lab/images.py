@@ -56,6 +56,7 @@ MASKED_UNITS = (
 
 # The modules that the initial RAM disk needs here; all that it may need elsewhere is ten times as much to unpack.
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c")
+LABEL = "virtual-lab"  # of the file system, as guest/etc/fstab has it
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,10 @@ class Kind:
     masked: tuple[str, ...] = ()
     sshd: str = ""  # settings that only this Debian's server knows
     sudo_asks: bool = False
+    disk: str = "virtio-blk-pci"  # of QEMU's devices, the one that holds everything
 
 
-BARE = Kind("bare", "bookworm", downloaded=("docker.io", "iptables", "apparmor"))
+BARE = Kind("bare", "bookworm", downloaded=("docker.io", "iptables", "apparmor"), disk="nvme")
 DOCKER = Kind(
     "docker",
     "trixie",
@@ -171,7 +173,10 @@ def _make_image(kind: Kind, disk_gib: int) -> None:
         for name, target in (("vmlinuz", made.kernel), ("initrd.img", made.initrd)):
             (source,) = (root / "boot").glob(f"{name}-*")
             shutil.copy(source, target)
-        _run([program("mkfs.ext4") or "", "-q", "-d", str(root), str(made.disk), f"{disk_gib}G"], work / "log")
+        _run(
+            [program("mkfs.ext4") or "", "-q", "-L", LABEL, "-d", str(root), str(made.disk), f"{disk_gib}G"],
+            work / "log",
+        )
         made.directory.rename(image_of(kind, disk_gib).directory)
 
 
@@ -189,7 +194,7 @@ def _bootstrap(kind: Kind, root: Path) -> list[str]:
         "--aptopt=Acquire::Languages none",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")),
         "--dpkgopt=force-unsafe-io",
-        f"--essential-hook={_boot_modules()}",
+        f"--essential-hook={_boot_modules(kind)}",
         *(f"--customize-hook={command}" for command in _customization(kind)),
         kind.suite,
         str(root),
@@ -201,10 +206,10 @@ def _packages(kind: Kind) -> str:
     return ",".join((*BASE_PACKAGES, *kind.kernel, *kind.packages))
 
 
-def _boot_modules() -> str:
+def _boot_modules(kind: Kind) -> str:
     """Before the kernel is installed, which makes the initial RAM disk."""
     settings = '"$1"/etc/initramfs-tools'
-    modules = r"\n".join(BOOT_MODULES)
+    modules = r"\n".join([*BOOT_MODULES, *(["nvme"] if kind.disk == "nvme" else [])])
     return (
         f"mkdir -p {settings}/conf.d && printf '{modules}\\n' >{settings}/modules"
         f" && printf 'MODULES=list\\nFSTYPE=ext4\\n' >{settings}/conf.d/virtual-lab"
