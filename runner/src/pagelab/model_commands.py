@@ -5,18 +5,13 @@ what reads configurations and generates models takes longer than that.
 """
 
 import json
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from pagelab.errors import ConfigError
-from pagelab.models.attention import in_words
-from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class, read_gguf_map
 from pagelab.units import format_bytes
 
 if TYPE_CHECKING:
@@ -45,14 +40,15 @@ def inspect(
 
     Reads the header only. Of a split model, any part may be given.
     """
+    from pagelab.models.description import document, headline, print_tables
+    from pagelab.models.gguf_map import read_gguf_map
+
     model = read_gguf_map(file)
     if as_json:
-        typer.echo(json.dumps(_document(model), indent=2))
+        typer.echo(json.dumps(document(model), indent=2))
         return
-    typer.echo(_headline(model))
-    console = Console()
-    console.print(_facts_table(model))
-    console.print(_classes_table(model))
+    typer.echo(headline(model))
+    print_tables(model)
 
 
 @model_app.command()
@@ -147,87 +143,3 @@ def _spec(shape: dict[str, Any]) -> "SyntheticSpec":
         first = error.errors()[0]
         option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
         raise ConfigError(f"{option}{first['msg'].removeprefix('Value error, ')}") from error
-
-
-def _facts(model: GgufMap) -> dict[str, Any]:
-    return {
-        "file": str(model.path),
-        "parts": [str(part) for part in model.parts],
-        "file_bytes": model.file_bytes,
-        "name": model.name,
-        "architecture": model.architecture,
-        "layers": model.layers,
-        "experts": model.experts,
-        "experts_used": model.experts_used,
-        "shared_experts": model.shared_experts,
-        "expert_layers": model.expert_layers,
-        "attention": {**asdict(model.attention), "hybrid": model.attention.hybrid},
-        "quantisation": model.quantisation,
-        "parameters": model.parameters,
-        "vocabulary": model.vocabulary,
-        "tied_embeddings": model.tied_embeddings,
-        "has_chat_template": model.has_chat_template,
-        "data_offset": model.data_offset,
-        "weights_bytes": model.weights_bytes,
-        "bytes_per_token": bytes_per_token(model),
-    }
-
-
-def _document(model: GgufMap) -> dict[str, Any]:
-    return {
-        "summary": _headline(model),
-        **_facts(model),
-        "bytes_by_class": model.bytes_by_class(),
-        "bytes_per_token_by_class": bytes_per_token_by_class(model),
-        "bytes_by_type": model.bytes_by_type(),
-        "tensors": [asdict(tensor) for tensor in model.tensors],
-    }
-
-
-def _headline(model: GgufMap) -> str:
-    """Whether a model is dense or a mixture of experts, and what one token touches of it, in one line."""
-    touched = bytes_per_token(model)
-    share = f"{format_bytes(touched)} of {format_bytes(model.weights_bytes)} ({touched / model.weights_bytes:.0%})"
-    return f"{_kind(model)}; a token touches {share} of the weights"
-
-
-def _kind(model: GgufMap) -> str:
-    if not model.expert_layers:
-        return "dense"
-    shared = f" and {model.shared_experts} shared" if model.shared_experts else ""
-    experts = f"{model.experts_used} of {model.experts} experts a token{shared}"
-    return f"mixture of experts: {experts}, in {model.expert_layers} of {model.layers} layers"
-
-
-def _facts_table(model: GgufMap) -> Table:
-    table = Table(show_header=False, box=None)
-    types = ", ".join(f"{kind} {size / model.weights_bytes:.0%}" for kind, size in model.bytes_by_type().items())
-    split = f" and {len(model.parts) - 1} more parts" if len(model.parts) > 1 else ""
-    rows = {
-        "file": f"{model.path}{split}",
-        "name": model.name,
-        "architecture": model.architecture,
-        "layers": model.layers,
-        "attention": in_words(model.attention),
-        "quantisation": f"{model.quantisation} ({types} of the bytes)",
-        "parameters": f"{model.parameters:,}",
-        "vocabulary": f"{model.vocabulary} tokens" if model.vocabulary else "none in the file",
-        "embedding": "tied: also the output" if model.tied_embeddings else "not tied",
-        "chat template": "yes" if model.has_chat_template else "no",
-        "weights": f"{format_bytes(model.weights_bytes)} ({model.weights_bytes} bytes)",
-        "touched by a token": f"{format_bytes(bytes_per_token(model))} ({bytes_per_token(model)} bytes)",
-    }
-    for name, value in rows.items():
-        table.add_row(name, str(value))
-    return table
-
-
-def _classes_table(model: GgufMap) -> Table:
-    table = Table("tensors", "bytes", "share", "touched by a token")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    touched = bytes_per_token_by_class(model)
-    for name, size in model.bytes_by_class().items():
-        share = f"{size / model.weights_bytes:.1%}"
-        table.add_row(name.replace("_", " "), str(size), share, str(touched[name]))
-    return table

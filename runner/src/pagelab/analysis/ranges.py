@@ -43,8 +43,7 @@ def union(group: Numbers, start: Numbers, end: Numbers) -> Ranges:
     if not len(start):
         return Ranges(group, start, end)
     span = int(end.max()) + 1  # one line for all groups, with a place between them that no range holds
-    # Reads go through files in stretches, which a stable sort (timsort) makes use of.
-    starts, ends = (np.sort(group * span + bound, kind="stable") for bound in (start, end))
+    starts, ends = (np.sort(group * span + bound) for bound in (start, end))
     # A gap is where as many ranges have ended as have begun; which end is which range's does not matter for that.
     first = np.ones(len(starts), dtype=np.bool_)
     first[1:] = starts[1:] > ends[:-1]

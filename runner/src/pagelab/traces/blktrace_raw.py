@@ -55,6 +55,7 @@ _ISSUED, _COMPLETED = 7, 8
 _CATEGORY_SHIFT = 16
 _READ, _WRITE, _FLUSH, _NOTIFY, _AHEAD, _DISCARD = (1 << bit for bit in (0, 1, 2, 10, 11, 13))
 _LONGEST_PAYLOAD = 0xFFFF
+_LARGEST_FIELD = 8  # bytes
 _FIRST_RECORDS = 16
 _NOTE = _NOTIFY << _CATEGORY_SHIFT
 _HAPPENED = _NOTE | 0xFFFF & ~_FROM_GROUP
@@ -82,6 +83,40 @@ _LAYOUTS = [
     for version, head in _HEADS.items()
     for order in "<>"
 ]
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """The heads of some records, field by field.
+
+    `alignment` is what all places are a multiple of, 8 at most; every field lies at a multiple of its own size.
+    """
+
+    data: Bytes
+    layout: _Layout
+    places: Integers
+    alignment: int
+
+    @classmethod
+    def at(cls, data: Bytes, layout: _Layout, places: Integers) -> "_Heads":
+        """The heads that begin at some places."""
+        bits = int(np.bitwise_or.reduce(places)) | _LARGEST_FIELD
+        return cls(data, layout, places, bits & -bits)
+
+    def taken(self, which: Any) -> "_Heads":
+        """Some of them: a slice, indices or a mask."""
+        return _Heads(self.data, self.layout, self.places[which], self.alignment)
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """One field of each; three times as fast where all of them are aligned."""
+        kind, offset = self.layout.place_of(name)
+        size = kind.itemsize
+        if not len(self.places):
+            return np.empty(0, dtype=kind)
+        behind = self.data[offset:]
+        if self.alignment >= size:
+            return behind[: len(behind) // size * size].view(kind).take(self.places >> (size.bit_length() - 1))
+        return np.ndarray((len(behind) - size + 1,), dtype=kind, buffer=behind, strides=(1,))[self.places]
 
 
 class BlktraceFile:
@@ -137,7 +172,8 @@ class BlktraceFile:
             self._damage.add(self._stream.name, Problem.BAD_RECORD, int(len(data) > 0), begin)
             return Chunk({}, self._order.through_ns)
         places, held_from = self._follow(data, begin, self._layout, goes_on=whole)
-        table = self._tables(data, places, self._layout, follows=held_from is not None and len(places) > 0)
+        heads = _Heads.at(data, self._layout, places)
+        table = self._tables(heads, follows=held_from is not None and len(places) > 0)
         self._held = None if held_from is None else data[held_from:].copy()
         return Chunk(table, self._order.through_ns)
 
@@ -169,31 +205,31 @@ class BlktraceFile:
     def _note(self, problem: Problem, at_byte: int) -> None:
         self._damage.add(self._stream.name, problem, at_byte=at_byte)
 
-    def _tables(self, data: Bytes, places: Integers, layout: _Layout, follows: bool) -> dict[Kind, Columns]:
+    def _tables(self, heads: _Heads, follows: bool) -> dict[Kind, Columns]:
         """The issues and completions among records; the last one is only looked at where it is held back."""
-        happened = _at(data, layout, "action", places) & _HAPPENED  # with the flag of a note, it is no request's
+        happened = heads["action"] & _HAPPENED  # with the flag of a note, it is no request's
         wanted = (happened == _ISSUED) | (happened == _COMPLETED)
         if self.start_ns is None:
-            self.start_ns = _first_time(data, layout, places[(happened & _NOTE) == 0])
+            self.start_ns = _first_time(heads.taken((happened & _NOTE) == 0))
         if follows:
             wanted[-1:] = False
         chosen = np.flatnonzero(wanted)
-        looked_at = np.append(chosen, len(places) - 1) if follows else chosen
-        time_ns = _at(data, layout, "time", places[looked_at]).astype(np.int64)
+        looked_at = np.append(chosen, len(happened) - 1) if follows else chosen
+        time_ns = heads.taken(looked_at)["time"].astype(np.int64)
         kept = self._order.fitting(time_ns, time_ns[: len(chosen)])
         self._damage.add(self._stream.name, Problem.BAD_TIME, int((~kept).sum()))
         chosen = chosen[kept]
         is_issue = happened[chosen] == _ISSUED
-        issues = self._issues(_Heads(data, layout, places[chosen[is_issue]]))
-        return {Kind.ISSUE: issues, Kind.COMPLETE: self._completions(_Heads(data, layout, places[chosen[~is_issue]]))}
+        issues, completions = heads.taken(chosen[is_issue]), heads.taken(chosen[~is_issue])
+        return {Kind.ISSUE: self._issues(issues), Kind.COMPLETE: self._completions(completions)}
 
-    def _issues(self, heads: "_Heads") -> Columns:
+    def _issues(self, heads: _Heads) -> Columns:
         self._counts["blktrace issue"] = self._counts.get("blktrace issue", 0) + len(heads.places)
         return self._traced(
             Kind.ISSUE.columns(time_ns=heads["time"], device=self._device(heads), sector=heads["sector"])
         )
 
-    def _completions(self, heads: "_Heads") -> Columns:
+    def _completions(self, heads: _Heads) -> Columns:
         self._counts["blktrace complete"] = self._counts.get("blktrace complete", 0) + len(heads.places)
         category, byte_count = heads["action"].astype(np.int64) >> _CATEGORY_SHIFT, heads["bytes"]
         return self._traced(
@@ -208,7 +244,7 @@ class BlktraceFile:
             )
         )
 
-    def _device(self, heads: "_Heads") -> NDArray[np.int16]:
+    def _device(self, heads: _Heads) -> NDArray[np.int16]:
         return self._devices.indices(heads["device"].astype(np.int64))
 
     @staticmethod
@@ -244,7 +280,9 @@ def _candidates(data: Bytes, layout: _Layout, step: int) -> Integers:
     rare = layout.magic.index(_MAGIC >> 24)
     at = np.flatnonzero(data == _MAGIC >> 24) - rare
     at = at[(at >= 0) & (at <= len(data) - layout.head.itemsize)]
-    found: Integers = at[_at(data, layout, "magic", at) == int.from_bytes(layout.magic, "little" if rare else "big")]
+    found: Integers = at[
+        _Heads.at(data, layout, at)["magic"] == int.from_bytes(layout.magic, "little" if rare else "big")
+    ]
     return found
 
 
@@ -258,11 +296,12 @@ class _Chain:
 
     def __init__(self, data: Bytes, layout: _Layout, places: Integers, goes_on: bool) -> None:
         self.places = places
-        self.following: Integers = places + layout.head.itemsize + _at(data, layout, "pdu_len", places)
+        self.following: Integers = places + layout.head.itemsize + _Heads.at(data, layout, places)["pdu_len"]
         self.bad: list[int] = []
         self._head_bytes = layout.head.itemsize
         self._data_bytes = len(data)
         self._goes_on = goes_on
+        self._breaks = np.flatnonzero(self.following[:-1] != self.places[1:]).tolist()
 
     @property
     def is_whole(self) -> bool:
@@ -270,15 +309,17 @@ class _Chain:
         return bool(
             len(self.places)
             and self.places[0] == 0
-            and (self.following[:-1] == self.places[1:]).all()
+            and not self._breaks
             and self.following[-1] > self._data_bytes - self._head_bytes
         )
 
-    def follow(self) -> NDArray[np.bool_]:
+    def follow(self) -> NDArray[np.bool_] | slice:
         """Which of the candidates are records."""
+        if not self._breaks:
+            return slice(None)
         kept = np.ones(len(self.places), dtype=np.bool_)
         reached = 0
-        for one in np.flatnonzero(self.following[:-1] != self.places[1:]).tolist():
+        for one in self._breaks:
             if one < reached:
                 continue
             reached = int(np.searchsorted(self.places, self.following[one]))
@@ -299,34 +340,11 @@ class _Chain:
         return one + 1 < len(self.places) and bool(self.following[one] == self.places[one + 1])
 
 
-def _at(data: Bytes, layout: _Layout, name: str, places: Integers) -> NDArray[Any]:
-    """One field of the heads that begin at some places; three times as fast where all of them are aligned."""
-    kind, offset = layout.place_of(name)
-    at = places + offset
-    if not len(at):
-        return np.empty(0, dtype=kind)
-    if not np.bitwise_or.reduce(at) % kind.itemsize:
-        return data[: len(data) // kind.itemsize * kind.itemsize].view(kind).take(at // kind.itemsize)
-    return np.ndarray((len(data) - kind.itemsize + 1,), dtype=kind, buffer=data, strides=(1,))[at]
-
-
-def _first_time(data: Bytes, layout: _Layout, places: Integers) -> int | None:
+def _first_time(heads: _Heads) -> int | None:
     """The time of the first record, unless that time cannot be."""
-    times = _at(data, layout, "time", places[:_FIRST_RECORDS]).astype(np.int64)
+    times = heads.taken(slice(_FIRST_RECORDS))["time"].astype(np.int64)
     sound = times[TimeOrder().fitting(times, times)]
     return int(sound[0]) if len(sound) else None
-
-
-@dataclass(frozen=True)
-class _Heads:
-    """The heads of some records, field by field."""
-
-    data: Bytes
-    layout: _Layout
-    places: Integers
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        return _at(self.data, self.layout, name, self.places)
 
 
 def _operations(category: Integers, byte_count: NDArray[Any]) -> NDArray[np.int8]:

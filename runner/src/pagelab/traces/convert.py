@@ -34,7 +34,7 @@ BLOCK_IO_FILE, PAGE_CACHE_FILE = "block_io.parquet", "page_cache.parquet"
 
 _BATCH_ROWS = 1 << 18  # that are made into a table at a time
 _CHUNK_BYTES = 64 << 20  # of all files together
-_LARGEST_CHUNK, _LEAST_CHUNK = 4 << 20, 512 << 10  # of one file: few enough for caches, enough to do much in one go
+_LARGEST_CHUNK, _LEAST_CHUNK = 8 << 20, 512 << 10  # of one file: few enough for caches, enough to do much in one go
 
 
 @dataclass(frozen=True)
