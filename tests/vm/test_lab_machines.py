@@ -1,7 +1,7 @@
 """The life of a lab on machines that boot a real kernel with systemd and cgroup v2: a test a stage, in this order.
 
-lab1 is a bare Debian 12 on an NVMe disk (QEMU's), lab2 a Debian 13 whose administrator already has a container engine,
-and whose sudo asks for a password. With N=3 there is lab3 as well, a bare Ubuntu 24.04: three take longer than CI has.
+lab1 is a bare Debian 12, lab2 a Debian 13 whose administrator already has a container engine, and whose sudo asks for a
+password. With N=3 there is lab3 as well, a bare Ubuntu 24.04: three take longer than CI has.
 """
 
 import base64
@@ -400,8 +400,6 @@ def test_known_answers_hold_under_cgroup_v2(machines: Machines, tests_there: str
 
 
 def test_blktrace_and_tracefs_saw_the_same(machines: Machines, tests_there: str) -> None:
-    disk = machines["lab1"].ssh("findmnt", "--noheadings", "--output=SOURCE", "/", check=True).stdout.strip()
-    assert disk == "/dev/nvme0n1"
     model = f"$(ls {LAB}/models/*.gguf)"
     reader = f"python3 tests/integration/recorded_reader.py touched tracefs,blktrace {model} results/traces"
     answer = in_runner(machines["lab1"], tests_there, reader)

@@ -56,7 +56,6 @@ MASKED_UNITS = (
 
 # The modules that the initial RAM disk needs here; all that it may need elsewhere is ten times as much to unpack.
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "ext4", "crc32c")
-LABEL = "virtual-lab"  # of the file system, as guest/etc/fstab has it
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,9 @@ class Kind:
     masked: tuple[str, ...] = ()
     sshd: str = ""  # settings that only this Debian's server knows
     sudo_asks: bool = False
-    disk: str = "virtio-blk-pci"  # of QEMU's devices, the one that holds everything
 
 
-BARE = Kind("bare", "bookworm", downloaded=("docker.io", "iptables", "apparmor"), disk="nvme")
+BARE = Kind("bare", "bookworm", downloaded=("docker.io", "iptables", "apparmor"))
 DOCKER = Kind(
     "docker",
     "trixie",
@@ -173,10 +171,7 @@ def _make_image(kind: Kind, disk_gib: int) -> None:
         for name, target in (("vmlinuz", made.kernel), ("initrd.img", made.initrd)):
             (source,) = (root / "boot").glob(f"{name}-*")
             shutil.copy(source, target)
-        _run(
-            [program("mkfs.ext4") or "", "-q", "-L", LABEL, "-d", str(root), str(made.disk), f"{disk_gib}G"],
-            work / "log",
-        )
+        _run([program("mkfs.ext4") or "", "-q", "-d", str(root), str(made.disk), f"{disk_gib}G"], work / "log")
         made.directory.rename(image_of(kind, disk_gib).directory)
 
 
@@ -194,7 +189,7 @@ def _bootstrap(kind: Kind, root: Path) -> list[str]:
         "--aptopt=Acquire::Languages none",
         *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man")),
         "--dpkgopt=force-unsafe-io",
-        f"--essential-hook={_boot_modules(kind)}",
+        f"--essential-hook={_boot_modules()}",
         *(f"--customize-hook={command}" for command in _customization(kind)),
         kind.suite,
         str(root),
@@ -206,10 +201,10 @@ def _packages(kind: Kind) -> str:
     return ",".join((*BASE_PACKAGES, *kind.kernel, *kind.packages))
 
 
-def _boot_modules(kind: Kind) -> str:
+def _boot_modules() -> str:
     """Before the kernel is installed, which makes the initial RAM disk."""
     settings = '"$1"/etc/initramfs-tools'
-    modules = r"\n".join([*BOOT_MODULES, *(["nvme"] if kind.disk == "nvme" else [])])
+    modules = r"\n".join(BOOT_MODULES)
     return (
         f"mkdir -p {settings}/conf.d && printf '{modules}\\n' >{settings}/modules"
         f" && printf 'MODULES=list\\nFSTYPE=ext4\\n' >{settings}/conf.d/virtual-lab"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from virtual_lab.errors import VirtualLabError
-from virtual_lab.images import KINDS, LABEL, Image
+from virtual_lab.images import KINDS, Image
 from virtual_lab.paths import IMAGES, MACHINES, SSH, write
 
 FIRST_PORT = 2231
@@ -260,12 +260,10 @@ class Machine:
             *("-pidfile", str(self.pid_file), *accelerator_options(self.accelerator)),
             *("-smp", str(self.cpus), "-m", str(self.memory_mib)),
             *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-            *("-append", f"root=LABEL={LABEL} rw console=ttyS0 net.ifnames=0"),
+            *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0"),
             # Flushes reach the host's page cache only: that outlives a power cut here, and is much faster.
-            *("-drive", "file=disk.qcow2,format=qcow2,if=none,id=disk,cache=unsafe,discard=unmap"),
-            *("-device", f"{KINDS[self.kind].disk},drive=disk,serial=disk"),
-            *("-drive", f"file={self.identity.name},format=raw,if=none,id=identity,readonly=on"),
-            *("-device", "virtio-blk-pci,drive=identity,serial=identity"),
+            *("-drive", "file=disk.qcow2,format=qcow2,if=virtio,cache=unsafe,discard=unmap"),
+            *("-drive", f"file={self.identity.name},format=raw,if=virtio,readonly=on"),
             *("-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
             *("-device", "virtio-net-pci,netdev=net0,romfile="),
             *("-device", "virtio-rng-pci"),
