@@ -20,7 +20,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -172,9 +172,8 @@ def _part_of(source: FileSource | UrlSource, first: str, name: str, sha256: str)
     """The source of one part, whose name takes the place of the first one's."""
     if isinstance(source, FileSource):
         return FileSource(file=source.file.with_name(name), sha256=sha256)
-    head, query = source.url.partition("?")[::2]
-    url = head.removesuffix(first) + name
-    return UrlSource(url=f"{url}?{query}" if query else url, sha256=sha256)
+    address = urlsplit(source.url)
+    return UrlSource(url=address._replace(path=address.path.removesuffix(first) + name).geturl(), sha256=sha256)
 
 
 def read_model(spec: ModelSpec, models_dir: Path) -> GgufMap:
@@ -236,18 +235,12 @@ def verify_model(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -
 def _verify_file(spec: ModelSpec, models_dir: Path, thorough: bool) -> str:
     path, source = model_path(spec, models_dir), spec.source
     if not isinstance(source, SyntheticSource):
-        sha256 = _only(source.sha256)
+        sha256 = cast(str, source.sha256)  # specs with several were taken apart by `file_specs`
     elif (stamp := read_stamp(path)) is not None:
         sha256 = stamp.sha256
     else:
         raise ModelError(f"model {spec.name} has not been generated at {path}: run pagelab model fetch")
     verify(path, sha256, thorough=thorough)
-    return sha256
-
-
-def _only(sha256: str | tuple[str, ...]) -> str:
-    """The checksum of a single file; specs with several are taken apart by `file_specs` first."""
-    assert isinstance(sha256, str)  # noqa: S101 - for the type checker
     return sha256
 
 
