@@ -28,6 +28,10 @@ KEY = SSH / "id_ed25519"
 KNOWN_HOSTS = SSH / "known_hosts"
 SSH_CONFIG = SSH / "config"
 
+# Against attacks that nobody makes here. Without them and the fifth level of page tables, which only machines with
+# terabytes need (`accelerator_options`), an emulated processor starts a program in a quarter to a third less time.
+KERNEL_WITHOUT_DEFENCES = ("mitigations=off", "init_on_alloc=0")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -260,7 +264,7 @@ class Machine:
             *("-pidfile", str(self.pid_file), *accelerator_options(self.accelerator)),
             *("-smp", str(self.cpus), "-m", str(self.memory_mib)),
             *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-            *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0"),
+            *("-append", " ".join(["root=/dev/vda rw console=ttyS0 net.ifnames=0", *KERNEL_WITHOUT_DEFENCES])),
             # Flushes reach the host's page cache only: that outlives a power cut here, and is much faster.
             *("-drive", "file=disk.qcow2,format=qcow2,if=virtio,cache=unsafe,discard=unmap"),
             *("-drive", f"file={self.identity.name},format=raw,if=virtio,readonly=on"),
@@ -286,7 +290,9 @@ class Machine:
 
 def accelerator_options(accelerator: str) -> list[str]:
     """QEMU's options for one way to run a guest's instructions."""
-    return ["-accel", "tcg,thread=multi" if accelerator == "tcg" else accelerator, "-cpu", "max"]
+    if accelerator == "tcg":
+        return ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"]
+    return ["-accel", accelerator, "-cpu", "max"]
 
 
 def make_key(path: Path, comment: str) -> None:
