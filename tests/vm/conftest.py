@@ -29,7 +29,7 @@ def machines() -> Iterator[dict[str, Machine]]:
     for cached in (PROJECT / ".cache" / "facts").glob("lab*"):
         cached.unlink()
     try:
-        up(COUNT, memory_mib=1536, cpus=2, disk_gib=8)
+        up(COUNT, memory_mib=1536, disk_gib=8)
         yield {machine.name: machine for machine in Machine.all()}
     finally:
         down(packages=False)

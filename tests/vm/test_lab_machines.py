@@ -1,7 +1,8 @@
 """The life of a lab on machines that boot a real kernel with systemd and cgroup v2: a test a stage, in this order.
 
-lab1 is a bare Debian 12, lab2 a Debian 13 whose administrator already has a container engine, and whose sudo asks for a
-password. With N=3 there is lab3 as well, a bare Ubuntu 24.04: three take longer than CI has.
+lab1 is a bare Debian 12, lab2 a Debian 13 whose administrator already has a container engine, whose sudo asks for a
+password, and whose lab is on an encrypted disk (LVM in LUKS). With N=3 there is lab3 as well, a bare Ubuntu 24.04:
+three take longer than CI has.
 """
 
 import base64
@@ -29,8 +30,6 @@ from virtual_lab.machine import Machine
 
 PROJECT = Path(__file__).parents[2]
 STATE_SCRIPT = PROJECT / "ansible" / "roles" / "lab_directory" / "files" / "host-state"
-PAGELAB = "/var/lib/pagelab/bin/pagelab"
-LAB = "/var/lib/pagelab"
 SWAP_MIB = 512
 
 RESERVE_BYTES = 768 << 20  # for the machine itself, of its 1.5 GiB
@@ -124,6 +123,10 @@ def table(answer: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
     }
 
 
+def launcher(machine: Machine) -> str:
+    return f"{machine.lab_directory}/bin/pagelab"
+
+
 def swap_of(machine: Machine) -> list[str]:
     return machine.ssh("cat", "/proc/swaps", check=True).stdout.splitlines()[1:]
 
@@ -131,11 +134,11 @@ def swap_of(machine: Machine) -> list[str]:
 def assert_in_force(machine: Machine) -> None:
     """Swap is on, at the size that was asked for; the lab's user may lock memory; the engine runs our image."""
     (swap,) = swap_of(machine)
-    assert swap.split()[0] == "/swapfile"
+    assert swap.split()[0] == f"{machine.lab_directory}/swapfile"
     assert int(swap.split()[2]) == SWAP_MIB * 1024 - 4
     assert machine.ssh("bash", "-lc", "ulimit -l", check=True).stdout.strip() == "unlimited"
     assert machine.sudo("docker", "info", "--format", "{{.CgroupVersion}}", check=True).stdout.strip() == "2"
-    assert machine.sudo(PAGELAB, "version", check=True).stdout.strip()
+    assert machine.sudo(launcher(machine), "version", check=True).stdout.strip()
 
 
 def restart(machine: Machine) -> None:
@@ -215,8 +218,9 @@ def test_a_bundle_is_all_it_takes_where_there_is_no_network(
 
 
 def test_the_engine_that_was_there_is_used_and_not_replaced(machines: Machines) -> None:
-    assert machines["lab2"].sudo("test", "-e", f"{LAB}/installed/engine.fact").returncode == 1
-    assert machines["lab1"].sudo("test", "-e", f"{LAB}/installed/engine.fact").returncode == 0
+    for name, installed in (("lab1", True), ("lab2", False)):
+        record = f"{machines[name].lab_directory}/installed/engine.fact"
+        assert (machines[name].sudo("test", "-e", record).returncode == 0) == installed
 
 
 def test_all_is_in_force_after_a_reboot(machines: Machines) -> None:
@@ -269,8 +273,8 @@ def test_a_sudo_password_is_typed_or_lies_in_a_vault(machines: Machines, workspa
 
 
 def test_a_changed_byte_is_found_and_the_next_provisioning_repairs_it(machines: Machines, spill: Path) -> None:
-    binary = f"{LAB}/llama.cpp/current/bin/llama-cli"
     lab1 = machines["lab1"]
+    binary = f"{lab1.lab_directory}/llama.cpp/current/bin/llama-cli"
     whole = lab1.ssh("sha256sum", binary, check=True).stdout
     lab1.sudo("dd", "if=/dev/urandom", f"of={binary}", "bs=1", "count=16", "seek=4096", "conv=notrunc", check=True)
     assert lab1.ssh("sha256sum", binary, check=True).stdout != whole
@@ -304,7 +308,7 @@ def calling(workspace: Path, spill: Path) -> Iterator[subprocess.Popen[str]]:
 
 def finished_trials(machine: Machine) -> int:
     """How many trials are whole on the machine itself."""
-    found = machine.ssh("find", f"{LAB}/results", "-name", "trial.json")
+    found = machine.ssh("find", f"{machine.lab_directory}/results", "-name", "trial.json")
     return len(found.stdout.splitlines())
 
 
@@ -359,6 +363,12 @@ def test_pinning_locks_all_but_the_reserve(machines: Machines, workspace: Path) 
         assert pinned.limit.effective
 
 
+def test_what_lies_under_the_model_is_recorded(workspace: Path) -> None:
+    (run,) = (workspace / "results" / "spill" / "lab2").glob("*/run.json")
+    stack = RunStore.open(run.parent).read_run().manifest["models_storage"]
+    assert [device["kind"] for device in stack] == ["lvm", "crypt", "disk"]
+
+
 @pytest.fixture(scope="module")
 def tests_there(machines: Machines, workspace: Path) -> str:
     """This project's tests on lab1, with pytest beside them: a directory that its runner can see and write."""
@@ -386,7 +396,7 @@ def in_runner(machine: Machine, directory: str, command: str) -> subprocess.Comp
         f"cd {directory} && PAGELAB_TEST_DIRECTORY={directory}/results",
         f"PYTHONPATH=$PYTHONPATH:{directory}/packages:{directory}/tests PYTHONDONTWRITEBYTECODE=1 {command}",
     ]
-    call = f"cd {directory} && {PAGELAB} shell -c {shlex.quote(' '.join(words))}"
+    call = f"cd {directory} && {launcher(machine)} shell -c {shlex.quote(' '.join(words))}"
     return machine.sudo("bash", "-c", call, timeout=900)
 
 
@@ -400,7 +410,7 @@ def test_known_answers_hold_under_cgroup_v2(machines: Machines, tests_there: str
 
 
 def test_blktrace_and_tracefs_saw_the_same(machines: Machines, tests_there: str) -> None:
-    model = f"$(ls {LAB}/models/*.gguf)"
+    model = f"$(ls {machines['lab1'].lab_directory}/models/*.gguf)"
     reader = f"python3 tests/integration/recorded_reader.py touched tracefs,blktrace {model} results/traces"
     answer = in_runner(machines["lab1"], tests_there, reader)
     assert answer.returncode == 0, shown(answer)

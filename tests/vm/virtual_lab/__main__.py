@@ -16,7 +16,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 def up(
     count: Annotated[int, typer.Option(min=1, max=99, help="How many machines there are to be.")] = 2,
     memory_mib: Annotated[int, typer.Option(min=512, help="Memory of each machine that is made now.")] = 1536,
-    cpus: Annotated[int, typer.Option(min=1, help="Processors of each machine that is made now.")] = 2,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Processors of each machine that is made now.")] = None,
     disk_gib: Annotated[int, typer.Option(min=3, help="Size of the disk of each machine that is made now.")] = 8,
 ) -> None:
     """Start machines lab1 to labN and write the inventory; those that are there already stay as they are."""

@@ -72,18 +72,20 @@ class Kind:
     masked: tuple[str, ...] = ()
     sshd: str = ""  # settings that only this Debian's server knows
     sudo_asks: bool = False
+    encrypted_data: bool = False  # a third disk, mounted at /data, with a file system in LVM in LUKS
 
 
 BARE = Kind("bare", "bookworm", downloaded=("docker.io", "iptables", "apparmor"))
 DOCKER = Kind(
     "docker",
     "trixie",
-    packages=("docker.io", "docker-cli", "iptables", "apparmor"),
-    # Compiles the profiles of a hundred programs that are not there (15 s); Docker loads its own by itself.
-    masked=("apparmor.service",),
+    packages=("docker.io", "docker-cli", "iptables", "apparmor", "cryptsetup-bin", "systemd-cryptsetup", "lvm2"),
+    # The first compiles the profiles of a hundred programs that are not there (15 s); Docker loads its own by itself.
+    masked=("apparmor.service", "lvm2-monitor.service", "blk-availability.service"),
     # Asking whether it is there yet, over and over, would lock the asker out for a while.
     sshd="PerSourcePenalties no",
     sudo_asks=True,
+    encrypted_data=True,
 )
 UBUNTU = Kind(
     "ubuntu",
@@ -227,9 +229,20 @@ def _customization(kind: Kind) -> list[str]:
         'rm "$1"/etc/ssh/ssh_host_*',
         f'tar --create --owner=0 --group=0 --directory={files} . | tar --extract --directory="$1"',
         f'echo {shlex.quote(kind.sshd)} >"$1"/etc/ssh/sshd_config.d/{kind.name}.conf',
+        *(_encrypted_data() if kind.encrypted_data else []),
         f'chroot "$1" systemctl mask --quiet {" ".join((*MASKED_UNITS, *kind.masked))}',
         'chroot "$1" systemctl enable --quiet systemd-networkd virtual-lab-identity',
         ': >"$1"/etc/machine-id',  # every machine gets its own when it starts for the first time
+    ]
+
+
+def _encrypted_data() -> list[str]:
+    """See guest/usr/local/sbin/virtual-lab-data."""
+    return [
+        "echo 'data /dev/vdc /etc/virtual-lab-data-key luks' >\"$1\"/etc/crypttab",
+        "echo '/dev/data/lab /data ext4 defaults 0 2' >>\"$1\"/etc/fstab",
+        'mkdir "$1"/data',
+        'chroot "$1" systemctl enable --quiet virtual-lab-data',
     ]
 
 

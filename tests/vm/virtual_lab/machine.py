@@ -24,13 +24,16 @@ from virtual_lab.paths import IMAGES, MACHINES, SSH, write
 FIRST_PORT = 2231
 POLL_SECONDS = 0.2
 BOOT_SECONDS = 240.0
+DATA_BYTES = 4 << 30  # sparse
+# Flushes reach the host's page cache only: that outlives a power cut here, and is much faster.
+DISK = "if=virtio,cache=unsafe,discard=unmap"
 KEY = SSH / "id_ed25519"
 KNOWN_HOSTS = SSH / "known_hosts"
 SSH_CONFIG = SSH / "config"
 
 # Against attacks that nobody makes here. Without them and the fifth level of page tables, which only machines with
-# terabytes need (`accelerator_options`), an emulated processor starts a program in a quarter to a third less time.
-KERNEL_WITHOUT_DEFENCES = ("mitigations=off", "init_on_alloc=0")
+# terabytes need (`accelerator_options`), an emulated processor starts a program in a quarter less time.
+KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,16 @@ class Machine:
     def identity(self) -> Path:
         """The disk from which it takes its name and keys."""
         return self.directory / "identity.tar"
+
+    @property
+    def data(self) -> Path | None:
+        """The third disk, for what its root disk does not hold."""
+        return self.directory / "data.raw" if KINDS[self.kind].encrypted_data else None
+
+    @property
+    def lab_directory(self) -> str:
+        """Where in it the lab goes: the inventory's pagelab_dir."""
+        return "/data/pagelab" if self.data else "/var/lib/pagelab"
 
     @property
     def pid_file(self) -> Path:
@@ -110,6 +123,9 @@ class Machine:
             os.path.relpath(image.disk, self.directory),
         ]
         subprocess.run([*overlay, str(self.directory / "disk.qcow2")], check=True)
+        if self.data:
+            write(self.data, "")
+            os.truncate(self.data, DATA_BYTES)
         make_key(self.host_key, self.name)
         if self.sudo_password:
             write(self.sudo_password, secrets.token_urlsafe(12), 0o600)
@@ -264,10 +280,10 @@ class Machine:
             *("-pidfile", str(self.pid_file), *accelerator_options(self.accelerator)),
             *("-smp", str(self.cpus), "-m", str(self.memory_mib)),
             *("-kernel", str(image.kernel), "-initrd", str(image.initrd)),
-            *("-append", " ".join(["root=/dev/vda rw console=ttyS0 net.ifnames=0", *KERNEL_WITHOUT_DEFENCES])),
-            # Flushes reach the host's page cache only: that outlives a power cut here, and is much faster.
-            *("-drive", "file=disk.qcow2,format=qcow2,if=virtio,cache=unsafe,discard=unmap"),
+            *("-append", KERNEL),
+            *("-drive", f"file=disk.qcow2,format=qcow2,{DISK}"),
             *("-drive", f"file={self.identity.name},format=raw,if=virtio,readonly=on"),
+            *(("-drive", f"file={self.data.name},format=raw,{DISK}") if self.data else ()),
             *("-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{self.port}-:22"),
             *("-device", "virtio-net-pci,netdev=net0,romfile="),
             *("-device", "virtio-rng-pci"),
