@@ -80,6 +80,16 @@ def test_the_container_reaches_neither_the_engine_nor_a_network() -> None:
     assert interfaces == ["lo"]
 
 
+FIND_FONTS = "import logging; logging.basicConfig(level=logging.INFO); import matplotlib.font_manager"
+
+
+def test_the_image_knows_its_fonts_so_that_no_report_looks_for_them() -> None:
+    found = inside("python3", "-c", FIND_FONTS)
+    assert (found.returncode, found.stderr) == (0, ""), "matplotlib says what it reads and finds"
+    anew = inside("env", "MPLCONFIGDIR=/tmp/elsewhere", "python3", "-c", FIND_FONTS)
+    assert "generated new fontManager" in anew.stderr, "and would say this"
+
+
 def test_results_belong_to_who_ran_make(tmp_path: Path) -> None:
     """The launcher takes the owner from sudo's variables; the container itself runs as root."""
     environment = os.environ | {"SUDO_UID": "12345", "SUDO_GID": "54321"}

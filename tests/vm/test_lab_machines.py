@@ -25,7 +25,7 @@ import yaml
 
 from lab import eventually, in_terminal
 from pagelab.record import TrialRecord
-from pagelab.store import RunStore
+from pagelab.store import RunStore, read_trace_record
 from virtual_lab.machine import Machine
 
 PROJECT = Path(__file__).parents[2]
@@ -363,10 +363,19 @@ def test_pinning_locks_all_but_the_reserve(machines: Machines, workspace: Path) 
         assert pinned.limit.effective
 
 
-def test_what_lies_under_the_model_is_recorded(workspace: Path) -> None:
+def test_reads_through_lvm_and_luks_are_attributed_by_the_page_cache(workspace: Path) -> None:
+    """The disk below has the reads, but not whose they are."""
     (run,) = (workspace / "results" / "spill" / "lab2").glob("*/run.json")
     stack = RunStore.open(run.parent).read_run().manifest["models_storage"]
-    assert [device["kind"] for device in stack] == ["lvm", "crypt", "disk"]
+    assert [layer["kind"] for layer in stack] == ["lvm", "crypt", "disk"]
+    for trial in trials_of(workspace / "results", "spill", "lab2"):
+        traced = read_trace_record(run.parent / "trials" / f"{trial.trial:03d}" / "trace")
+        assert [device.name for device in traced.devices] == [stack[-1]["name"]]
+        assert all("LVM, LUKS or RAID" in (file.without_extents or "") for file in traced.files)
+        model_bytes = trial.reads.decode.model_bytes or 0
+        assert model_bytes > trial.weights_bytes
+        assert trial.sources.model.page_cache_bytes == pytest.approx(model_bytes, rel=0.01)
+        assert trial.sources.model.device_bytes == pytest.approx(model_bytes, rel=0.01)
 
 
 @pytest.fixture(scope="module")
