@@ -41,6 +41,14 @@ class TestUnion:
         assert rows == sorted(rows)
         assert len(rows) == len({(group, byte) for group in range(GROUPS) for byte in _starts(byte_set(given, group))})
 
+    @given(some)
+    def test_far_out_as_well(self, given: list[Range]) -> None:
+        group, start, end = vars(ranges(given)).values()
+        far = 1 << 59  # where a start and a length no longer fit into one number
+        near, moved = union(group * 0, start, end), union(group * 0, start + far, end + far)
+        assert (moved.start - far).tolist() == near.start.tolist()
+        assert (moved.end - far).tolist() == near.end.tolist()
+
     @given(some, some)
     def test_counts(self, one: list[Range], other: list[Range]) -> None:
         covered = covered_bytes(*vars(ranges(one)).values(), GROUPS).tolist()
