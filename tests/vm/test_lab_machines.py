@@ -80,7 +80,7 @@ def on_all(machines: Machines, call: Callable[[Machine], Result]) -> dict[str, R
 def state(machine: Machine) -> dict[str, list[str]]:
     path = "/tmp/host-state"  # noqa: S108 - of the machine
     machine.ssh("tee", path, stdin=STATE_SCRIPT.read_text(), check=True)
-    answer = machine.sudo("python3", path, check=True)
+    answer = machine.sudo("python3", path, machine.lab_directory, check=True)
     machine.ssh("rm", path, check=True)
     found: dict[str, list[str]] = json.loads(answer.stdout)
     return found
