@@ -157,11 +157,13 @@ unpack:
 .PHONY: venv
 venv: $(PACKAGE_STAMP)
 
+# Most of what pip would compile are Ansible's collections, thousands of files of which a handful is used.
 $(VENV_STAMP): $(if $(BUNDLE),| unpack)
 	@echo "Making $(VENV) with the packages of requirements.lock (about a minute)"
 	@$(AS_OWNER) tools/make-venv $(VENV)
-	@$(AS_OWNER) $(BIN)/python -m pip install -qq --require-hashes --cache-dir .cache/pip --requirement requirements.lock \
+	@$(AS_OWNER) $(BIN)/python -m pip install -qq --no-compile --require-hashes --cache-dir .cache/pip --requirement requirements.lock \
 		$(if $(BUNDLE),--no-index --find-links .cache/bundle/wheels)
+	@$(AS_OWNER) $(BIN)/python -m compileall -qq -j 0 -x 'ansible_collections/(?!community/docker|ansible)' $(VENV)/lib
 	@$(AS_OWNER) touch $@
 
 $(PACKAGE_STAMP): | $(VENV_STAMP)

@@ -19,12 +19,10 @@ def latency_facts(reads: BlockReads) -> dict[str, float]:
     A percentile p is the least time that p % of the reads did not exceed (nearest rank), so it is always one that
     occurred.
     """
-    if reads.issued_ns is None:
+    issued, completed = reads.times_with_issue()
+    if not len(issued):
         return {}
-    known = reads.issued_ns > reads.NO_ISSUE
-    times = np.sort(reads.time_ns[known] - reads.issued_ns[known])
-    if not len(times):
-        return {}
+    times = np.sort(completed - issued)
     ranks = {f"latency_p{percent}_seconds": -(-percent * len(times) // 100) - 1 for percent in PERCENTILES}
     ranks["latency_max_seconds"] = len(times) - 1
     return {name: int(times[rank]) / NANOSECONDS for name, rank in ranks.items()}
@@ -37,15 +35,13 @@ def depth_facts(reads: BlockReads, span: Span) -> dict[str, float]:
     with at least one. The percentiles are over the busy time. A span without bounds is that from the first issue to the
     last completion. A read that was under way at an end of the span counts for the time that lies in it.
     """
-    if reads.issued_ns is None:
-        return {}
-    known = reads.issued_ns > reads.NO_ISSUE
-    begin, end = reads.issued_ns[known], reads.time_ns[known]
+    begin, end = reads.times_with_issue()
     if not len(begin):
         return {}
     if span is EVERYTHING:
         span = Span(int(begin.min()), int(end.max()))
-    begin, end = np.clip(begin, span.begin_ns, span.end_ns), np.clip(end, span.begin_ns, span.end_ns)
+    else:
+        begin, end = np.clip(begin, span.begin_ns, span.end_ns), np.clip(end, span.begin_ns, span.end_ns)
     length = span.end_ns - span.begin_ns
     return _facts(_time_at_depth(begin, end), length) if length > 0 else {}
 

@@ -33,10 +33,12 @@ these links again. With tens of requests in flight some order is lost all the sa
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pagelab.analysis.ranges import sums
 from pagelab.units import KIB
 
 Numbers = NDArray[np.int64]
@@ -74,7 +76,7 @@ class ReadStream:
     def __len__(self) -> int:
         return len(self.start)
 
-    @property
+    @cached_property
     def end(self) -> Numbers:
         """Offset of the first byte after each read."""
         return self.start + self.bytes
@@ -300,11 +302,11 @@ def histogram(values: Numbers) -> list[Bin]:
     """Count positive whole numbers by powers of two: bins from 2^k to 2^(k+1), without the empty ones."""
     exponents = np.frexp(values.astype(np.float64))[1] - 1  # exact below 2^53
     counts = np.bincount(exponents) if len(values) else np.zeros(0, dtype=np.int64)
-    bins = []
-    for power in np.flatnonzero(counts):
-        total = int(values[exponents == power].sum(dtype=np.int64))
-        bins.append(Bin(1 << int(power), 1 << (int(power) + 1), int(counts[power]), total))
-    return bins
+    totals = sums(exponents, values, len(counts))
+    return [
+        Bin(1 << power, 1 << (power + 1), int(counts[power]), int(totals[power]))
+        for power in np.flatnonzero(counts).tolist()
+    ]
 
 
 @dataclass(frozen=True)

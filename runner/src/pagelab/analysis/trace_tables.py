@@ -65,6 +65,13 @@ class BlockReads:
             return self.time_ns
         return np.where(self.issued_ns > self.NO_ISSUE, self.issued_ns, self.time_ns)
 
+    def times_with_issue(self) -> tuple[Numbers, Numbers]:
+        """Of the reads of which it is known when they were issued: that, and when they completed."""
+        if self.issued_ns is None:
+            return self.time_ns[:0], self.time_ns[:0]
+        known = self.issued_ns > self.NO_ISSUE
+        return (self.issued_ns, self.time_ns) if known.all() else (self.issued_ns[known], self.time_ns[known])
+
     def taken(self, which: "slice | NDArray[np.bool_]") -> "BlockReads":
         """Some of the reads."""
         issued = None if self.issued_ns is None else self.issued_ns[which]
