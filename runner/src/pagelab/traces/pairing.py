@@ -62,7 +62,7 @@ def _by_place(device: NDArray[np.int16], sector: Integers) -> tuple[NDArray[np.i
     position_bits = max(count - 1, 1).bit_length()
     if ((most - least + 1) * devices).bit_length() + position_bits <= _NUMBER_BITS:
         place = (sector - least) * devices + device
-        both = np.sort(place << position_bits | np.arange(count))
+        both = np.sort(place << position_bits | np.arange(count), kind="stable")  # gains from what is in order already
         place = both >> position_bits
         return both & ((1 << position_bits) - 1), place[1:] == place[:-1]
     order = np.lexsort((sector, device))
