@@ -25,6 +25,7 @@ from pagelab.plan import PlannedTrial, make_plan
 from pagelab.record import TrialRecord
 from pagelab.store import RunStore
 
+CHECKOUT = Path(__file__).parents[1]
 LAB = Path(os.environ.get("PAGELAB_DIR") or "/var/lib/pagelab")
 LAUNCHER = LAB / "bin" / "pagelab"
 MODELS = LAB / "models"
@@ -47,6 +48,29 @@ def eventually(condition: Callable[[], Value], what: str, seconds: float = 90.0)
             pytest.fail(f"{what}: not within {seconds:g} s")
         time.sleep(POLL_SECONDS)
     return answer
+
+
+# --- roles ------------------------------------------------------------------------------------------------------------
+
+
+def play_role(playbook: Path, inventory: Path | str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a playbook of the tests, which takes a role of the project for itself."""
+    ansible = CHECKOUT / ".venv" / "bin" / "ansible-playbook"
+    return subprocess.run(
+        [str(ansible), "--inventory", str(inventory), str(playbook), *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+            "ANSIBLE_ROLES_PATH": str(CHECKOUT / "ansible" / "roles"),
+            "ANSIBLE_CACHE_PLUGIN": "memory",  # the facts of these hosts are nobody else's
+            "ANSIBLE_GATHERING": "explicit",
+            "ANSIBLE_NOCOLOR": "1",
+        },
+    )
 
 
 # --- configurations ---------------------------------------------------------------------------------------------------

@@ -1,22 +1,19 @@
 """The lab's directory, wherever it is: nothing of it is left, and what was there before stays."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lab import needs_root
+from lab import needs_root, play_role
 
-CHECKOUT = Path(__file__).parents[2]
 PLAYBOOK = Path(__file__).parent / "playbooks" / "lab_directory.yml"
 
 pytestmark = needs_root
 
 
-def play(pagelab_dir: Path, *steps: str) -> str:
+def play(pagelab_dir: Path | str, *steps: str) -> str:
     """Run steps of the role one after the other; what was printed."""
     variables = {
         "pagelab_dir": str(pagelab_dir),
@@ -24,31 +21,18 @@ def play(pagelab_dir: Path, *steps: str) -> str:
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
     }
-    command = [CHECKOUT / ".venv" / "bin" / "ansible-playbook", "--inventory", "here,", PLAYBOOK]
-    answer = subprocess.run(
-        [*map(str, command), "--extra-vars", json.dumps(variables)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-            "ANSIBLE_ROLES_PATH": str(CHECKOUT / "ansible" / "roles"),
-            "ANSIBLE_CACHE_PLUGIN": "memory",
-            "ANSIBLE_NOCOLOR": "1",
-        },
-    )
+    answer = play_role(PLAYBOOK, "here,", "--extra-vars", json.dumps(variables))
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
 
 
-def test_directories_that_were_made_for_it_go_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_directories_that_were_made_for_it_go_with_it(tmp_path: Path, ending: str) -> None:
     there, lab = tmp_path / "there", tmp_path / "there" / "made" / "too" / "lab"
     there.mkdir()
-    play(lab, "main")
+    play(f"{lab}{ending}", "main")
     assert (lab / "installed" / "before.json").is_file()
-    said = play(lab, "recall", "remove", "compare")
+    said = play(f"{lab}{ending}", "recall", "remove", "compare")
     assert there.is_dir()
     assert list(there.iterdir()) == []
     assert "here is as it was before the lab:" in said

@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import DISK_DIRECTORY, needs_root
+from lab import DISK_DIRECTORY, needs_root, play_role
 from pagelab.host.procfs import read_text
 
-CHECKOUT = Path(__file__).parents[2]
 PLAYBOOK = Path(__file__).parent / "playbooks" / "swapfile.yml"
 FILE_SYSTEMS = ("ext4", "xfs", "btrfs")
 # Sparse files, hardly any of which is ever written; xfs takes no disk smaller than 300 MiB.
@@ -151,22 +150,7 @@ def play(hosts: dict[Host, dict[str, object]], *options: str, **variables: objec
     }
     inventory = next(iter(hosts)).disk.parent / "hosts.yml"
     inventory.write_text(yaml.safe_dump({"all": {"hosts": entries}}))
-    command = [CHECKOUT / ".venv" / "bin" / "ansible-playbook", "--inventory", inventory, PLAYBOOK, *options]
-    answer = subprocess.run(
-        [str(word) for word in command],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-            "ANSIBLE_ROLES_PATH": str(CHECKOUT / "ansible" / "roles"),
-            "ANSIBLE_CACHE_PLUGIN": "memory",  # the facts of these hosts are nobody else's
-            "ANSIBLE_GATHERING": "explicit",
-            "ANSIBLE_NOCOLOR": "1",
-        },
-    )
+    answer = play_role(PLAYBOOK, inventory, *options)
     return Played(answer.stdout + answer.stderr)
 
 
