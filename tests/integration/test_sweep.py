@@ -17,7 +17,7 @@ from pagelab.record import TrialRecord
 
 pytestmark = [needs_root, needs_lab]
 
-SHARES = [1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.0]
+SHARES = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
 TOLERANCE = 0.03  # of the weights
 FLOOR = MemorySettings().floor
 

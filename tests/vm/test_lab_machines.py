@@ -439,7 +439,6 @@ def test_teardown_leaves_the_hosts_as_they_were(machines: Machines, states: dict
     assert answer.returncode == 0, shown(answer)
     said = re.findall(r"(lab\d) is as it was before the lab:", answer.stdout)
     assert sorted(said) == sorted(machines), shown(answer)
-    # On lab2 it is where no list of the state looks.
     assert all(machine.ssh("test", "-e", machine.lab_directory).returncode == 1 for machine in machines.values())
     after = on_all(machines, state)
     for name, before in states.items():

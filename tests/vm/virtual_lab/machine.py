@@ -32,7 +32,7 @@ KNOWN_HOSTS = SSH / "known_hosts"
 SSH_CONFIG = SSH / "config"
 
 # Against attacks that nobody makes here. Without them and the fifth level of page tables, which only machines with
-# terabytes need (`accelerator_options`), an emulated processor starts a program in about a fifth less time.
+# terabytes need (`EMULATED_CPU`), an emulated processor starts a program in about a fifth less time.
 KERNEL = "root=/dev/vda rw console=ttyS0 net.ifnames=0 mitigations=off"
 
 # An emulated processor does the string instructions a byte or a word at a time, with a look at the page table for each:
