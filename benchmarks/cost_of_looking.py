@@ -34,6 +34,7 @@ from pagelab.store import RunStore
 from pagelab.trial import Bench, put_back_afterwards, run_trial, trial_group
 
 LAB = Path("/var/lib/pagelab")
+STATE = LAB / "state"  # where `pagelab restore` and the next start look for what a killed benchmark left changed
 PROJECT = Path(__file__).parents[1]
 REPETITIONS = 7
 SETTLING, SPAN, SPANS = 8, 4, 16  # tokens before the first span, of a span, and spans
@@ -149,19 +150,20 @@ def main() -> int:
     quick = load_config(PROJECT / "runner" / "configs" / "quickstart.yml")
     config = Config.model_validate(quick.model_dump() | {"inference": {"tokens": TOKENS}, "repetitions": 1})
     path = model_path(config.models[0], LAB / "models")
-    with tempfile.TemporaryDirectory(dir=LAB) as name, exclusive(LAB / "state"):
-        state = Path(name)
+    with tempfile.TemporaryDirectory(dir=LAB) as name, exclusive(STATE):
+        directory = Path(name)
+        restore(STATE)
         bench = Bench(
-            config, open_build(LAB / "llama.cpp" / "current"), read_gguf_map(path), disk_of(path), Journal(state)
+            config, open_build(LAB / "llama.cpp" / "current"), read_gguf_map(path), disk_of(path), Journal(STATE)
         )
         try:
             for resident in (1.0, 0.5):
-                compare_sampling(bench, resident, state)
-            for name in TRACES:
-                compare_tracing(bench, name, 0.5, state)
-            time_around(bench, state / "results")
+                compare_sampling(bench, resident, directory)
+            for trace in TRACES:
+                compare_tracing(bench, trace, 0.5, directory)
+            time_around(bench, directory / "results")
         finally:
-            restore(state)
+            restore(STATE)
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from pagelab.config import TraceSettings
-from pagelab.host.journal import Journal
+from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.storage import disk_of
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.models.synthetic import SyntheticSpec, write_synthetic
@@ -23,6 +23,7 @@ from pagelab.store import read_table
 from pagelab.traces.convert import convert
 
 SECONDS = 30
+STATE = Path("/var/lib/pagelab/state")  # where `pagelab restore` and the next start look for what a killed run left
 PLACE = Path("/var/tmp")  # noqa: S108 - on a disk, which /tmp need not be
 SPEC = SyntheticSpec.model_validate({"architecture": "llama", "layers": 58, "width": 2048, "feed_forward": 8192})
 
@@ -46,7 +47,7 @@ def measure(directory: Path) -> None:
     write_synthetic(SPEC, file)
     settings, disk = TraceSettings.model_validate({"page_cache": False, "most_bytes": "4GiB"}), disk_of(file)
     subprocess.run(fio(file), stdout=subprocess.DEVNULL, check=True)  # without the recorder, and warm
-    journal = Journal(directory)
+    journal = Journal(STATE)
     tracer = Tracer(settings, choose(settings, file), read_gguf_map(file), disk, journal, Place(directory / "trace"))
     with tracer:
         before, started = disk.read_and_written_bytes()[0], time.monotonic()
@@ -70,7 +71,8 @@ def main() -> int:
     if shutil.which("fio") is None:
         say("the recorder at the disk's full rate: not measured, fio is not installed (apt-get install fio)")
         return 0
-    with tempfile.TemporaryDirectory(dir=PLACE) as name:
+    with tempfile.TemporaryDirectory(dir=PLACE) as name, exclusive(STATE):
+        restore(STATE)
         measure(Path(name))
     return 0
 
