@@ -106,6 +106,7 @@ restore: ## put back every kernel setting that a killed run left changed
 
 .PHONY: test
 test: provision ## set up what is missing, then run the tests (TESTS= names some; N= virtual machines)
+	@$(LAUNCHER) restore
 	@PAGELAB_TEST_MACHINES=$(N) $(BIN)/pytest $(or $(TESTS),tests/integration tests/unit tests/vm)
 
 .PHONY: bench
