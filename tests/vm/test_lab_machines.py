@@ -16,7 +16,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -159,6 +159,49 @@ def trials_of(results: Path, experiment: str, host: str) -> list[TrialRecord]:
     return list(store.read_trials())
 
 
+@pytest.fixture(scope="module")
+def background() -> Iterator[ThreadPoolExecutor]:
+    """For what goes on while tests leave a processor here, or a machine, with nothing to do."""
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+NOWHERE = {
+    "PIP_INDEX_URL": "http://127.0.0.1:9/",
+    "PIP_FIND_LINKS": "",
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "",
+}
+
+
+@pytest.fixture(scope="module")
+def cut_off(workspace: Path, spill: Path, background: ThreadPoolExecutor) -> Future[tuple[Path, Path]]:
+    """A checkout with its virtual environment on a controller without a network, and the bundle that it is from."""
+
+    def make_both() -> tuple[Path, Path]:
+        bundle = workspace / "bundle.tar"
+        written = make("bundle", f"CONFIG={spill}", f"EXTRA=-e bundle_file={bundle}", host="localhost")
+        assert written.returncode == 0, shown(written)
+        checkout = copy_of_checkout(workspace / "checkout")
+        made = make("venv", f"BUNDLE={bundle}", host="localhost", cwd=checkout, environment=NOWHERE)
+        assert made.returncode == 0, shown(made)
+        return checkout, bundle
+
+    return background.submit(make_both)
+
+
+def copy_of_checkout(target: Path) -> Path:
+    """What git has or would take: no virtual environment, no cache."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (PROJECT / name).exists() or (PROJECT / name).is_symlink():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(PROJECT / name, target / name, follow_symlinks=False)
+    return target
+
+
+@pytest.mark.usefixtures("cut_off")  # which needs no machine
 def test_a_check_changes_nothing_on_a_bare_host(
     machines: Machines, states: dict[str, dict[str, list[str]]], spill: Path
 ) -> None:
@@ -168,47 +211,15 @@ def test_a_check_changes_nothing_on_a_bare_host(
     assert state(machines["lab1"]) == states["lab1"]
 
 
-@pytest.fixture(scope="module")
-def bundle(workspace: Path, spill: Path) -> Path:
-    """The archive that a connected machine writes."""
-    path = workspace / "bundle.tar"
-    answer = subprocess.run(
-        ["make", "bundle", f"CONFIG={spill}", f"EXTRA=-e bundle_file={path}"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert answer.returncode == 0, shown(answer)
-    return path
-
-
-@pytest.fixture(scope="module")
-def other_checkout(workspace: Path) -> Path:
-    """This checkout on a controller that has nothing else: no virtual environment, no cache."""
-    copy = workspace / "checkout"
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    names = subprocess.run(listed, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.split("\0")
-    for name in filter(None, [*names, "inventories/vm/hosts.yml"]):
-        if (PROJECT / name).exists() or (PROJECT / name).is_symlink():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(PROJECT / name, copy / name, follow_symlinks=False)
-    return copy
-
-
 def test_a_bundle_is_all_it_takes_where_there_is_no_network(
-    machines: Machines, spill: Path, bundle: Path, other_checkout: Path
+    machines: Machines, spill: Path, cut_off: Future[tuple[Path, Path]]
 ) -> None:
     for machine in machines.values():
         machine.sudo("ip", "route", "del", "default", check=True)
         assert machine.ssh("ip", "route", "get", "1.1.1.1").returncode != 0, "nothing is in reach"
-    nowhere = {
-        "PIP_INDEX_URL": "http://127.0.0.1:9/",
-        "PIP_FIND_LINKS": "",
-        "http_proxy": "http://127.0.0.1:9",
-        "https_proxy": "",
-    }
-    answer = make("provision", f"CONFIG={spill}", f"BUNDLE={bundle}", cwd=other_checkout, environment=nowhere)
+    checkout, bundle = cut_off.result()
+    shutil.copy(PROJECT / "inventories" / "vm" / "hosts.yml", checkout / "inventories" / "vm")
+    answer = make("provision", f"CONFIG={spill}", f"BUNDLE={bundle}", cwd=checkout, environment=NOWHERE)
     assert answer.returncode == 0, shown(answer)
     checksums = table(answer)
     assert checksums.keys() == machines.keys()
@@ -226,6 +237,47 @@ def test_the_engine_that_was_there_is_used_and_not_replaced(machines: Machines) 
 def test_all_is_in_force_after_a_reboot(machines: Machines) -> None:
     on_all(machines, restart)
     on_all(machines, assert_in_force)
+
+
+@pytest.fixture(scope="module")
+def tests_there(machines: Machines, workspace: Path) -> str:
+    """This project's tests on lab1, with pytest beside them: a directory that its runner can see and write."""
+    archive = workspace / "tests.tar.gz"
+    needed = ("_pytest", "iniconfig", "packaging", "pluggy", "pygments", "pytest", "py.py")
+    with tarfile.open(archive, "w:gz") as tar:
+        for name in needed:
+            tar.add(Path(pytest.__file__).parents[1] / name, f"packages/{name}", filter=without_bytecode)
+        for file in ("lab.py", "conftest.py", "integration"):
+            tar.add(PROJECT / "tests" / file, f"tests/{file}", filter=without_bytecode)
+    target = "/var/tmp/pagelab-tests"  # noqa: S108 - of the machine
+    machines["lab1"].ssh("mkdir", "-p", f"{target}/results", check=True)
+    unpack = f"base64 -d | tar -xz -C {target}"
+    machines["lab1"].ssh("sh", "-c", unpack, stdin=base64.b64encode(archive.read_bytes()).decode(), check=True)
+    return target
+
+
+def without_bytecode(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in member.name else member
+
+
+def in_runner(machine: Machine, directory: str, command: str) -> subprocess.CompletedProcess[str]:
+    """A command in the runner's container, with a directory of the host's disk as its own."""
+    words = [
+        f"cd {directory} && PAGELAB_TEST_DIRECTORY={directory}/results",
+        f"PYTHONPATH=$PYTHONPATH:{directory}/packages:{directory}/tests PYTHONDONTWRITEBYTECODE=1 {command}",
+    ]
+    call = f"cd {directory} && {launcher(machine)} shell -c {shlex.quote(' '.join(words))}"
+    return machine.sudo("bash", "-c", call, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def known_answers(
+    machines: Machines, tests_there: str, background: ThreadPoolExecutor
+) -> Future[subprocess.CompletedProcess[str]]:
+    """The tests of them, which keep lab1 busy for a while."""
+    options = "-q -p no:cacheprovider --basetemp=results/pytest"
+    tests = f"python3 -m pytest {options} tests/integration/test_known_answers.py"
+    return background.submit(in_runner, machines["lab1"], tests_there, tests)
 
 
 def inventory_without_passwords(target: Path) -> Path:
@@ -254,6 +306,7 @@ def sudo_password() -> str:
     return file.read_text()
 
 
+@pytest.mark.usefixtures("known_answers")  # lab1 is busy meanwhile, this is about lab2
 @pytest.mark.parametrize("way", ["typed", "vault"])
 def test_a_sudo_password_is_typed_or_lies_in_a_vault(machines: Machines, workspace: Path, way: str) -> None:
     inventory = inventory_without_passwords(workspace / way)
@@ -272,19 +325,26 @@ def test_a_sudo_password_is_typed_or_lies_in_a_vault(machines: Machines, workspa
     assert sudo_password() not in terminal.text
 
 
+@pytest.mark.usefixtures("known_answers")  # lab1 is busy meanwhile, this is about lab2
 def test_a_changed_byte_is_found_and_the_next_provisioning_repairs_it(machines: Machines, spill: Path) -> None:
-    lab1 = machines["lab1"]
-    binary = f"{lab1.lab_directory}/llama.cpp/current/bin/llama-cli"
-    whole = lab1.ssh("sha256sum", binary, check=True).stdout
-    lab1.sudo("dd", "if=/dev/urandom", f"of={binary}", "bs=1", "count=16", "seek=4096", "conv=notrunc", check=True)
-    assert lab1.ssh("sha256sum", binary, check=True).stdout != whole
+    lab2 = machines["lab2"]
+    binary = f"{lab2.lab_directory}/llama.cpp/current/bin/llama-cli"
+    whole = lab2.ssh("sha256sum", binary, check=True).stdout
+    lab2.sudo("dd", "if=/dev/urandom", f"of={binary}", "bs=1", "count=16", "seek=4096", "conv=notrunc", check=True)
+    assert lab2.ssh("sha256sum", binary, check=True).stdout != whole
     of_llama = "EXTRA=--tags llama_cpp,llama_cpp_install,runner_image,base_image,toolchain_image,checksums"
-    found = make("provision", f"CONFIG={spill}", of_llama, host="lab1")
+    found = make("provision", f"CONFIG={spill}", of_llama, host="lab2")
     assert found.returncode != 0
-    assert "lab1: bin/llama-cli" in found.stdout, shown(found)
-    repaired = make("provision", f"CONFIG={spill}", of_llama, host="lab1")
+    assert "lab2: bin/llama-cli" in found.stdout, shown(found)
+    repaired = make("provision", f"CONFIG={spill}", of_llama, host="lab2")
     assert repaired.returncode == 0, shown(repaired)
-    assert lab1.ssh("sha256sum", binary, check=True).stdout == whole
+    assert lab2.ssh("sha256sum", binary, check=True).stdout == whole
+
+
+def test_known_answers_hold_under_cgroup_v2(known_answers: Future[subprocess.CompletedProcess[str]]) -> None:
+    answer = known_answers.result()
+    assert answer.returncode == 0, shown(answer)
+    assert re.search(r"^\d+ passed in ", answer.stdout, re.MULTILINE), shown(answer)
 
 
 @pytest.fixture
@@ -376,46 +436,6 @@ def test_reads_through_lvm_and_luks_are_attributed_by_the_page_cache(workspace: 
         assert model_bytes > trial.weights_bytes
         assert trial.sources.model.page_cache_bytes == pytest.approx(model_bytes, rel=0.01)
         assert trial.sources.model.device_bytes == pytest.approx(model_bytes, rel=0.01)
-
-
-@pytest.fixture(scope="module")
-def tests_there(machines: Machines, workspace: Path) -> str:
-    """This project's tests on lab1, with pytest beside them: a directory that its runner can see and write."""
-    archive = workspace / "tests.tar.gz"
-    needed = ("_pytest", "iniconfig", "packaging", "pluggy", "pygments", "pytest", "py.py")
-    with tarfile.open(archive, "w:gz") as tar:
-        for name in needed:
-            tar.add(Path(pytest.__file__).parents[1] / name, f"packages/{name}", filter=without_bytecode)
-        for file in ("lab.py", "conftest.py", "integration"):
-            tar.add(PROJECT / "tests" / file, f"tests/{file}", filter=without_bytecode)
-    target = "/var/tmp/pagelab-tests"  # noqa: S108 - of the machine
-    machines["lab1"].ssh("mkdir", "-p", f"{target}/results", check=True)
-    unpack = f"base64 -d | tar -xz -C {target}"
-    machines["lab1"].ssh("sh", "-c", unpack, stdin=base64.b64encode(archive.read_bytes()).decode(), check=True)
-    return target
-
-
-def without_bytecode(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if "__pycache__" in member.name else member
-
-
-def in_runner(machine: Machine, directory: str, command: str) -> subprocess.CompletedProcess[str]:
-    """A command in the runner's container, with a directory of the host's disk as its own."""
-    words = [
-        f"cd {directory} && PAGELAB_TEST_DIRECTORY={directory}/results",
-        f"PYTHONPATH=$PYTHONPATH:{directory}/packages:{directory}/tests PYTHONDONTWRITEBYTECODE=1 {command}",
-    ]
-    call = f"cd {directory} && {launcher(machine)} shell -c {shlex.quote(' '.join(words))}"
-    return machine.sudo("bash", "-c", call, timeout=900)
-
-
-def test_known_answers_hold_under_cgroup_v2(machines: Machines, tests_there: str) -> None:
-    options = "-q -p no:cacheprovider --basetemp=results/pytest"
-    answer = in_runner(
-        machines["lab1"], tests_there, f"python3 -m pytest {options} tests/integration/test_known_answers.py"
-    )
-    assert answer.returncode == 0, shown(answer)
-    assert re.search(r"^\d+ passed in ", answer.stdout, re.MULTILINE), shown(answer)
 
 
 def test_blktrace_and_tracefs_saw_the_same(machines: Machines, tests_there: str) -> None:
