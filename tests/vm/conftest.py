@@ -57,7 +57,7 @@ class Lab:
     def end(self) -> None:
         """Remove them, however far they have come."""
         if self._process:
-            self._process.communicate()
+            self._process.wait()
             down(packages=False)
 
 

@@ -231,7 +231,7 @@ def _customization(kind: Kind) -> list[str]:
         f'echo {shlex.quote(kind.sshd)} >"$1"/etc/ssh/sshd_config.d/{kind.name}.conf',
         *(_encrypted_data() if kind.encrypted_data else []),
         f'chroot "$1" systemctl mask --quiet {" ".join((*MASKED_UNITS, *kind.masked))}',
-        'chroot "$1" systemctl enable --quiet systemd-networkd virtual-lab-identity',
+        'chroot "$1" systemctl enable --quiet systemd-networkd virtual-lab-identity virtual-lab-scheduler',
         ': >"$1"/etc/machine-id',  # every machine gets its own when it starts for the first time
     ]
 
