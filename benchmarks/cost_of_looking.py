@@ -16,8 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pagelab.analysis.summary import spread_of
-from pagelab.config import Config, load_config
+from pagelab.config.load import load_config
+from pagelab.config.schema import Config
 from pagelab.host.journal import Journal, exclusive, restore
+from pagelab.host.page_cache import evict
 from pagelab.host.storage import disk_of
 from pagelab.host.tracefs import Instance, tracefs
 from pagelab.inference.llama_cpp import command_line, open_build
@@ -27,11 +29,10 @@ from pagelab.observe.counters import Counters
 from pagelab.observe.inference import watch
 from pagelab.observe.tensors import TensorResidency
 from pagelab.observe.tracer import choose
-from pagelab.plan import make_plan
 from pagelab.pressure.applied import applied
-from pagelab.pressure.residency import evict
-from pagelab.store import RunStore
-from pagelab.trial import Bench, put_back_afterwards, run_trial, trial_group
+from pagelab.run.plan import make_plan
+from pagelab.run.trial import Bench, put_back_afterwards, run_trial, trial_group
+from pagelab.store.run_store import RunStore
 
 LAB = Path("/var/lib/pagelab")
 STATE = LAB / "state"  # where `pagelab restore` and the next start look for what a killed benchmark left changed

@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT / "tests"))
 
 import raw_traces as raw  # noqa: E402 - from the directory above
-from pagelab.trace_record import RawFile, TracedExtent, TracedFile, TracedTensor, TraceRecord  # noqa: E402
+from pagelab.store.trace_record import RawFile, TracedExtent, TracedFile, TracedTensor, TraceRecord  # noqa: E402
 
 GIB, MIB, PAGE = 1 << 30, 1 << 20, 4096
 MODEL_BYTES = 12 * GIB

@@ -19,7 +19,7 @@ from pagelab.models.gguf_map import read_gguf_map
 
 VOCABULARY = 150_000
 REPETITIONS = 5
-COMMAND = [sys.executable, "-m", "pagelab.cli", "model", "inspect"]
+COMMAND = [sys.executable, "-m", "pagelab", "model", "inspect"]
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ from typing import Any
 import large_traces
 import pyarrow.parquet as pq
 
-PAGELAB = [sys.executable, "-m", "pagelab.cli"]
+PAGELAB = [sys.executable, "-m", "pagelab"]
 TEXT_EVENTS = 400_000
 BLKTRACE_RECORDS = 12_000_000
 RATE_TARGET, REGEX_TARGET, NOTES_TARGET, RSS_TARGET_MB = 2.0, 12.0, 8.0, 600

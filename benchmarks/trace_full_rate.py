@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from pagelab.config import TraceSettings
+from pagelab.config.model_specs import SyntheticSpec
+from pagelab.config.schema import TraceSettings
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.storage import disk_of
 from pagelab.models.gguf_map import read_gguf_map
-from pagelab.models.synthetic import SyntheticSpec, write_synthetic
+from pagelab.models.synthetic import write_synthetic
 from pagelab.observe.tracer import Place, Tracer, choose
-from pagelab.store import read_table
+from pagelab.store.files import read_table
 from pagelab.traces.convert import convert
 
 SECONDS = 30

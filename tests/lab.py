@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 
-from pagelab.config import load_config
+from pagelab.config.load import load_config
 from pagelab.host.cgroup import parent_path, stale_groups
 from pagelab.host.kernel import huge_pages
 from pagelab.host.procfs import process_read_bytes, read_int, read_text, swap_areas
 from pagelab.host.storage import disk_of
 from pagelab.host.tracefs import INSTANCE_PREFIX
-from pagelab.plan import PlannedTrial, make_plan
-from pagelab.record import TrialRecord
-from pagelab.store import RunStore
+from pagelab.run.plan import PlannedTrial, make_plan
+from pagelab.store.record import TrialRecord
+from pagelab.store.run_store import RunStore
 
 CHECKOUT = Path(__file__).parents[1]
 LAB = Path(os.environ.get("PAGELAB_DIR") or "/var/lib/pagelab")
@@ -112,7 +112,7 @@ def remove_model(path: Path) -> None:
 
 def on_host(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Call pagelab of the virtual environment, without the container."""
-    command = [sys.executable, "-m", "pagelab.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pagelab", *map(str, arguments)]
     return subprocess.run(
         command,
         capture_output=True,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pagelab.trace_record import (
+from pagelab.store.trace_record import (
     RawFile,
     TracedDevice,
     TracedExtent,

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pagelab.analysis.access import access_of_block_io
+from pagelab.analysis.access.pattern import access_of_block_io
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.store import read_table, read_trace_record
+from pagelab.store.files import read_table
+from pagelab.store.run_store import read_trace_record
 from pagelab.traces.convert import convert
 
 DIRECT_BYTES = 64 << 10  # what recorded_reader.py reads at once past the page cache, where there is no readahead

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import DISK_DIRECTORY, LAUNCHER, MODELS, host_state, on_host, remove_model, write_config
-from pagelab.config import load_config
+from pagelab.config.load import load_config
 from pagelab.models.catalog import model_path
 
 

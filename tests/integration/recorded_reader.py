@@ -18,12 +18,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from pagelab.config import TraceSettings
+from pagelab.config.schema import TraceSettings
 from pagelab.host.journal import Journal
+from pagelab.host.page_cache import evict
 from pagelab.host.storage import Disk, disk_of
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.observe.tracer import Place, Tracer, choose
-from pagelab.pressure.residency import evict
 
 PAGE = mmap.PAGESIZE
 BLOCK = 64 << 10

@@ -31,12 +31,12 @@ from lab import (
     typing,
     write_config,
 )
-from pagelab.config import load_config
+from pagelab.config.load import load_config
 from pagelab.host.kernel import huge_pages
 from pagelab.host.knobs import HUGE_PAGES_FILE
 from pagelab.host.procfs import process_read_bytes
 from pagelab.models.catalog import model_path
-from pagelab.store import RunStore
+from pagelab.store.run_store import RunStore
 from pagelab.units import MIB
 
 pytestmark = [needs_lab, needs_root, pytest.mark.usefixtures("dense_model")]

@@ -13,8 +13,8 @@ from pagelab.errors import HostError
 from pagelab.host.cgroup import Group, group_at, new_group, parent_path, remove_parent, stale_groups
 from pagelab.host.child import enter
 from pagelab.host.journal import Journal, restore
+from pagelab.host.page_cache import evict
 from pagelab.host.procfs import PAGE_BYTES, read_int
-from pagelab.pressure.residency import evict
 from pagelab.units import MIB
 
 pytestmark = needs_root

@@ -10,8 +10,8 @@ import pytest
 
 from lab import Call, needs_lab, needs_root, run, write_config
 from pagelab.host.procfs import meminfo_bytes
-from pagelab.record import Identity, TrialRecord
 from pagelab.report.wording import number
+from pagelab.store.record import Identity, TrialRecord
 from pagelab.units import GIB
 
 pytestmark = [needs_lab, needs_root]

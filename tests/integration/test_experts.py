@@ -7,7 +7,7 @@ from statistics import mean
 import pytest
 
 from lab import MODELS, Call, needs_lab, needs_root, on_host, remove_model, run, write_config
-from pagelab.config import load_config
+from pagelab.config.load import load_config
 from pagelab.models.catalog import model_path
 
 pytestmark = [needs_root, needs_lab]

@@ -15,7 +15,7 @@ from pagelab.host.journal import Journal, selected
 from pagelab.host.knobs import HUGE_PAGES_FILE, Setting
 from pagelab.host.procfs import read_text
 from pagelab.host.storage import disk_of
-from pagelab.trial import put_back_afterwards
+from pagelab.run.trial import put_back_afterwards
 
 pytestmark = needs_root
 

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from lab import DISK_DIRECTORY, needs_root
-from pagelab.config import Config
+from pagelab.config.model_specs import SyntheticSpec
+from pagelab.config.schema import Config
 from pagelab.host.cgroup import new_group
 from pagelab.host.child import enter
 from pagelab.host.journal import Journal, restore
@@ -25,11 +26,12 @@ from pagelab.host.procfs import PAGE_BYTES, swap_areas
 from pagelab.host.storage import disk_of
 from pagelab.inference.llama_cpp import Build
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
-from pagelab.models.synthetic import SyntheticSpec, write_synthetic
-from pagelab.plan import make_plan
-from pagelab.record import TrialRecord
-from pagelab.store import RunStore, read_table
-from pagelab.trial import Bench, run_trial
+from pagelab.models.synthetic import write_synthetic
+from pagelab.run.plan import make_plan
+from pagelab.run.trial import Bench, run_trial
+from pagelab.store.files import read_table
+from pagelab.store.record import TrialRecord
+from pagelab.store.run_store import RunStore
 from pagelab.units import MIB
 
 pytestmark = needs_root

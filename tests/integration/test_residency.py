@@ -9,9 +9,9 @@ import pytest
 
 from lab import needs_root
 from pagelab.errors import HostError
+from pagelab.host import page_cache as residency
+from pagelab.host.page_cache import evict, resident_bytes
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.pressure import residency
-from pagelab.pressure.residency import evict, resident_bytes
 from pagelab.units import MIB
 
 pytestmark = needs_root

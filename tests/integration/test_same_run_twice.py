@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from lab import needs_lab, needs_root, run, write_config
-from pagelab.analysis.comparison import a_against_a
+from pagelab.analysis.speed_ratios import a_against_a
 from pagelab.analysis.summary import aggregate
-from pagelab.record import TrialRecord
+from pagelab.store.record import TrialRecord
 
 pytestmark = [needs_root, needs_lab]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from lab import Call, eventually, frozen, needs_lab, needs_root, run, starting, write_config
-from pagelab.config import MemorySettings
+from pagelab.config.schema import MemorySettings
 from pagelab.host.cgroup import group_at, parent_path
+from pagelab.host.page_cache import resident_bytes
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.pressure.follow import STEP_BYTES
 from pagelab.pressure.limit import share_bytes
-from pagelab.pressure.residency import resident_bytes
-from pagelab.record import TrialRecord
+from pagelab.store.record import TrialRecord
 
 pytestmark = [needs_root, needs_lab]
 

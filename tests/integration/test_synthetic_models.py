@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pagelab.config.model_specs import SyntheticSpec
 from pagelab.models.gguf_map import read_gguf_map
-from pagelab.models.synthetic import SyntheticSpec, write_synthetic
+from pagelab.models.synthetic import write_synthetic
 
 LLAMA_CPP = Path(os.environ.get("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current"))
 LLAMA_CLI = LLAMA_CPP / "bin" / "llama-cli"

@@ -13,11 +13,12 @@ import pyarrow.compute as pc
 import pytest
 
 from lab import DISK_DIRECTORY, Call, needs_lab, needs_root, on_host, run, write_config
+from pagelab.config.model_specs import SyntheticSpec
 from pagelab.host.storage import disk_of
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
-from pagelab.models.synthetic import SyntheticSpec, write_synthetic
-from pagelab.record import TrialRecord
-from pagelab.store import read_trace_record
+from pagelab.models.synthetic import write_synthetic
+from pagelab.store.record import TrialRecord
+from pagelab.store.run_store import read_trace_record
 
 pytestmark = needs_root
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pagelab.record import (
+from pagelab.store.record import (
     CheckRecord,
     EngineTimings,
     Factors,
@@ -33,7 +33,7 @@ from pagelab.record import (
     Validity,
     WindowReads,
 )
-from pagelab.store import RunStore
+from pagelab.store.run_store import RunStore
 
 WEIGHTS = 247_000_000
 TOKENS = 31

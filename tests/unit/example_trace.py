@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pagelab.record import Load, TrialRecord
-from pagelab.store import RunStore, write_json, write_table
-from pagelab.trace_record import TracedDevice, TracedExtent, TracedFile, TracedTensor, TraceRecord
+from pagelab.store.files import write_json, write_table
+from pagelab.store.record import Load, TrialRecord
+from pagelab.store.run_store import RunStore
+from pagelab.store.trace_record import TracedDevice, TracedExtent, TracedFile, TracedTensor, TraceRecord
 from pagelab.units import MIB, NANOSECONDS
 
 HEADER = MIB

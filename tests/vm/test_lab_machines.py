@@ -24,8 +24,8 @@ import pytest
 import yaml
 
 from lab import eventually, in_terminal
-from pagelab.record import TrialRecord
-from pagelab.store import RunStore, read_trace_record
+from pagelab.store.record import TrialRecord
+from pagelab.store.run_store import RunStore, read_trace_record
 from virtual_lab.machine import Machine
 
 PROJECT = Path(__file__).parents[2]

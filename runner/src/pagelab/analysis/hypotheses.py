@@ -5,11 +5,12 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pagelab.config import Hypothesis, parse_config
+from pagelab.config.expectation import Aggregate, has_value, parse_expectation
+from pagelab.config.load import parse_config
+from pagelab.config.schema import Hypothesis
 from pagelab.errors import ConfigError
-from pagelab.expectation import Aggregate, has_value, parse_expectation
-from pagelab.record import TrialRecord, flatten
-from pagelab.store import RunStore
+from pagelab.store.record import TrialRecord, flatten
+from pagelab.store.run_store import RunStore
 
 _FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "median": statistics.median,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pagelab.analysis.summary import Spread, combinations, per_token, spread_of
-from pagelab.record import Factors, TrialRecord
-from pagelab.store import RunStore
+from pagelab.store.record import Factors, TrialRecord
+from pagelab.store.run_store import RunStore
 
 Row = Mapping[str, Any]
 """A row of one of the tables of `analysis.access_tables`, `analysis.access_map` or `analysis.reuse`."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pagelab.analysis.summary import Spread, combinations, spread_of
-from pagelab.record import Factors, TrialRecord
-from pagelab.store import RunStore
+from pagelab.store.record import Factors, TrialRecord
+from pagelab.store.run_store import RunStore
 
 _TABLE = "residency"
 _MOMENTS = {"before": "resident_before_bytes", "decode": "resident_decode_bytes", "after": "resident_after_bytes"}

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from pagelab.analysis import repeatability
 from pagelab.analysis.significance import MINIMUM_REPETITIONS, student_t
-from pagelab.record import Factors, Record, TrialRecord, flatten
+from pagelab.store.record import Factors, Record, TrialRecord, flatten
 
 if TYPE_CHECKING:  # pyarrow takes a moment to load, and aggregates do without it
     import pyarrow as pa

@@ -8,7 +8,7 @@ from pagelab.host.cgroup import Group
 from pagelab.host.journal import Journal, selected
 from pagelab.host.procfs import read_text
 from pagelab.host.storage import Disk
-from pagelab.record import Factors
+from pagelab.store.record import Factors
 
 HUGE_PAGES_FILE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SWAPPINESS_FILE = Path("/proc/sys/vm/swappiness")

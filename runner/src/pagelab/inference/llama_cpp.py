@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from pagelab.config import InferenceSettings
+from pagelab.config.schema import InferenceSettings
 from pagelab.errors import InferenceError
 from pagelab.host.cpu import physical_cores
-from pagelab.record import EngineTimings
+from pagelab.store.record import EngineTimings
 from pagelab.units import MIB
 
 PINNED_COMMIT = "b9a37717b0e93381e86ab24c1a367bea8946613b"

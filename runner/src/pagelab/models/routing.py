@@ -49,11 +49,6 @@ class Routing:
         """The leading dimensions of the hidden state that are the router's alone."""
         return 1 + self.noise_dimensions
 
-    @property
-    def least_width(self) -> int:
-        """The least width that has a noise dimension for each expert of a layer."""
-        return 2 * (self.experts + 1)
-
     def write_features(self, words: NDArray[np.uint16]) -> None:
         """Turn random words, of shape (tokens, dimensions), into the router's part of an F16 embedding, in place."""
         uniform = (words[:, 1:] + 0.5) / 65536

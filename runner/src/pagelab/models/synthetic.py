@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from gguf import GGUFWriter
@@ -30,8 +30,8 @@ from gguf.constants import (
     LlamaFileType,
     TokenType,
 )
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from pagelab.config.model_specs import SyntheticSpec, WeightType
 from pagelab.errors import ModelError
 from pagelab.models.encodings import ENCODINGS, Bytes
 from pagelab.models.routing import Routing
@@ -42,8 +42,6 @@ _GENERATOR_VERSION = 1
 _CHUNK_BYTES = 2 * MIB
 _SYNC_BYTES = 64 * MIB
 
-Count = Annotated[int, Field(ge=1)]
-WeightType = Literal["Q4_0", "Q4_K", "Q8_0", "F16"]
 _FILE_TYPES: dict[WeightType, LlamaFileType] = {
     "Q4_0": LlamaFileType.MOSTLY_Q4_0,
     "Q4_K": LlamaFileType.MOSTLY_Q4_K_S,
@@ -51,109 +49,19 @@ _FILE_TYPES: dict[WeightType, LlamaFileType] = {
     "F16": LlamaFileType.MOSTLY_F16,
 }
 
-# llama.cpp's LLAMA_MAX_EXPERTS.
-_MAX_EXPERTS = 512
-_MAX_VOCABULARY = 1_000_000
 # Tokens that are in every vocabulary: unknown, start, end, and one for each byte. They are read, and never generated.
 _SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")
 _UNPRINTED_TOKENS = len(_SPECIAL_TOKENS) + 256
-# The sampler keeps the best 40 tokens: with this many printable ones, a token of logit 0 is never among them.
-_MIN_VOCABULARY = 512
 _WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"  # how this kind of vocabulary writes a space
 _SYLLABLES = tuple(consonant + vowel for consonant in "bcdfghjklmnpqrstvwxz" for vowel in "aeiou")
 # How far apart the logits are: enough to make a choice, little enough that the text does not repeat itself.
 _LOGIT_SPREAD = 2.0
 
 
-def _default_heads(data: dict[str, int]) -> int:
-    return max(1, data.get("width", 64) // 64)
-
-
-def _default_kv_heads(data: dict[str, int]) -> int:
-    heads = data.get("heads", 1)
-    return heads // 4 if heads % 4 == 0 else heads
-
-
-def _default_experts(data: dict[str, str]) -> int:
-    return 8 if data.get("architecture") == "moe" else 0
-
-
-def _default_experts_used(data: dict[str, str]) -> int:
-    return 2 if data.get("architecture") == "moe" else 0
-
-
-class SyntheticSpec(BaseModel):
-    """The shape of a synthetic model.
-
-    `llama` is dense; `moe` is the same with a router and experts in place of each feed-forward network (as Mixtral).
-    `width` is the length of the hidden state and `feed_forward` that of the inner layer, of one expert for `moe`.
-    Heads are 64 wide and four share one key and value head, unless set. `context` is only what the file declares.
-
-    `router_skew` says how a token's experts are drawn: without replacement, the expert of rank r of a layer with a
-    weight of r ** -router_skew (see pagelab.models.routing). 0 draws all alike; at 1 the first of 32 is among the 4 of
-    71 % of the tokens, at 2 of 99 %. The embedding is then F16, whatever the `type`. Without it the router's weights
-    are random: that is nearly even too, but of no known distribution.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    architecture: Literal["llama", "moe"]
-    layers: Count
-    width: Count
-    feed_forward: Count
-    heads: Count = Field(default_factory=_default_heads)
-    kv_heads: Count = Field(default_factory=_default_kv_heads)
-    experts: int = Field(default_factory=_default_experts, ge=0, le=_MAX_EXPERTS)
-    experts_used: int = Field(default_factory=_default_experts_used, ge=0)
-    vocabulary: int = Field(default=2048, ge=_MIN_VOCABULARY, le=_MAX_VOCABULARY)
-    context: Count = 4096
-    type: WeightType = "Q4_0"
-    seed: int = Field(default=0, ge=0)
-    router_skew: float | None = Field(
-        default=None, ge=0, le=10, description="moe: 0 uses all experts alike, more the same few; unset: random weights"
-    )
-
-    @model_serializer(mode="wrap")
-    def _leave_out_what_is_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Specs that were written before there was a skew keep their digests.
-        return {key: value for key, value in dump(self).items() if value is not None}
-
-    @model_validator(mode="after")
-    def _check_shape(self) -> "SyntheticSpec":
-        block = GGML_QUANT_SIZES[GGMLQuantizationType[self.type]][0]
-        for name, size in (("width", self.width), ("feed_forward", self.feed_forward)):
-            if size % block:
-                raise ValueError(f"{name} {size} is not a multiple of {block}, the block of {self.type}")
-        if self.width % self.heads or self.width // self.heads % 2:
-            raise ValueError(f"width {self.width} does not divide into {self.heads} heads of an even width; set heads")
-        if self.heads % self.kv_heads:
-            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
-        return self
-
-    @model_validator(mode="after")
-    def _check_experts(self) -> "SyntheticSpec":
-        if self.architecture == "llama" and (self.experts or self.experts_used):
-            raise ValueError("a llama model is dense; for experts write architecture: moe")
-        if self.architecture == "moe" and not 1 <= self.experts_used <= self.experts:
-            raise ValueError(f"experts_used {self.experts_used} is not between 1 and experts ({self.experts})")
-        return self
-
-    @model_validator(mode="after")
-    def _check_router(self) -> "SyntheticSpec":
-        if self.router_skew is not None and self.architecture == "llama":
-            raise ValueError("a llama model is dense and has no router; for router_skew write architecture: moe")
-        routing = _routing(self)
-        if routing is not None and self.width < routing.least_width:
-            raise ValueError(
-                f"width {self.width} has no room to route to {self.experts} experts; with router_skew it is at least "
-                f"{routing.least_width}"
-            )
-        return self
-
-    def digest(self) -> str:
-        """Hexadecimal hash of what decides the file's bytes: this shape, and the version of the generator."""
-        document = {"generator": _GENERATOR_VERSION, **self.model_dump(mode="json")}
-        return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+def digest(spec: SyntheticSpec) -> str:
+    """Hexadecimal hash of what decides the file's bytes: the shape, and the version of the generator."""
+    document = {"generator": _GENERATOR_VERSION, **spec.model_dump(mode="json")}
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _routing(spec: SyntheticSpec) -> Routing | None:

@@ -23,7 +23,7 @@ from pagelab.errors import HostError
 from pagelab.host.child import enter
 from pagelab.host.kernel_mounts import DEBUGFS, mount_point
 from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
-from pagelab.trace_record import Profile, RawFile, TracedDevice
+from pagelab.store.trace_record import Profile, RawFile, TracedDevice
 
 PROGRAM = "blktrace"
 SUB_BUFFER_KIB, SUB_BUFFERS = 1024, 16  # a processor's

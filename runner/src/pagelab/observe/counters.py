@@ -8,7 +8,7 @@ from pagelab.host.procfs import PAGE_BYTES, host_read_bytes, process_faults, pro
 from pagelab.host.storage import Disk
 from pagelab.observe.sampler import Reading
 from pagelab.observe.tensors import TensorResidency
-from pagelab.record import Faults, Reads, Refaults, Swap
+from pagelab.store.record import Faults, Reads, Refaults, Swap
 
 
 @dataclass(frozen=True)

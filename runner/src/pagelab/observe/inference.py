@@ -9,7 +9,7 @@ from itertools import pairwise
 import pyarrow as pa
 
 from pagelab.host.child import enter
-from pagelab.host.strain import Strain, strain
+from pagelab.host.cpu_interference import Strain, strain
 from pagelab.inference.llama_cpp import LlamaCli, Printed, Ready
 from pagelab.observe.counters import Counters, Snapshot
 from pagelab.observe.sampler import Sampler

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pagelab.store import explained, open_file
+from pagelab.store.files import explained, open_file
 
 CHUNK_BYTES = 1 << 20
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pagelab.host.page_cache import Pages, opened, resident_pages
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.gguf_map import GgufMap
 from pagelab.models.tensors import Tensor
-from pagelab.pressure.residency import Pages, opened, resident_pages
 
 if TYPE_CHECKING:  # pyarrow takes a moment to load
     import pyarrow as pa

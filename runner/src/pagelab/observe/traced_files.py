@@ -13,7 +13,7 @@ from pagelab.host.storage import SECTOR_BYTES, block_device_of, devices_under, s
 from pagelab.host.swap import SwapPlace
 from pagelab.host.tracefs import Instance
 from pagelab.models.gguf_map import GgufMap, expert_ranges
-from pagelab.trace_record import TracedDevice, TracedExtent, TracedFile, TracedTensor
+from pagelab.store.trace_record import TracedDevice, TracedExtent, TracedFile, TracedTensor
 
 ADDED = "filemap/mm_filemap_add_to_page_cache"
 _ADDED_TEXT = re.compile(r"mm_filemap_add_to_page_cache: dev (\d+):(\d+) ino (?:0x)?([0-9a-f]+) ")

@@ -16,7 +16,7 @@ from pagelab.errors import HostError, StoreError
 from pagelab.host.tracefs import Instance
 from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
 from pagelab.observe.traced_files import ADDED, Identity
-from pagelab.trace_record import PageLevel, Profile, RawFile, TracedDevice
+from pagelab.store.trace_record import PageLevel, Profile, RawFile, TracedDevice
 
 BUFFER_KIB = 16 << 10  # a processor's
 SUB_BUFFER_BYTES = os.sysconf("SC_PAGE_SIZE")

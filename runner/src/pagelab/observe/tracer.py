@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pagelab.config import TraceSettings
+from pagelab.config.schema import TraceSettings
 from pagelab.errors import HostError
 from pagelab.host.journal import Journal
 from pagelab.host.procfs import PAGE_BYTES
@@ -23,9 +23,10 @@ from pagelab.observe.traced_files import (
     traced_tensors,
 )
 from pagelab.observe.tracefs import TracefsRecorder
-from pagelab.record import Traced
-from pagelab.store import Owner, adopt, make_directory, write_trace_record
-from pagelab.trace_record import PageLevel, TracedFile, TraceRecord
+from pagelab.store.files import Owner, adopt, make_directory
+from pagelab.store.record import Traced
+from pagelab.store.run_store import write_trace_record
+from pagelab.store.trace_record import PageLevel, TracedFile, TraceRecord
 from pagelab.units import MIB
 
 HOLD_BYTES = 64 * MIB  # compressed, kept in memory while the disk under test is also the one of the results

@@ -5,14 +5,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagelab.config import MemorySettings
+from pagelab.config.schema import MemorySettings
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.pressure.follow import FollowingLimit
 from pagelab.pressure.limit import group_limit_bytes, share_bytes
 from pagelab.pressure.pin import PinnedMemory, pin_bytes, refuse_unsafe
-from pagelab.record import Factors
+from pagelab.store.record import Factors
 from pagelab.units import MIB
 
 PAGE_TABLE_SHARE = 512  # a page table entry has 8 bytes for each page of 4096

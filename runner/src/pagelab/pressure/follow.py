@@ -13,9 +13,9 @@ from types import TracebackType
 
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
+from pagelab.host.page_cache import opened, resident_pages
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.host.repeater import Repeater
-from pagelab.pressure.residency import opened, resident_pages
 
 INTERVAL_SECONDS = 0.025  # a large file takes longer to look at, so its limit follows more slowly
 SHARE_OF_A_CORE = 0.02  # more than is given to looking: a limit that lags makes a wrong share

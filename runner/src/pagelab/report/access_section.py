@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from pagelab.analysis.patterns import TABLES, Pattern, read_by
 from pagelab.analysis.summary import Aggregate, Spread
-from pagelab.record import TrialRecord
 from pagelab.report import tables, wording
-from pagelab.store import RunStore
+from pagelab.store.record import TrialRecord
+from pagelab.store.run_store import RunStore
 
 if TYPE_CHECKING:
     import pyarrow as pa

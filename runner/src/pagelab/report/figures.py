@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from pagelab.analysis.patterns import Pattern
 from pagelab.analysis.resident import Resident, TensorRows, resident
 from pagelab.analysis.summary import Aggregate, aggregate
-from pagelab.record import TrialRecord
 from pagelab.report import wording
 from pagelab.report.access_figures import draw_access
 from pagelab.report.drawing import FORMATS, GREY, LINES, MARKERS, PALETTE, STYLE, byte_unit, legend, new_figure, render
+from pagelab.store.record import TrialRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

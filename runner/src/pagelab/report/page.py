@@ -14,9 +14,10 @@ from pagelab.analysis.patterns import Pattern, read_patterns
 from pagelab.analysis.resident import TensorRows, read_tensor_rows, resident
 from pagelab.analysis.summary import Aggregate, aggregate, summary_table
 from pagelab.errors import StoreError
-from pagelab.record import RunRecord, TrialRecord, flatten
 from pagelab.report import access_section, figures, provenance, tables, wording
-from pagelab.store import RunStore, unit_of
+from pagelab.store.files import unit_of
+from pagelab.store.record import RunRecord, TrialRecord, flatten
+from pagelab.store.run_store import RunStore
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,8 +6,8 @@ from typing import Any
 from pagelab.analysis.origins import Origins, counters
 from pagelab.analysis.resident import Part, Resident
 from pagelab.analysis.summary import Aggregate, Spread, combinations, spread_of
-from pagelab.record import TrialRecord
 from pagelab.report import tables, wording
+from pagelab.store.record import TrialRecord
 
 Grid = dict[str, Any]
 """Headings and rows of cells, each with a second line that may be empty."""

@@ -1,20 +1,11 @@
-"""The summary of a run as a table for the terminal."""
+"""The columns of a run's tables, and what stands in them, for the terminal and for the page."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
-
-from pagelab.analysis.hypotheses import Verdict, read_verdicts
-from pagelab.analysis.patterns import patterns
-from pagelab.analysis.summary import Aggregate, Spread, aggregate
-from pagelab.record import RunRecord, TrialRecord
+from pagelab.analysis.summary import Aggregate, Spread
 from pagelab.report import wording
 from pagelab.report.wording import DASH, TIMES
-from pagelab.store import RunStore
+from pagelab.store.record import RunRecord, TrialRecord
 
 Cell = tuple[str, str]
 """The figure itself and a second line below it, such as its spread; the second may be empty."""
@@ -22,11 +13,11 @@ Cell = tuple[str, str]
 Column = tuple[str, str, Callable[[Aggregate], Cell]]
 """Heading, second heading, and what a row has below them."""
 
-_LABELS: list[Column] = [
+LABELS: list[Column] = [
     ("in RAM", "weights", lambda row: (wording.percent(row.factors.resident), "")),
     ("pressure", "", lambda row: (wording.pressure(row.factors), "")),
 ]
-_SUMMARY: list[Column] = [
+SUMMARY: list[Column] = [
     ("tokens/s", f"min{DASH}max", lambda row: _with_extremes(row)),
     ("slowdown", f"min{DASH}max", lambda row: _slowdown(row)),
     ("read/token", f"{TIMES} weights", lambda row: _read(row)),
@@ -36,10 +27,6 @@ _SUMMARY: list[Column] = [
     ("limit", "felt", lambda row: (wording.limit_felt(row), "")),
     ("valid", "trials", lambda row: (f"{row.valid}/{row.trials}", "")),
 ]
-_NARROW: dict[str, Column | None] = {  # for the terminal, both origins in one column
-    "from file": ("from file", "from swap", lambda row: _origins(row)),
-    "from swap": None,
-}
 _SPREAD: list[Column] = [
     ("n", "", lambda row: (str(row.tokens_per_second.count if row.tokens_per_second else 0), "")),
     ("median", "tokens/s", lambda row: (wording.number(wording.median(row.tokens_per_second)), "")),
@@ -59,7 +46,7 @@ _SPREAD: list[Column] = [
 
 def summary_columns(rows: Sequence[Aggregate]) -> list[Column]:
     """The columns of the summary; model and settings have one only where they vary."""
-    return label_columns(rows) + _SUMMARY
+    return label_columns(rows) + SUMMARY
 
 
 def spread_columns(rows: Sequence[Aggregate]) -> list[Column]:
@@ -69,7 +56,7 @@ def spread_columns(rows: Sequence[Aggregate]) -> list[Column]:
 
 def label_columns(rows: Sequence[Aggregate]) -> list[Column]:
     """The columns that tell the rows apart."""
-    return _varying_columns(rows) + _LABELS
+    return _varying_columns(rows) + LABELS
 
 
 def _varying_columns(rows: Sequence[Aggregate]) -> list[Column]:
@@ -86,7 +73,7 @@ def common_settings(rows: Sequence[Aggregate]) -> str:
     """What every row has in common, in words; empty without rows."""
     if not rows:
         return ""
-    parts = [_model(rows[0])] if len({row.factors.model for row in rows}) == 1 else []
+    parts = [model_words(rows[0])] if len({row.factors.model for row in rows}) == 1 else []
     _, same = wording.split_settings([row.factors for row in rows])
     parts += [wording.settings(rows[0].factors, [name]) for name in same]
     return ", ".join(parts)
@@ -124,74 +111,9 @@ def _spread_warnings(rows: Sequence[Aggregate]) -> list[str]:
     return [f"{place}: {warning}." for warning, place in places.items()]
 
 
-def summary_renderable(
-    run: RunRecord,
-    trials: Sequence[TrialRecord],
-    verdicts: Sequence[Verdict] = (),
-    include_invalid: bool = False,
-) -> RenderableType:
-    """The table, the findings, the hypotheses and the warnings of a run, for a rich console; fits into 80 columns."""
-    rows = aggregate(trials, include_invalid)
-    varying, _ = wording.split_settings([row.factors for row in rows])
-    parts: list[RenderableType] = [Text(f"{run.experiment} on {run.host}: {common_settings(rows)}"), Text()]
-    banner = wording.invalid_included(trials, include_invalid)
-    parts += [Text(f"*** {banner} ***", style="bold red"), Text()] if banner else []
-    groups: dict[str, list[Aggregate]] = {}
-    for row in rows:
-        groups.setdefault(", ".join(filter(None, (_model(row), wording.settings(row.factors, varying)))), []).append(
-            row
-        )
-    for title, group in groups.items():
-        parts += [Text(title, style="bold")] if len(groups) > 1 else []
-        parts += [_table(group), Text()]
-    parts += [Text(sentence, style="bold") for sentence in wording.findings(rows)]
-    parts += [Text(sentence) for sentence in wording.order_findings(patterns(trials, include_invalid))]
-    parts += [Text(f"? {wording.hypothesis(verdict)}") for verdict in verdicts]
-    parts += [Text(f"! {line}", style="yellow") for line in warning_lines(run, trials, rows, include_invalid)]
-    return Group(*parts)
-
-
-def summary_text(run: RunRecord, trials: Sequence[TrialRecord], width: int = 120, include_invalid: bool = False) -> str:
-    """The same as plain text, `width` characters wide."""
-    console = Console(width=width, color_system=None, force_terminal=False, highlight=False)
-    with console.capture() as capture:
-        console.print(summary_renderable(run, trials, include_invalid=include_invalid))
-    return capture.get()
-
-
-def print_summary(store: RunStore, console: Console | None = None, include_invalid: bool = False) -> None:
-    """Print a run's summary on the terminal, invalid trials in its numbers only where that is asked for.
-
-    Raises:
-        StoreError: the run's files are damaged.
-    """
-    (console or Console(highlight=False)).print(
-        summary_renderable(
-            store.read_run(), store.read_trials(), read_verdicts(store, include_invalid), include_invalid
-        )
-    )
-
-
-def _table(rows: Sequence[Aggregate]) -> Table:
-    columns = [narrow for column in _LABELS + _SUMMARY if (narrow := _NARROW.get(column[0], column)) is not None]
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
-    for heading, below, _ in columns:
-        justify: Literal["left", "right"] = "left" if heading == "pressure" else "right"
-        table.add_column(Text(f"{heading}\n{below}"), justify=justify, no_wrap=True)
-    for row in rows:
-        table.add_row(*(_two_lines(cell(row)) for _, _, cell in columns))
-    return table
-
-
-def _model(row: Aggregate) -> str:
+def model_words(row: Aggregate) -> str:
+    """The model, and the size of its weights."""
     return f"{row.factors.model} ({wording.size(row.weights_bytes)} of weights)"
-
-
-def _two_lines(cell: Cell) -> Text:
-    text = Text(cell[0])
-    if cell[1]:
-        text.append(f"\n{cell[1]}", style="dim")
-    return text
 
 
 def _with_extremes(row: Aggregate) -> Cell:
@@ -208,11 +130,6 @@ def _read(row: Aggregate) -> Cell:
     share = row.read_share_of_weights
     below = "" if share is None else f"{wording.number(share)}{TIMES}"
     return wording.size(wording.median(row.read_bytes_per_token)), below
-
-
-def _origins(row: Aggregate) -> Cell:
-    from_swap = wording.median(row.swap_bytes_per_token)
-    return wording.size(wording.median(row.model_bytes_per_token)), wording.size(from_swap)
 
 
 def _of_rates(row: Aggregate, text: Callable[[Spread], str]) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pagelab.errors import TraceError
-from pagelab.store import Owner, read_trace_record
-from pagelab.trace_record import TraceRecord
+from pagelab.store.files import Owner
+from pagelab.store.run_store import read_trace_record
+from pagelab.store.trace_record import TraceRecord
 from pagelab.traces.blktrace_raw import BlktraceFile
 from pagelab.traces.damage import Damage
 from pagelab.traces.events import Columns, Devices, Kind, rows

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pagelab.trace_record import TracedDevice
+from pagelab.store.trace_record import TracedDevice
 
 Columns = dict[str, NDArray[Any]]
 Integers = NDArray[np.int64]

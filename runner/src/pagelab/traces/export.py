@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pagelab.errors import StoreError, TraceError
-from pagelab.store import Owner, open_file, open_table, read_table
-from pagelab.trace_record import TracedFile, TraceRecord
+from pagelab.store.files import Owner, open_file, open_table, read_table
+from pagelab.store.trace_record import TracedFile, TraceRecord
 from pagelab.traces.events import Integers
 from pagelab.traces.placement import MODEL, DiskMap
 

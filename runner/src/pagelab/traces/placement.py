@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.models.tensors import TensorClass
-from pagelab.trace_record import TracedFile, TracedTensor, TraceRecord
+from pagelab.store.trace_record import TracedFile, TracedTensor, TraceRecord
 
 Integers = NDArray[np.int64]
 FileKind = Literal["model", "swap"]

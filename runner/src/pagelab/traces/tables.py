@@ -35,7 +35,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pagelab.store import Owner, open_table
+from pagelab.store.files import Owner, open_table
 from pagelab.traces.events import OPERATIONS, PAGE_EVENTS, Columns, Devices, Integers
 from pagelab.traces.placement import FILE_KINDS, MODEL, SWAP, DiskMap, Placement
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.errors import TraceError
-from pagelab.trace_record import TracedFile, TraceRecord
+from pagelab.store.trace_record import TracedFile, TraceRecord
 from pagelab.traces.damage import Damage, Problem
 from pagelab.traces.event_format import EventFormat, PageLayout, parse_event_format, parse_header_page
 from pagelab.traces.events import (

@@ -1,0 +1,92 @@
+"""What was read of the model's files, by requests of the disk or by pages that entered the page cache."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagelab.analysis.access.order import ReadStream
+from pagelab.analysis.access.spans import Span
+from pagelab.analysis.access.trace_tables import ADD, BlockReads, PageEvents
+
+Numbers = NDArray[np.int64]
+Source = Literal["block", "page_cache"]
+Order = Literal["issue", "completion", "page_cache"]
+
+
+@dataclass(frozen=True)
+class ModelReads:
+    """Reads of the model's files by time; arrays of one length.
+
+    `source` says what a read is. `block`: a request that brought bytes of the model; `time_ns` is its completion and
+    `request_bytes` all of it. `page_cache`: pages that entered the cache one after the other, joined as the description
+    of `joined_pages` says; `time_ns` is when the first one did. `moment_ns` is what the order of reads goes by.
+
+    `stream.space` is the part of the model, `stream.start` the offset in it, `stream.bytes` counts the model's bytes.
+    """
+
+    source: Source
+    order: Order
+    time_ns: Numbers
+    moment_ns: Numbers
+    stream: ReadStream
+    request_bytes: Numbers
+
+    def __len__(self) -> int:
+        return len(self.time_ns)
+
+    def within(self, span: Span) -> "ModelReads":
+        """The reads of a span, by `time_ns`."""
+        which = span.of(self.time_ns)
+        return ModelReads(
+            self.source,
+            self.order,
+            self.time_ns[which],
+            self.moment_ns[which],
+            self.stream.taken(which),
+            self.request_bytes[which],
+        )
+
+    def ordered(self) -> ReadStream:
+        """The reads in the order that they are judged in."""
+        if self.moment_ns is self.time_ns or not np.any(self.moment_ns[1:] < self.moment_ns[:-1]):
+            return self.stream
+        return self.stream.taken(np.argsort(self.moment_ns, kind="stable"))
+
+
+def of_requests(reads: BlockReads) -> ModelReads:
+    """The requests that brought bytes of the model."""
+    kept = reads.taken(reads.model_bytes > 0)
+    return ModelReads(
+        "block",
+        "issue" if reads.in_order_of_issue else "completion",
+        kept.time_ns,
+        kept.moments(),
+        ReadStream(kept.part, kept.offset, kept.model_bytes, kept.ahead),
+        kept.bytes,
+    )
+
+
+def joined_pages(events: PageEvents, readahead_bytes: int, bounds_ns: Numbers) -> ModelReads:
+    """Reads as the page cache saw them: pages that entered it one after the other, each where the last one ended.
+
+    They are cut apart after every `readahead_bytes`, as readahead would read them, and where a window or a token begins
+    (`bounds_ns`). Two requests that follow each other within that are one read here.
+    """
+    adds = events.taken(events.event == ADD)
+    pages = ReadStream(adds.part, adds.offset, adds.bytes)
+    if not len(pages):
+        return ModelReads("page_cache", "page_cache", adds.time_ns, adds.time_ns, pages, adds.bytes)
+    begins = np.ones(len(pages), dtype=np.bool_)
+    begins[1:] = (pages.start[1:] != pages.end[:-1]) | (pages.space[1:] != pages.space[:-1])
+    span = np.searchsorted(bounds_ns, adds.time_ns, side="right")
+    begins[1:] |= span[1:] != span[:-1]
+    first = np.flatnonzero(begins)
+    sizes = np.diff(np.append(first, len(pages)))
+    window = (pages.start - np.repeat(pages.start[first], sizes)) // max(readahead_bytes, 1)
+    begins[1:] |= window[1:] != window[:-1]
+    first = np.flatnonzero(begins)
+    last = np.append(first[1:], len(pages)) - 1
+    joined = ReadStream(pages.space[first], pages.start[first], pages.end[last] - pages.start[first])
+    return ModelReads("page_cache", "page_cache", adds.time_ns[first], adds.time_ns[first], joined, joined.bytes)

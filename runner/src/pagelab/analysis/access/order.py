@@ -1,0 +1,346 @@
+"""Whether reads follow each other in order: three rules for "sequential", run lengths and gaps.
+
+All of it is computed from one stream of reads (`ReadStream`), in whole numbers until the last division, so that the
+result is the same on every machine.
+
+The three rules, for reads 1 … n that begin at `start` and end before `end = start + bytes`:
+
+`notes_fraction`            the rule of the notes, as they apply it to blkparse's text in order of completion:
+                            |start(i+1) - start(i)| < 256 sectors, as a share of the n - 1 gaps. Starts are compared, so
+                            reads of 128 KiB and more count as random however well they are in order.
+`next_fraction`             start(i+1) = end(i), as a share of the n - 1 gaps. Two streams side by side count as random,
+                            and pieces of one large random read as sequential.
+`sequential_fraction`       the sound one, in bytes; in words: of each run only what comes after its first readahead
+                            window was read in order. In formulas, with W the readahead in bytes:
+  bursts                    reads that stand one after the other in the stream, each starting where the last one ended
+  links                     burst b goes on where burst a ended, if start(b) = end(a), a is among the 64 bursts before
+                            b, and nothing else has gone on there; of several such a the latest
+  runs                      bursts that are linked; the bytes of a run follow each other in the file without a gap
+  first windows             the reads of a run that end within W bytes of its start and are readahead, as far as that
+                            is known (the kernel marks such requests); at least the run's first read
+                            sequential_fraction = 1 - bytes of all first windows / bytes of all reads
+
+The kernel splits one readahead window into requests (by max_sectors_kb) that follow each other whatever caused the
+window: a fault at a random place reads a whole window in order. What shows order is that the next window begins where
+the last one ended, so the first window of a run says nothing for it. The 64 bursts follow that many streams which take
+turns, as threads do.
+
+Where only completions are known, requests that are in flight together may end in another order than they were issued.
+With `by_completion`, a burst also goes on where one of the 64 bursts *after* it ended, if nothing else does; a run of
+which more than half the steps from read to read would point back in the stream, as when a file is read backwards, loses
+these links again. With tens of requests in flight some order is lost all the same, and the result is too low.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagelab.analysis.access.ranges import sums
+from pagelab.units import KIB
+
+Numbers = NDArray[np.int64]
+Places = NDArray[np.signedinteger]
+"""Positions in an array; four bytes each where that is enough."""
+
+STREAMS = 64  # bursts back that a run is looked for
+SECTOR_BYTES = 512
+NOTES_GAP_SECTORS = 256
+DEFAULT_READAHEAD_BYTES = 128 * KIB  # VM_READAHEAD_PAGES of include/linux/pagemap.h: the kernel's own default
+_AT_ONCE = 1 << 15  # reads compared at once: their numbers fit into a core's cache
+_SPACE_BITS = 50  # files and disks of up to a pebibyte, 8192 of them
+
+
+@dataclass(frozen=True)
+class ReadStream:
+    """Reads in the order that is judged: arrays of one length.
+
+    `space` numbers what the offsets count in (a part of the model, a disk); `start` is the first byte's offset there
+    and `bytes` the length, which is above 0. `ahead` says of each read whether it was readahead; None where that is not
+    known, so that every one may have been.
+    """
+
+    space: Numbers
+    start: Numbers
+    bytes: Numbers
+    ahead: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(cls, reads: Iterable[tuple[int, int, int]]) -> "ReadStream":
+        """A stream of (space, start, bytes)."""
+        table = np.array(list(reads), dtype=np.int64).reshape(-1, 3)
+        return cls(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy())
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @cached_property
+    def end(self) -> Numbers:
+        """Offset of the first byte after each read."""
+        return self.start + self.bytes
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all reads."""
+        return int(self.bytes.sum(dtype=np.int64))
+
+    def taken(self, which: slice | NDArray[np.bool_] | NDArray[np.int64]) -> "ReadStream":
+        """The reads that a slice, a mask or a list of positions names."""
+        ahead = None if self.ahead is None else self.ahead[which]
+        return ReadStream(self.space[which], self.start[which], self.bytes[which], ahead)
+
+
+# --- the rules that look at two neighbours ----------------------------------------------------------------------------
+
+
+def notes_fraction(device: Numbers, sector: Numbers) -> float | None:
+    """The notes' rule, over reads in order of completion.
+
+    Args:
+        device: number of each read's disk; gaps are those between the reads of one disk.
+        sector: where each read starts, in sectors of 512 bytes.
+
+    Returns:
+        The share of gaps below 256 sectors, forwards or backwards; None without a gap.
+    """
+    order = _by_space(device)
+    sector, device = (sector, device) if order is None else (sector[order], device[order])
+    same = device[1:] == device[:-1]
+    near = (np.abs(np.diff(sector)) < NOTES_GAP_SECTORS) & same
+    return _share(int(np.count_nonzero(near)), int(np.count_nonzero(same)))
+
+
+def next_fraction(stream: ReadStream) -> float | None:
+    """The share of reads after the first of their file or disk that start where the one before ended there."""
+    order = _by_space(stream.space)
+    stream = stream if order is None else stream.taken(order)
+    same = stream.space[1:] == stream.space[:-1]
+    follows = (stream.start[1:] == stream.end[:-1]) & same
+    return _share(int(np.count_nonzero(follows)), int(np.count_nonzero(same)))
+
+
+def _by_space(space: Numbers) -> Numbers | None:
+    """The order that puts reads of one space together and else keeps theirs; None where there is one space."""
+    if not len(space) or space.min() == space.max():
+        return None
+    return np.argsort(space, kind="stable")
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Reads joined to runs: `run_start` is, for each read, the offset at which its run starts; `lengths` in bytes."""
+
+    stream: ReadStream
+    run_start: Numbers
+    lengths: Numbers
+
+    def sequential_fraction(self, readahead_bytes: int) -> float | None:
+        """The sound rule: the share of bytes beyond the first readahead window of their run; None without reads.
+
+        Args:
+            readahead_bytes: the largest window of the kernel's readahead (read_ahead_kb); 0 where there is none.
+        """
+        total = self.stream.total_bytes
+        if not total:
+            return None
+        in_first = self.stream.end - self.run_start <= readahead_bytes
+        if self.stream.ahead is not None:
+            in_first &= self.stream.ahead
+        in_first |= self.stream.start == self.run_start
+        return (total - int(self.stream.bytes[in_first].sum(dtype=np.int64))) / total
+
+    @property
+    def count(self) -> int:
+        """How many runs there are."""
+        return len(self.lengths)
+
+    @property
+    def mean_bytes(self) -> float | None:
+        """Mean length of a run."""
+        return self.stream.total_bytes / self.count if self.count else None
+
+    @property
+    def median_bytes(self) -> float | None:
+        """Median length of a run, each run counting once."""
+        return float(np.median(self.lengths)) if self.count else None
+
+    @property
+    def half_bytes(self) -> int | None:
+        """The length of which half of all bytes lie in runs at least as long: a median weighted by bytes."""
+        if not self.count:
+            return None
+        longest_first: Numbers = np.sort(self.lengths)[::-1]
+        return int(longest_first[np.searchsorted(2 * np.cumsum(longest_first), self.stream.total_bytes)])
+
+
+def find_runs(stream: ReadStream, by_completion: bool = False) -> Runs:
+    """Join reads to runs, as the module's description says.
+
+    Args:
+        stream: reads in order of issue, or of completion where that is all that is known.
+        by_completion: the latter; joins too what was completed in a slightly different order.
+    """
+    if not len(stream):
+        return Runs(stream, stream.start, stream.start)
+    first = _burst_starts(stream)
+    place = (stream.space << _SPACE_BITS) + stream.start
+    starts = place[first]
+    ends = _last_of_each(place, first) + _last_of_each(stream.bytes, first)
+    before, after = _link(starts, ends)
+    if by_completion:
+        _link_reordered(starts, ends, before, after)
+        _unlink_backwards(before, after, np.diff(np.append(first, len(stream))))
+    head = _heads(before)
+    run_start = stream.start[first][head]
+    tails = after < 0
+    lengths = (_last_of_each(stream.end, first) - run_start)[tails]
+    sizes = np.diff(np.append(first, len(stream)))
+    return Runs(stream, np.repeat(run_start, sizes), lengths)
+
+
+def _burst_starts(stream: ReadStream) -> Numbers:
+    """The position of each burst's first read."""
+    begins = np.ones(len(stream), dtype=np.bool_)
+    begins[1:] = stream.start[1:] != stream.end[:-1]
+    begins[1:] |= stream.space[1:] != stream.space[:-1]
+    return np.flatnonzero(begins)
+
+
+def _last_of_each(values: Numbers, first: Numbers) -> Numbers:
+    """The value of the last read of each burst."""
+    last: Numbers = values[np.append(first[1:], len(values)) - 1]
+    return last
+
+
+def _link(starts: Numbers, ends: Numbers) -> tuple[Places, Places]:
+    """For each burst the one that it goes on from, and the one that goes on from it; -1 where there is none.
+
+    The nearest pairs are linked first. That gives each burst the latest one that is free when its turn comes, as taking
+    the bursts in order would: what ends and what starts at one place are matched like brackets.
+    """
+    before: Places = np.full(len(starts), -1, dtype=_place_type(len(starts)))
+    after = before.copy()
+    for low in range(0, len(starts), _AT_ONCE):
+        high = min(low + _AT_ONCE, len(starts))
+        for back in range(1, min(STREAMS, high - 1) + 1):
+            begin = max(low, back)
+            later = begin + np.flatnonzero(starts[begin:high] == ends[begin - back : high - back])
+            if len(later):
+                later = later[(before[later] < 0) & (after[later - back] < 0)]
+                before[later], after[later - back] = later - back, later
+    return before, after
+
+
+def _link_reordered(starts: Numbers, ends: Numbers, before: Places, after: Places) -> None:
+    """Link, in place, bursts that nothing goes on from, or that go on from nothing, to ones that came after them.
+
+    What ends and what starts at one place stand side by side when sorted.
+    """
+    heads, tails = np.flatnonzero(before < 0), np.flatnonzero(after < 0)
+    number = np.concatenate((tails, heads))
+    is_head = np.repeat(np.array([False, True]), (len(tails), len(heads)))
+    place = np.where(is_head, starts[number], ends[number])
+    order = np.lexsort((number, place))
+    number, is_head, place = number[order], is_head[order], place[order]
+    ahead = np.diff(number)
+    found = (place[1:] == place[:-1]) & is_head[:-1] & ~is_head[1:] & (ahead <= STREAMS)
+    before[number[:-1][found]], after[number[1:][found]] = number[1:][found], number[:-1][found]
+
+
+def _unlink_backwards(before: Places, after: Places, sizes: Numbers) -> None:
+    """Take back, in place, the links to later bursts of runs that go back at most steps from read to read."""
+    head = _heads(before)
+    reordered = before > np.arange(len(before))
+    steps = np.zeros(len(before), dtype=np.int64)
+    np.add.at(steps, head, sizes)
+    backwards = np.bincount(head[reordered], minlength=len(before))
+    wrong = reordered & (2 * backwards > steps - 1)[head]
+    after[before[wrong]] = -1
+    before[wrong] = -1
+
+
+def _heads(before: Places) -> Places:
+    """The first burst of each burst's run, by following links two, four, eight … steps at a time."""
+    head = np.where(before < 0, np.arange(len(before), dtype=before.dtype), before)
+    moving = np.flatnonzero(before >= 0).astype(before.dtype)
+    while len(moving):
+        here = head[moving]
+        further = head[here]
+        changed = further != here
+        head[moving] = further
+        moving = moving[changed]
+    return head
+
+
+def _place_type(count: int) -> "np.dtype[np.signedinteger]":
+    return np.dtype(np.int32 if count < 2**31 else np.int64)
+
+
+# --- sizes and gaps ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bin:
+    """How many values lie from `low` up to, not including, `high`, and what they sum up to."""
+
+    low: int
+    high: int
+    count: int
+    total: int
+
+
+def histogram(values: Numbers) -> list[Bin]:
+    """Count positive whole numbers by powers of two: bins from 2^k to 2^(k+1), without the empty ones."""
+    exponents = np.frexp(values.astype(np.float64))[1] - 1  # exact below 2^53
+    counts = np.bincount(exponents) if len(values) else np.zeros(0, dtype=np.int64)
+    totals = sums(exponents, values, len(counts))
+    return [
+        Bin(1 << power, 1 << (power + 1), int(counts[power]), int(totals[power]))
+        for power in np.flatnonzero(counts).tolist()
+    ]
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """From the end of each read to the start of the next of the same file or disk, in bytes.
+
+    `adjacent` have no gap, `forward` leap over bytes, `backward` go back; the latter two by the length of the leap.
+    """
+
+    adjacent: int
+    forward: list[Bin]
+    backward: list[Bin]
+
+    @property
+    def count(self) -> int:
+        """How many gaps there are, those of no length among them."""
+        return self.adjacent + sum(bin_.count for bin_ in self.forward + self.backward)
+
+    @property
+    def forward_fraction(self) -> float | None:
+        """The share of gaps that leap forwards."""
+        return _share(sum(bin_.count for bin_ in self.forward), self.count)
+
+    @property
+    def backward_fraction(self) -> float | None:
+        """The share of gaps that go back."""
+        return _share(sum(bin_.count for bin_ in self.backward), self.count)
+
+
+def find_gaps(stream: ReadStream) -> Gaps:
+    """The gaps between neighbours of a stream, each file or disk for itself."""
+    order = _by_space(stream.space)
+    stream = stream if order is None else stream.taken(order)
+    gaps = stream.start[1:] - stream.end[:-1]
+    if order is not None:
+        gaps = gaps[stream.space[1:] == stream.space[:-1]]
+    return Gaps(int(np.count_nonzero(gaps == 0)), histogram(gaps[gaps > 0]), histogram(-gaps[gaps < 0]))

@@ -1,0 +1,214 @@
+"""Runs or hosts side by side: whether they are the same experiment, then where their hosts differ, then numbers."""
+
+import re
+import string
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import yaml
+
+from pagelab.analysis.significance import SIGNIFICANCE
+from pagelab.analysis.speed_ratios import Against, Row, compare_trials
+from pagelab.analysis.summary import Aggregate
+from pagelab.errors import ConfigError
+from pagelab.store.record import SCHEMA_VERSION, RunRecord, TrialRecord, flatten
+from pagelab.store.run_store import RunStore
+
+# What a run measures of its host varies a little between any two runs: a rate counts as different from 10 % on.
+_RATE = "disk_read_bytes_per_second"
+_RATE_TOLERANCE = 1.1
+_OF_THE_MOMENT = ("used_bytes", "free_bytes", "at_start", "at_end")
+_OF_THE_RUN = ("calibration",)
+# What of a host is known to move these results much; everything else that differs is listed by --json.
+_TELLING = re.compile(
+    r"""
+    host | operating_system | machine\..* | container_mode | lockdown | threads | llama_cpp\..*
+    | kernel(\.release|\.command_line)? | kernel_command_line
+    | cpu\.(model|physical_cores|usable_physical_cores|logical_cores|microcode|.*governor|.*boost|.*frequency.*)
+    | memory_total_bytes | memory\.total_bytes | huge_pages | memory\.transparent_huge_pages\.(enabled|defrag)
+    | (memory\.)?(multi_generational_lru|proactive_reclaim|page_merging|zswap(\.enabled)?)
+    | (memory\.)?vm\.(swappiness|min_free_kbytes|watermark_scale_factor|vfs_cache_pressure|page-cluster|dirty_ratio)
+    | memory_controller | control_groups\..*
+    | models_disk\.(model|driver|size_bytes|rotational|scheduler|.*write_cache)
+    | models_disk\.(readahead_kib|nr_requests|max_sectors_kib)
+    | models_storage\..* | models_mount\.(file_system|options) | models_file_system\.(file_system|.*options)
+    | disk_read_bytes_per_second\..*
+    | swap | swap\.\d+\.(kind|size_bytes|priority|disk|rotational|compressed_memory)
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that is not equal in all runs, in the order of the runs; None where a run does not have it."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that `pagelab compare` says, about two or more runs.
+
+    `identity` is where the runs are not the same experiment, `configuration` the settings that make a difference in the
+    hash of the configuration. `host` is where the manifests differ in what is known to matter (host names among it),
+    `host_details` where else.
+    """
+
+    runs: tuple[RunRecord, ...]
+    trials: tuple[tuple[TrialRecord, ...], ...]
+    identity: tuple[Difference, ...]
+    configuration: tuple[Difference, ...]
+    host: tuple[Difference, ...]
+    host_details: tuple[Difference, ...]
+    rows: tuple[Row, ...]
+    include_invalid: bool = False
+
+    @property
+    def same_experiment(self) -> bool:
+        """Whether all that identifies an experiment is equal."""
+        return not self.identity
+
+    @property
+    def letters(self) -> list[str]:
+        """A short name for each run: A, B and so on."""
+        return [letter(index) for index in range(len(self.runs))]
+
+    def document(self) -> dict[str, Any]:
+        """The comparison as JSON values; rates are tokens a second, ratios those of a run over the first."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "runs": [self._run(index) for index in range(len(self.runs))],
+            "same_experiment": self.same_experiment,
+            "identity_differences": [asdict(difference) for difference in self.identity],
+            "configuration_differences": [asdict(difference) for difference in self.configuration],
+            "host_differences": [asdict(difference) for difference in self.host],
+            "further_host_differences": [asdict(difference) for difference in self.host_details],
+            "include_invalid": self.include_invalid,
+            "significance": SIGNIFICANCE,
+            "rows": [_row(row) for row in self.rows],
+        }
+
+    def _run(self, index: int) -> dict[str, Any]:
+        run, trials = self.runs[index], self.trials[index]
+        return {
+            "letter": letter(index),
+            **run.model_dump(include={"run_id", "experiment", "host", "status", "started_at", "trials_planned"}),
+            "trials": len(trials),
+            "forced": run.forced,
+            "invalid_trials": {
+                f"{trial.trial:03d}": trial.validity.reasons for trial in trials if not trial.validity.valid
+            },
+        }
+
+
+def compare_runs(stores: Sequence[RunStore], include_invalid: bool = False) -> Comparison:
+    """Read runs and hold each against the first.
+
+    Raises:
+        ConfigError: fewer than two runs.
+        StoreError: a file of a run is missing or damaged.
+    """
+    if len(stores) < 2:
+        raise ConfigError("one run alone cannot be compared: name two or more, RESULTS/EXPERIMENT/HOST/RUN_ID each")
+    runs = [store.read_run() for store in stores]
+    trials = [store.read_trials() for store in stores]
+    identity = differences([flatten(run.identity.document()) for run in runs])
+    hosts = _host_differences(runs)
+    changed = any(difference.name == "config_sha256" for difference in identity)
+    return Comparison(
+        runs=tuple(runs),
+        trials=tuple(map(tuple, trials)),
+        identity=tuple(identity),
+        configuration=tuple(differences([_settings(store) for store in stores])) if changed else (),
+        host=tuple(difference for difference in hosts if _is_telling(difference)),
+        host_details=tuple(difference for difference in hosts if not _is_telling(difference)),
+        rows=tuple(compare_trials(trials, include_invalid)),
+        include_invalid=include_invalid,
+    )
+
+
+def letter(index: int) -> str:
+    """A short name for the run at an index."""
+    return string.ascii_uppercase[index] if index < len(string.ascii_uppercase) else str(index + 1)
+
+
+def differences(documents: Sequence[dict[str, Any]]) -> list[Difference]:
+    """Where flat documents are not all equal, in the order in which the names come up; an absent value is None."""
+    names = dict.fromkeys(name for document in documents for name in document)
+    found = [Difference(name, tuple(document.get(name) for document in documents)) for name in names]
+    return [difference for difference in found if any(value != difference.values[0] for value in difference.values)]
+
+
+def _host_differences(runs: Sequence[RunRecord]) -> list[Difference]:
+    documents = [{"host": run.host} | flatten(_lasting(run.manifest)) for run in runs]
+    return [difference for difference in differences(documents) if not _is_noise(difference)]
+
+
+def _lasting(value: Any) -> Any:
+    """A manifest without what only describes the moment or the run, its lists of records by their place."""
+    if isinstance(value, dict):
+        kept = {name: item for name, item in value.items() if name not in _OF_THE_MOMENT + _OF_THE_RUN}
+        return {name: _lasting(item) for name, item in kept.items()}
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        return {str(place): _lasting(item) for place, item in enumerate(value)}
+    return value
+
+
+def _is_telling(difference: Difference) -> bool:
+    """Whether a difference matters; a fact that one version of pagelab records and another does not is none."""
+    known_to_all = None not in difference.values or difference.name.startswith("swap.")
+    return known_to_all and _TELLING.fullmatch(difference.name) is not None
+
+
+def _is_noise(difference: Difference) -> bool:
+    values = [value for value in difference.values if isinstance(value, int | float)]
+    is_rate = difference.name.startswith(_RATE) and len(values) == len(difference.values)
+    return is_rate and max(values) <= _RATE_TOLERANCE * min(values)
+
+
+def _settings(store: RunStore) -> dict[str, Any]:
+    """The configuration as flat names, whatever version of pagelab wrote it; models are told apart by their names."""
+    try:
+        document = yaml.safe_load(store.read_config_text())
+    except yaml.YAMLError:
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    models = document.get("models")
+    if isinstance(models, list) and all(isinstance(model, dict) for model in models):
+        document["models"] = {str(model.get("name")): model.get("source") for model in models}
+    return flatten(document)
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "factors": row.factors.document(),
+        "runs": [_side(run) for run in row.runs],
+        "against_first": [_judged(index, against) for index, against in enumerate(row.against_first, start=1)],
+    }
+
+
+def _side(run: Aggregate | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    rates = run.tokens_per_second
+    found = {"trials": run.trials, "valid": run.valid, "warnings": list(run.warnings)}
+    if rates is None:
+        return found
+    spread = {"count": rates.count, "median": rates.median, "minimum": rates.minimum, "maximum": rates.maximum}
+    return found | {"tokens_per_second": spread}
+
+
+def _judged(index: int, against: Against) -> dict[str, Any]:
+    found: dict[str, Any] = {"run": letter(index), "verdict": against.verdict}
+    if against.reason is not None:
+        found["reason"] = against.reason
+    if against.ratio is not None:
+        ratio = asdict(against.ratio)
+        found["ratio"] = ratio.pop("value")
+        found["interval"] = [ratio["low"], ratio["high"]]
+        found["p_value"], found["corrected_p_value"] = ratio["p_value"], against.corrected_p_value
+    return found

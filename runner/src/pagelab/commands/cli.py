@@ -1,0 +1,296 @@
+"""The command line: reads arguments, calls one function of the lab, prints, and turns errors into exit codes.
+
+0 done; 1 the experiment ran but some trial is invalid; 2 bad input or configuration; 3 preflight refused;
+130 interrupted.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from pagelab import __version__
+from pagelab.commands.model import model_app
+from pagelab.commands.trace import trace_app
+from pagelab.errors import ConfigError, PagelabError, StoreError
+
+if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
+    from pagelab.config.schema import Config
+    from pagelab.run.plan import Plan
+    from pagelab.run.preflight import Place
+
+EXIT_INVALID_TRIALS = 1
+EXIT_PREFLIGHT_REFUSED = 3
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure LLM inference when the model does not fit in RAM and its weights are read from an SSD.",
+)
+app.add_typer(model_app, name="model")
+app.add_typer(trace_app, name="trace")
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML file")]
+ResultsOption = Annotated[Path, typer.Option("--results", help="directory that holds all results")]
+OnlyOption = Annotated[
+    list[str] | None, typer.Option("--only", metavar="FACTOR=VALUE", help="only the trials with this value; may repeat")
+]
+
+
+def _directory(variable: str, default: str) -> Path:
+    return Path(os.environ.get(variable) or default)
+
+
+def models_directory() -> Path:
+    """Where the models are, inside the container as outside."""
+    return _directory("PAGELAB_MODELS", "/var/lib/pagelab/models")
+
+
+def state_directory() -> Path:
+    """Where the journal and the lock are."""
+    return _directory("PAGELAB_STATE", "/var/lib/pagelab/state")
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+) -> None:
+    """Options before the command; `main` reads --debug itself, since errors pass through there."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration."""
+    from pagelab.config.schema import Config
+
+    typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+
+
+@app.command()
+def plan(config_path: ConfigArgument, only: OnlyOption = None) -> None:
+    """List the trials that would run, with memory sizes and estimates of time and disk; runs nothing."""
+    from pagelab.config.load import load_config
+    from pagelab.host.procfs import meminfo_bytes
+    from pagelab.run.plan import check_sizes, known_weights_bytes
+    from pagelab.terminal.plan import print_plan
+
+    config, total = load_config(config_path), meminfo_bytes()["MemTotal"]
+    known = known_weights_bytes(config, models_directory())
+    check_sizes(config, known, total)
+    print_plan(_selected_plan(config, only), known, total)
+
+
+@app.command()
+def preflight(
+    config_path: ConfigArgument,
+    results: ResultsOption = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="print the checks as JSON")] = False,
+) -> None:
+    """Run every check: verdict, what was found, why it matters, and what fixes it."""
+    from pagelab.config.load import load_config
+    from pagelab.run.preflight import refusals, run_checks
+    from pagelab.terminal.checks import print_checks
+
+    checks = run_checks(_place(load_config(config_path), results))
+    if as_json:
+        typer.echo(json.dumps([check.document() for check in checks], indent=2))
+    else:
+        print_checks(checks)
+    if refusals(checks):
+        raise typer.Exit(EXIT_PREFLIGHT_REFUSED)
+
+
+@app.command()
+def run(
+    config_path: ConfigArgument,
+    results: ResultsOption = Path("results"),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the newest unfinished run of this")] = False,
+    only: OnlyOption = None,
+    force: Annotated[bool, typer.Option("--force", help="run although a check failed; recorded in the run")] = False,
+    skip_eviction: Annotated[
+        bool, typer.Option("--skip-eviction", hidden=True, help="leave the model in the page cache: an invalid trial")
+    ] = False,
+) -> None:
+    """Run the experiment, print its table, and write its report."""
+    from pagelab.config.load import load_config
+    from pagelab.report.page import write_report
+    from pagelab.run.experiment import Request, run_experiment
+    from pagelab.store.files import owner_from_environment
+    from pagelab.terminal.progress import TerminalObserver
+    from pagelab.terminal.summary import print_summary
+
+    config = load_config(config_path)
+    request = Request(
+        plan=_selected_plan(config, only),
+        place=_place(config, results),
+        state_directory=state_directory(),
+        host=os.environ.get("PAGELAB_HOST") or "localhost",
+        image_digest=os.environ.get("PAGELAB_IMAGE") or None,
+        owner=owner_from_environment(),
+        resume=resume,
+        force=force,
+        skip_eviction=skip_eviction,
+    )
+    with TerminalObserver(len(request.plan.trials)) as observer:
+        store = run_experiment(request, observer)
+    print_summary(store)
+    typer.echo(f"\nPage: {write_report(store)}")
+    if any(not trial.validity.valid for trial in store.read_trials()):
+        raise typer.Exit(EXIT_INVALID_TRIALS)
+
+
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="directories of runs")]
+IncludeInvalidOption = Annotated[
+    bool, typer.Option("--include-invalid", help="count invalid trials too; what is printed says so in big words")
+]
+
+
+@app.command()
+def report(runs: RunsArgument, include_invalid: IncludeInvalidOption = False) -> None:
+    """Write the report of each run again from its files, and print its table."""
+    from pagelab.report.page import write_report
+    from pagelab.store.files import owner_from_environment
+    from pagelab.store.run_store import RunStore
+    from pagelab.terminal.summary import print_summary
+
+    for directory in runs:
+        store = RunStore.open(directory, owner_from_environment())
+        print_summary(store, include_invalid=include_invalid)
+        typer.echo(f"\nPage: {write_report(store, include_invalid)}")
+
+
+@app.command()
+def analyze(runs: RunsArgument) -> None:
+    """Compute every derived file of each run again from its raw files, here or on another machine."""
+    from pagelab.analysis.analyze import analyse_run
+    from pagelab.store.files import owner_from_environment
+    from pagelab.store.run_store import RunStore
+
+    failed = 0
+    for directory in runs:
+        found = analyse_run(RunStore.open(directory, owner_from_environment()))
+        typer.echo(f"{directory}: {len(found.computed)} trials computed again, {len(found.untraced)} without a trace")
+        for note in found.notes:
+            typer.echo(f"! {note}")
+        failed += len(found.failed)
+    if failed:
+        noun = "trial" if failed == 1 else "trials"
+        raise StoreError(f"{failed} {noun} could not be computed again: restore what is named above from a copy")
+
+
+@app.command()
+def compare(
+    runs: RunsArgument,
+    include_invalid: IncludeInvalidOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the comparison as JSON")] = False,
+) -> None:
+    """Hold runs or hosts against the first one: first whether they are the same experiment, then speeds."""
+    from pagelab.analysis.compare import compare_runs
+    from pagelab.store.run_store import RunStore
+    from pagelab.terminal.comparison import print_comparison
+
+    comparison = compare_runs([RunStore.open(directory) for directory in runs], include_invalid)
+    if as_json:
+        typer.echo(json.dumps(comparison.document(), indent=2))
+    else:
+        print_comparison(comparison)
+
+
+@app.command()
+def restore() -> None:
+    """Put back every kernel setting that a killed run left changed, remove its groups, and say what was undone."""
+    from pagelab.host.journal import exclusive
+    from pagelab.host.journal import restore as restore_host
+
+    with exclusive(state_directory()):
+        undone = restore_host(state_directory())
+    for sentence in undone or ["nothing was left to put back"]:
+        typer.echo(sentence)
+
+
+def _selected_plan(config: "Config", only: list[str] | None) -> "Plan":
+    from pagelab.run.plan import make_plan, select
+
+    whole = make_plan(config)
+    if not only:
+        return whole
+    pairs = [item.partition("=") for item in only]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise ConfigError(f"--only {name}: write FACTOR=VALUE, for example --only resident=0.5")
+    return select(whole, {name: value for name, _, value in pairs})
+
+
+def _place(config: "Config", results: Path) -> "Place":
+    from pagelab.run.preflight import Place
+
+    build = _directory("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current")
+    return Place(config, build, models_directory(), results)
+
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End as Ctrl-C does, once: a second one may not cut short the cleaning up after the first."""
+    for number in STOP_SIGNALS:  # not SIG_IGN: Python prints a traceback for a signal that it caught just before
+        signal.signal(number, _stopping_already)
+    raise KeyboardInterrupt
+
+
+def _stopping_already(_number: int, _frame: FrameType | None) -> None: ...
+
+
+def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os.environ) -> None:
+    """Entry point: one sentence on standard error for what pagelab can explain, no traceback unless --debug."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given or environment.get("PAGELAB_DEBUG") == "1"
+    for number in STOP_SIGNALS:  # a stopped container and a closed terminal end as Ctrl-C does
+        signal.signal(number, _interrupt)
+    try:
+        code = app(args=given, standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # typer answers this where Ctrl-C ended a command
+            raise KeyboardInterrupt
+    except PagelabError as error:
+        if debug:
+            raise
+        sys.exit(_fail(str(error), error.exit_code))
+    except typer.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted; finished trials are kept, --resume goes on", EXIT_INTERRUPTED)
+        if signal.getsignal(signal.SIGTERM) is _stopping_already:
+            _leave_at_once(code)
+        sys.exit(code)
+    except typer.TyperException as error:  # a misspelt command or option; where nothing was typed, the help was printed
+        problem = " ".join(error.format_message().split())
+        sys.exit(_fail(f"{problem}; `pagelab --help` shows what there is", 2) if problem else 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _leave_at_once(code: int) -> NoReturn:
+    """Exit without Python's own end, which puts default handlers back: one more signal would change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"pagelab: {sentence}\n")
+    return code

@@ -1,0 +1,145 @@
+"""`pagelab model inspect | synth | fetch`.
+
+What only one of the commands needs is loaded by that one: looking into a model is a matter of a moment, and loading
+what reads configurations and generates models takes longer than that.
+"""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pagelab.errors import ConfigError
+from pagelab.units import format_bytes
+
+if TYPE_CHECKING:
+    from pagelab.config.model_specs import ModelSpec, SyntheticSpec
+
+model_app = typer.Typer(help="Look into, generate and fetch model files.", no_args_is_help=True)
+
+
+class _Architecture(StrEnum):
+    LLAMA = "llama"
+    MOE = "moe"
+
+
+class _Kind(StrEnum):
+    SYNTHETIC = "synthetic"
+    URL = "url"
+
+
+@model_app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A model in GGUF format.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with the place of every tensor.")] = False,
+) -> None:
+    """Say what a model is: dense or not, architecture, attention, quantisation, and bytes by kind of tensor.
+
+    Reads the header only. Of a split model, any part may be given.
+    """
+    from pagelab.models.gguf_map import read_gguf_map
+    from pagelab.terminal.model import document, headline, print_tables
+
+    model = read_gguf_map(file)
+    if as_json:
+        typer.echo(json.dumps(document(model), indent=2))
+        return
+    typer.echo(headline(model))
+    print_tables(model)
+
+
+@model_app.command()
+def synth(
+    architecture: Annotated[_Architecture, typer.Option(help="llama is dense, moe has experts.")],
+    layers: Annotated[int, typer.Option()],
+    width: Annotated[int, typer.Option(help="Length of the hidden state.")],
+    feed_forward: Annotated[int, typer.Option(help="Length of the inner layer; of one expert for moe.")],
+    output: Annotated[Path, typer.Option(help="The file to write.")],
+    weight_type: Annotated[str, typer.Option("--type", help="Q4_0, Q4_K, Q8_0 or F16.")] = "Q4_0",
+    heads: Annotated[int | None, typer.Option(help="Default: width / 64.", show_default=False)] = None,
+    kv_heads: Annotated[int | None, typer.Option(help="Default: heads / 4.", show_default=False)] = None,
+    experts: Annotated[int | None, typer.Option(help="Default for moe: 8.", show_default=False)] = None,
+    experts_used: Annotated[int | None, typer.Option(help="Default for moe: 2.", show_default=False)] = None,
+    vocabulary: Annotated[int, typer.Option(help="Number of tokens.")] = 2048,
+    context: Annotated[int, typer.Option(help="Context length that the file declares.")] = 4096,
+    seed: Annotated[int, typer.Option(help="One seed gives one file, byte for byte.")] = 0,
+    router_skew: Annotated[
+        float | None,
+        typer.Option(help="For moe: 0 uses all experts alike, more the same few. Default: random.", show_default=False),
+    ] = None,
+) -> None:
+    """Generate a model with random weights, which llama.cpp loads and runs."""
+    from pagelab.models.synthetic import write_synthetic
+
+    shape = {
+        "architecture": architecture.value,
+        "layers": layers,
+        "width": width,
+        "feed_forward": feed_forward,
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "experts": experts,
+        "experts_used": experts_used,
+        "vocabulary": vocabulary,
+        "context": context,
+        "type": weight_type,
+        "seed": seed,
+        "router_skew": router_skew,
+    }
+    write_synthetic(_spec({key: value for key, value in shape.items() if value is not None}), output)
+    typer.echo(f"{output}: {format_bytes(output.stat().st_size)}")
+
+
+@model_app.command()
+def fetch(
+    config: Annotated[Path, typer.Argument(help="An experiment's configuration.")],
+    models: Annotated[Path, typer.Option(envvar="PAGELAB_MODELS", help="The directory that holds the models.")],
+    thorough: Annotated[bool, typer.Option(help="Read files that are there again, to check their sha256.")] = False,
+    skip: Annotated[list[_Kind] | None, typer.Option(help="Leave models from this kind of source; may repeat.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
+) -> None:
+    """Fetch or generate every model of a configuration; one that is there already is left as it is."""
+    from pagelab.config.load import load_config
+    from pagelab.config.model_specs import SyntheticSource, UrlSource
+    from pagelab.models.catalog import file_specs
+
+    sources = {_Kind.SYNTHETIC: SyntheticSource, _Kind.URL: UrlSource}
+    left = tuple(sources[kind] for kind in skip or [])
+    wanted = [spec for spec in load_config(config).models if not isinstance(spec.source, left)]
+    fetched = [_fetched(file, models, thorough) for spec in wanted for file in file_specs(spec)]
+    if as_json:
+        typer.echo(json.dumps(fetched, indent=2))
+        return
+    for model in fetched:
+        typer.echo(f"{'changed' if model['changed'] else 'unchanged'}: {model['name']}")
+
+
+def _fetched(spec: "ModelSpec", models: Path, thorough: bool) -> dict[str, Any]:
+    """Fetch one file of a model and say what it is; `file` is relative to the models directory where it is below it."""
+    from pagelab.models.catalog import fetch as fetch_model
+    from pagelab.models.catalog import model_path, verify_model
+
+    changed = fetch_model(spec, models, thorough=thorough)
+    path = model_path(spec, models)
+    return {
+        "name": spec.name,
+        "file": str(path.relative_to(models) if path.is_relative_to(models) else path),
+        "file_bytes": path.stat().st_size,
+        "sha256": verify_model(spec, models),
+        "changed": changed,
+    }
+
+
+def _spec(shape: dict[str, Any]) -> "SyntheticSpec":
+    from pydantic import ValidationError
+
+    from pagelab.config.model_specs import SyntheticSpec
+
+    try:
+        return SyntheticSpec.model_validate(shape)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
+        raise ConfigError(f"{option}{first['msg'].removeprefix('Value error, ')}") from error

@@ -1,0 +1,262 @@
+"""Checks before an experiment: what was found, why it matters, and what would put it right.
+
+A failed check refuses the run unless it is forced; a warning is recorded with the result.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagelab.config.model_specs import ModelSpec, SyntheticSource
+from pagelab.config.schema import Config
+from pagelab.errors import HostError, InferenceError, ModelError
+from pagelab.host import cpu, environment, kernel
+from pagelab.host.cgroup import new_group, remove_parent
+from pagelab.host.procfs import meminfo_bytes, read_text, swap_areas
+from pagelab.host.storage import disk_of, free_bytes
+from pagelab.host.swap import swap_places
+from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build, version_of
+from pagelab.models.catalog import read_model, verify_model
+from pagelab.observe.tracer import choose
+from pagelab.pressure.pin import HOST_MINIMUM_BYTES, can_lock_page, pin_bytes
+from pagelab.run.plan import estimate_result_bytes, known_weights_bytes, make_plan
+from pagelab.store.record import CheckRecord
+from pagelab.units import MIB, format_bytes
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is checked: an experiment, and the directories that it would use."""
+
+    config: Config
+    build_directory: Path
+    models_directory: Path
+    results_directory: Path
+
+
+def run_checks(place: Place) -> list[CheckRecord]:
+    """Run every check, in the order in which they depend on each other; none raises."""
+    return [record for check in CHECKS for record in check(place)]
+
+
+def refusals(checks: list[CheckRecord]) -> list[CheckRecord]:
+    """The failed checks."""
+    return [check for check in checks if check.verdict == "fail"]
+
+
+def _swap(place: Place) -> Iterator[CheckRecord]:
+    areas, minimum = swap_areas(), place.config.memory.swap_minimum
+    total = sum(area.size_bytes for area in areas)
+    yield CheckRecord(
+        name="swap",
+        verdict="pass" if total >= minimum else "fail",
+        found=f"{format_bytes(total)} in {', '.join(area.path for area in areas) or 'no area'}",
+        why="without swap the kernel cannot move anonymous memory out of the way and kills llama.cpp instead",
+        fix=None if total >= minimum else "run `make provision`, or lower memory.swap_minimum in the configuration",
+    )
+
+
+def _swap_disk(place: Place) -> Iterator[CheckRecord]:
+    models_disk, declared = disk_of(place.models_directory), place.config.memory.swap_disk
+    for swap in swap_places():
+        path, compressed, shared = swap.area.path, swap.is_compressed_memory, swap.is_on(models_disk)
+        undeclared = shared is False and declared == "same"
+        disk = swap.disk.name if swap.disk else "a disk that is not visible here"
+        yield CheckRecord(
+            name="swap disk",
+            verdict="fail" if compressed or undeclared else "warn" if not shared else "pass",
+            found=f"{path} on {disk}, the models on {models_disk.name}",
+            why="zram is memory, and swap on another disk than the model changes what is measured",
+            fix=f"swapoff {path}"
+            if compressed
+            else "put the swap file on the models' disk, or declare memory.swap_disk: any"
+            if undeclared
+            else None,
+        )
+
+
+def _zswap(_place: Place) -> Iterator[CheckRecord]:
+    enabled = kernel.zswap() == "Y"
+    yield CheckRecord(
+        name="zswap",
+        verdict="warn" if enabled else "pass",
+        found="on" if enabled else "off",
+        why="zswap keeps swapped pages compressed in RAM, so that part of the swap is no disk",
+        fix="echo N > /sys/module/zswap/parameters/enabled" if enabled else None,
+    )
+
+
+def _proactive_reclaim(_place: Place) -> Iterator[CheckRecord]:
+    found = kernel.proactive_reclaim()
+    yield CheckRecord(
+        name="proactive reclaim",
+        verdict="warn" if found else "pass",
+        found=", ".join(found) or "none",
+        why="it pages out cold memory without any shortage, pages of the model among it",
+        fix="echo off > /sys/kernel/mm/damon/admin/kdamonds/0/state, if it is yours to stop" if found else None,
+    )
+
+
+def _memory_lock(place: Place) -> Iterator[CheckRecord]:
+    wanted, able = "pin" in place.config.factors.pressure, can_lock_page()
+    capable = environment.CAP_IPC_LOCK in environment.capabilities()
+    yield CheckRecord(
+        name="memory lock",
+        verdict="pass" if able and capable else "fail" if wanted else "warn",
+        found=f"a page {'was' if able else 'could not be'} locked, CAP_IPC_LOCK is {'there' if capable else 'missing'}",
+        why="pinning locks dummy memory; the capability lifts `ulimit -l`, which is then of no account",
+        fix=None if able and capable else "start through `make`, which gives the container CAP_IPC_LOCK",
+    )
+
+
+def _models(place: Place) -> Iterator[CheckRecord]:
+    for spec in place.config.models:
+        yield _model(spec, place.models_directory)
+
+
+def _model(spec: ModelSpec, models_directory: Path) -> CheckRecord:
+    name, why = f"model {spec.name}", "a damaged or other model gives numbers that nobody can compare"
+    try:
+        sha256 = verify_model(spec, models_directory)
+        model = read_model(spec, models_directory)
+    except ModelError as error:
+        return CheckRecord(name=name, verdict="fail", found=str(error), why=why, fix="run `make provision CONFIG=…`")
+    kind = f"mixture of {model.experts} experts, {model.experts_used} used" if model.experts else "dense"
+    origin = "generated" if isinstance(spec.source, SyntheticSource) else "checked"
+    files = f" in {len(model.parts)} files" if len(model.parts) > 1 else ""
+    found = f"{model.architecture}, {kind}, {model.quantisation}, {format_bytes(model.weights_bytes)} of weights{files}"
+    return CheckRecord(name=name, verdict="pass", found=f"{found}; sha256 {sha256[:12]}… {origin}", why=why)
+
+
+def _llama_cpp(place: Place) -> Iterator[CheckRecord]:
+    why = "results of different llama.cpp builds are different experiments"
+    try:
+        build = open_build(place.build_directory)
+        number, commit = version_of(build)
+    except InferenceError as error:
+        yield CheckRecord(name="llama.cpp", verdict="fail", found=str(error), why=why, fix="run `make provision`")
+        return
+    altered = altered_files(build)
+    same = number == build.build_number and build.commit.startswith(commit[:7]) and not altered
+    yield CheckRecord(
+        name="llama.cpp",
+        verdict="pass" if same and build.is_pin else "warn" if same else "fail",
+        found=f"build {number} ({commit}) from {build.source}"
+        + ("" if build.is_pin else f", the stand-in for the pin {PINNED_COMMIT[:9]}")
+        + (f"; altered: {', '.join(altered)}" if altered else ""),
+        why=why,
+        fix=None if same else "remove the build directory and run `make provision`",
+    )
+
+
+def _memory_controller(_place: Place) -> Iterator[CheckRecord]:
+    why = "the group's limit is what keeps the model out of RAM"
+    try:
+        group = new_group(f"preflight-{os.getpid()}")
+        group.create()
+        try:
+            limit = group.set_limit(64 * MIB)
+        finally:
+            group.remove()
+            remove_parent()
+    except HostError as error:
+        fix = "start through `make`, which gives the container the host's control groups"
+        yield CheckRecord(name="memory controller", verdict="fail", found=str(error), why=why, fix=fix)
+        return
+    found = f"cgroup v{group.version}: a group was made in {group.path.parent}, limited to {limit} bytes and read back"
+    yield CheckRecord(name="memory controller", verdict="pass", found=found, why=why)
+
+
+def _free_memory(place: Place) -> Iterator[CheckRecord]:
+    memory, config = meminfo_bytes(), place.config
+    available, total = memory.get("MemAvailable", 0), memory.get("MemTotal", 0)
+    for spec in config.models:
+        try:
+            weights = read_model(spec, place.models_directory).weights_bytes
+        except ModelError:
+            continue  # the model's own check says so
+        needed = round(max(config.factors.resident) * weights) + HOST_MINIMUM_BYTES
+        if "pin" in config.factors.pressure:
+            lowest = min(config.factors.resident)
+            needed = max(
+                needed, pin_bytes(total, config.memory.os_reserve, round(lowest * weights)) + HOST_MINIMUM_BYTES
+            )
+        enough = available >= needed
+        yield CheckRecord(
+            name=f"free memory for {spec.name}",
+            verdict="pass" if enough else "fail",
+            found=f"{format_bytes(available)} available of {format_bytes(total)}, up to {format_bytes(needed)} needed",
+            why="a baseline whose model does not fit is no baseline, and pinning more than is free kills the host",
+            fix=None if enough else "stop other programs, lower factors.resident or raise memory.os_reserve",
+        )
+
+
+def _free_disk(place: Place) -> Iterator[CheckRecord]:
+    known = known_weights_bytes(place.config, place.models_directory)
+    needed = estimate_result_bytes(make_plan(place.config), known)
+    free = free_bytes(_existing(place.results_directory))
+    enough = free >= needed
+    yield CheckRecord(
+        name="free disk for results",
+        verdict="pass" if enough else "fail",
+        found=f"{format_bytes(free)} free in {place.results_directory}, about {format_bytes(needed)} needed",
+        why="a full disk ends the experiment",
+        fix=None if enough else "make room there, or name another place with --results",
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The path or the nearest directory above it that exists."""
+    return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+
+
+def _settings(place: Place) -> Iterator[CheckRecord]:
+    disk = disk_of(place.models_directory)
+    readahead = disk.readahead_kib()
+    recorded = {
+        "readahead": (None if readahead is None else f"{readahead} KiB on {disk.name}", "it dominates mapped reads"),
+        "swappiness": (read_text("/proc/sys/vm/swappiness"), "it balances the page cache against anonymous memory"),
+        "huge pages": (kernel.huge_pages(), "they change how much one fault brings in"),
+        "CPU governor": (cpu.cpu_governor(), "a clock that varies makes repetitions differ"),
+        "multi-generational LRU": (kernel.multi_generational_lru(), "it evicts by other rules than the older LRU"),
+    }
+    for name, (found, why) in recorded.items():
+        yield CheckRecord(name=name, verdict="info", found=found or "this kernel has none", why=why)
+
+
+def _trace(place: Place) -> Iterator[CheckRecord]:
+    settings = place.config.trace
+    if settings.block == "off" and not settings.page_cache:
+        return
+    why = "a trace says which part of the model was read when, and in what order"
+    try:
+        choice = choose(settings, place.models_directory)
+    except HostError as error:
+        yield CheckRecord(name="trace", verdict="fail", found=str(error), why=why, fix="set trace.block to auto")
+        return
+    found = [f"reads of the disk by {choice.block}"] if choice.block else []
+    found += ["pages of the model by tracefs"] if choice.pages else []
+    yield CheckRecord(
+        name="trace",
+        verdict="warn" if choice.notes else "pass",
+        found="; ".join([", ".join(found) or "nothing can be traced", *choice.notes]),
+        why=why,
+        fix="set trace.block and trace.page_cache to off where that is all the same" if choice.notes else None,
+    )
+
+
+CHECKS: tuple[Callable[[Place], Iterator[CheckRecord]], ...] = (
+    _swap,
+    _swap_disk,
+    _zswap,
+    _proactive_reclaim,
+    _memory_lock,
+    _memory_controller,
+    _llama_cpp,
+    _models,
+    _free_memory,
+    _free_disk,
+    _settings,
+    _trace,
+)

@@ -1,0 +1,280 @@
+"""One file of a run: written whole or not at all, and read back as a text, a record or a table.
+
+A file is written under a temporary name, synced and renamed, so that a reader, or the machine after a power cut, sees
+the old content or the new one and never a part.
+"""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from pydantic import ValidationError
+
+from pagelab.errors import StoreError
+from pagelab.store.record import SCHEMA_VERSION, Record, RunRecord, TrialRecord
+from pagelab.store.trace_record import TraceRecord
+
+if TYPE_CHECKING:  # pyarrow takes a moment to load, and most commands never open a table
+    import pyarrow as pa
+
+Owner = tuple[int, int]
+RecordType = TypeVar("RecordType", RunRecord, TrialRecord, TraceRecord)
+
+OWNER_VARIABLE = "PAGELAB_OWNER"
+VERSION_KEY = b"pagelab_schema_version"
+UNITS_KEY = b"pagelab_units"
+
+PARTIAL_SUFFIX = ".partial"
+_UNIT_SUFFIXES = {
+    "tokens_per_second": "tokens/second",
+    "bytes_per_second": "bytes/second",
+    "bytes": "bytes",
+    "seconds": "seconds",
+    "pages": "pages",
+    "fraction": "fraction",
+    "ns": "nanoseconds",
+    "sector": "512-byte sectors",
+}
+
+
+def owner_from_environment(environment: Mapping[str, str] = os.environ) -> Owner | None:
+    """The uid and gid that results should belong to (`PAGELAB_OWNER=uid:gid`), None where it is not set.
+
+    Raises:
+        StoreError: the variable is not two numbers.
+    """
+    text = environment.get(OWNER_VARIABLE, "")
+    if not text:
+        return None
+    uid, _, gid = text.partition(":")
+    if not (uid.isdecimal() and gid.isdecimal()):
+        raise StoreError(f"{OWNER_VARIABLE} is {text!r} in the environment: set it to uid:gid, for example 1000:1000")
+    return int(uid), int(gid)
+
+
+def unit_of(column: str) -> str | None:
+    """The unit that a column's name ends in, None for a plain count or a text."""
+    for suffix, unit in _UNIT_SUFFIXES.items():
+        if column == suffix or column.endswith((f"_{suffix}", f".{suffix}")):
+            return unit
+    return None
+
+
+def write_bytes(path: Path, content: bytes, owner: Owner | None = None) -> None:
+    """Replace a file by `content`, durably; the directory has to exist.
+
+    Raises:
+        StoreError: the disk refused; the old content is still there and no temporary file is left.
+    """
+    _replace(path, lambda stream: _write_all(stream, content), owner)
+
+
+@contextmanager
+def open_file(path: Path, owner: Owner | None = None) -> Iterator[BinaryIO]:
+    """Replace a file by what is written to the stream that the context gives.
+
+    The file takes its place when the context ends; where it ends by an error, the old content is still there.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    with explained(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX)
+        partial = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                yield stream
+                stream.flush()
+                os.fchmod(stream.fileno(), 0o644)
+                if owner is not None:
+                    os.fchown(stream.fileno(), *owner)
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+
+
+def write_text(path: Path, content: str, owner: Owner | None = None) -> None:
+    """Replace a file by a text in UTF-8; as `write_bytes`."""
+    write_bytes(path, content.encode(), owner)
+
+
+def write_json(path: Path, record: Record | dict[str, Any], owner: Owner | None = None) -> None:
+    """Replace a file by a record, its absent values left out; as `write_bytes`.
+
+    Raises:
+        StoreError: the disk refused, or the record holds a number that JSON does not know (NaN, infinity).
+    """
+    document = record.document() if isinstance(record, Record) else record
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise StoreError(f"cannot write {path}, a value in it is not a number ({error}): leave it absent") from error
+    write_text(path, text + "\n", owner)
+
+
+def write_table(path: Path, table: "pa.Table", owner: Owner | None = None) -> None:
+    """Replace a file by a Parquet table, with the schema version and the columns' units in its metadata."""
+    import pyarrow.parquet as pq
+
+    stamped = table.replace_schema_metadata(_stamped(table.schema).metadata)
+    _replace(path, lambda stream: pq.write_table(stamped, stream, compression="zstd"), owner)
+
+
+@contextmanager
+def open_table(path: Path, schema: "pa.Schema", owner: Owner | None = None, **options: Any) -> Iterator[Any]:
+    """Replace a file by a Parquet table that is written in pieces: the context gives a `pyarrow.parquet.ParquetWriter`.
+
+    As `open_file`; `options` are those of ParquetWriter, and metadata are as those of `write_table`.
+    """
+    import pyarrow.parquet as pq
+
+    with (
+        open_file(path, owner) as stream,
+        pq.ParquetWriter(stream, _stamped(schema), compression="zstd", **options) as w,
+    ):
+        yield w
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
+    """Read a Parquet table back, or some of its columns.
+
+    Raises:
+        StoreError: it is missing, damaged, or written by a newer pagelab, or it lacks one of the columns.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read(None if columns is None else list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or repeat its trial") from error
+    version = (table.schema.metadata or {}).get(VERSION_KEY, b"0")
+    refuse_newer(path, int(version))
+    missing = sorted(set(columns or ()) - set(table.column_names))
+    if missing:
+        raise StoreError(f"{path} has no column {missing[0]}: compute it again by `pagelab analyze` on its run")
+    return table
+
+
+def _stamped(schema: "pa.Schema") -> "pa.Schema":
+    """A schema with the schema version and the columns' units in its metadata."""
+    units = {name: unit for name in schema.names if (unit := unit_of(name)) is not None}
+    stamps = {VERSION_KEY: str(SCHEMA_VERSION).encode(), UNITS_KEY: json.dumps(units).encode()}
+    return schema.with_metadata({**(schema.metadata or {}), **stamps})
+
+
+def _replace(path: Path, write: Callable[[BinaryIO], object], owner: Owner | None) -> None:
+    with open_file(path, owner) as stream:
+        write(stream)
+
+
+def _write_all(stream: BinaryIO, content: bytes) -> None:
+    stream.write(content)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename or a new entry survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_directory(directory: Path, owner: Owner | None = None) -> None:
+    """Make a directory and the missing ones above it, each synced and handed to the owner.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    with explained(directory):
+        missing = [place for place in (directory, *directory.parents) if not place.exists()]
+        for place in reversed(missing):
+            place.mkdir(mode=0o755)
+            if owner is not None:
+                os.chown(place, *owner)
+            _sync_directory(place.parent)
+
+
+def adopt(path: Path, owner: Owner | None) -> None:
+    """Hand a file that was written by other means, such as a raw trace, to the owner of the results.
+
+    Raises:
+        StoreError: the disk refused.
+    """
+    if owner is not None:
+        with explained(path):
+            os.chown(path, *owner)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreError(f"cannot write {path} ({reason}): {_remedy(error.errno)}") from error
+
+
+def _remedy(number: int | None) -> str:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "free space on that disk or choose another place with --results; finished trials are kept for --resume"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "make the directory writable for this user, or choose another place with --results"
+    if number in (errno.ENOENT, errno.ENOTDIR):
+        return "make that directory first, or choose another place"
+    if number == errno.EEXIST:
+        return "choose another name, or remove what is there"
+    return "check that the disk is healthy and mounted, or choose another place with --results"
+
+
+def read_text(path: Path) -> str:
+    """Read a text back; StoreError where it is missing or no UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise StoreError(f"{path} is missing: restore it from a copy, or run the experiment again") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or run again") from error
+
+
+def read_document(path: Path, newest: int = SCHEMA_VERSION) -> Any:  # whatever JSON the file holds
+    """Read what JSON a file holds; StoreError where it is missing, damaged, or newer than this pagelab."""
+    try:
+        document = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path} is not JSON ({error}): restore it from a copy, or run again") from error
+    version = document.get("schema_version", 0) if isinstance(document, dict) else 0
+    refuse_newer(path, version if isinstance(version, int) else 0, newest)
+    return document
+
+
+def read_record(path: Path, kind: type[RecordType], newest: int = SCHEMA_VERSION) -> RecordType:
+    """Read a record back; StoreError where it is missing, damaged, or newer than this pagelab."""
+    document = read_document(path, newest)
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the top"
+        problem = f"{first['msg']} at {place}"
+        raise StoreError(f"{path} is no {kind.__name__} ({problem}): restore it from a copy, or run again") from error
+
+
+def refuse_newer(path: Path, version: int, newest: int = SCHEMA_VERSION) -> None:
+    """Raise StoreError for a file of a newer schema than this pagelab knows."""
+    if version > newest:
+        raise StoreError(
+            f"{path} has schema version {version} and this pagelab reads up to {newest}: use a newer pagelab"
+        )

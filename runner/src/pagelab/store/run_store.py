@@ -1,0 +1,208 @@
+"""The directory of a run: which file is where.
+
+    RESULTS/EXPERIMENT/HOST/RUN_ID/
+      run.json  config.yml  trials/NNN/{trial.json, *.parquet, …}  summary.parquet  report/
+
+`trial.json` is the last file of a trial: where it is, the trial is finished.
+"""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pagelab.errors import StoreError
+from pagelab.store.files import (
+    PARTIAL_SUFFIX,
+    Owner,
+    explained,
+    make_directory,
+    read_document,
+    read_record,
+    read_table,
+    read_text,
+    write_bytes,
+    write_json,
+    write_table,
+    write_text,
+)
+from pagelab.store.record import RunRecord, TrialRecord
+from pagelab.store.trace_record import TRACE_VERSION, TraceRecord
+
+if TYPE_CHECKING:  # pyarrow takes a moment to load, and most commands never open a table
+    import pyarrow as pa
+
+_RUN, _CONFIG, _TRIAL, _TRIALS, _SUMMARY = "run.json", "config.yml", "trial.json", "trials", "summary.parquet"
+_TRACE, _TRACE_RECORD = "trace", "trace.json"
+
+
+class RunStore:
+    """The directory of one run. One process writes to it at a time; any number may read."""
+
+    def __init__(self, directory: Path, owner: Owner | None = None) -> None:
+        self.directory = directory
+        self.owner = owner
+
+    @classmethod
+    def create(cls, results_dir: Path, experiment: str, host: str, run_id: str, owner: Owner | None = None) -> Self:
+        """Make the directory of a new run.
+
+        Raises:
+            StoreError: a name cannot be a directory's, the run exists already, or the disk refused.
+        """
+        for name in (experiment, host, run_id):
+            if not name or name.startswith(".") or "/" in name or "\0" in name:
+                raise StoreError(f"{name!r} cannot name a directory in {results_dir}: use letters, digits and hyphens")
+        parent = results_dir / experiment / host
+        make_directory(parent, owner)
+        directory = parent / run_id
+        if directory.exists():
+            raise StoreError(f"{directory} exists already: choose another run id, or go on with it by --resume")
+        make_directory(directory, owner)
+        return cls(directory, owner)
+
+    @classmethod
+    def open(cls, path: Path, owner: Owner | None = None) -> Self:
+        """Open the directory of an existing run, to read it or to go on with it.
+
+        Raises:
+            StoreError: there is no run there.
+        """
+        if not (path / _RUN).is_file():
+            raise StoreError(f"{path} holds no {_RUN}: name the directory of a run, RESULTS/EXPERIMENT/HOST/RUN_ID")
+        return cls(path, owner)
+
+    # the run
+
+    def write_run(self, record: RunRecord) -> None:
+        """Write run.json."""
+        write_json(self.directory / _RUN, record, self.owner)
+
+    def read_run(self) -> RunRecord:
+        """Read run.json; StoreError where it is missing, damaged or newer than this pagelab."""
+        return read_record(self.directory / _RUN, RunRecord)
+
+    def write_config(self, text: str) -> None:
+        """Write config.yml, the configuration as resolved."""
+        write_text(self.directory / _CONFIG, text, self.owner)
+
+    def read_config_text(self) -> str:
+        """Read config.yml; StoreError where it is missing."""
+        return read_text(self.directory / _CONFIG)
+
+    # its trials
+
+    def trial_directory(self, number: int) -> Path:
+        """The directory of one trial, made where it is missing."""
+        directory = self._trial_path(number)
+        make_directory(directory, self.owner)
+        return directory
+
+    def write_trial(self, record: TrialRecord) -> None:
+        """Write trial.json, which says that the trial is finished: every other file of the trial comes before it."""
+        write_json(self.trial_directory(record.trial) / _TRIAL, record, self.owner)
+
+    def read_trials(self) -> list[TrialRecord]:
+        """The finished trials, by number; StoreError where one of them is damaged."""
+        paths = (self.directory / _TRIALS).glob(f"*/{_TRIAL}")
+        return sorted((read_record(path, TrialRecord) for path in paths), key=lambda record: record.trial)
+
+    def write_trial_table(self, number: int, name: str, table: "pa.Table") -> None:
+        """Write one table of a trial, such as `tokens`, as NAME.parquet."""
+        write_table(self.trial_directory(number) / f"{name}.parquet", table, self.owner)
+
+    def read_trial_table(self, number: int, name: str) -> "pa.Table | None":
+        """Read one table of a trial; None where it was not written, StoreError where it is damaged."""
+        path = self.trial_table_path(number, name)
+        return read_table(path) if path.is_file() else None
+
+    def trial_table_path(self, number: int, name: str) -> Path:
+        """Where a table of a trial is, or would be."""
+        return self._trial_path(number) / f"{name}.parquet"
+
+    def write_trial_json(self, number: int, name: str, document: dict[str, Any]) -> None:
+        """Write one document of a trial, such as `access`, as NAME.json."""
+        write_json(self.trial_directory(number) / f"{name}.json", document, self.owner)
+
+    def read_trial_json(self, number: int, name: str) -> dict[str, Any] | None:
+        """Read one document of a trial; None where it was not written, StoreError where it is damaged."""
+        path = self._trial_path(number) / f"{name}.json"
+        document = read_document(path) if path.is_file() else None
+        if document is not None and not isinstance(document, dict):
+            raise StoreError(f"{path} holds no JSON object: compute it again by `pagelab analyze` on its run")
+        return document
+
+    def trace_directory(self, number: int) -> Path:
+        """Where the raw files of a trial's trace are, or would be."""
+        return self._trial_path(number) / _TRACE
+
+    def discard_unfinished(self) -> list[Path]:
+        """Remove what a killed run left: trials without trial.json, and files that were never renamed.
+
+        Only the process that goes on with the run may call this. Returns what was removed.
+        """
+        finished = {path.parent for path in (self.directory / _TRIALS).glob(f"*/{_TRIAL}")}
+        unfinished = [path for path in (self.directory / _TRIALS).glob("*") if path not in finished]
+        for path in unfinished:
+            with explained(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        partial = list(self.directory.rglob(f"*{PARTIAL_SUFFIX}"))
+        for path in partial:
+            with explained(path):
+                path.unlink()
+        return sorted(unfinished + partial)
+
+    def _trial_path(self, number: int) -> Path:
+        return self.directory / _TRIALS / f"{number:03d}"
+
+    # what is derived from them
+
+    def write_summary(self, table: "pa.Table") -> None:
+        """Write summary.parquet, one row a trial."""
+        write_table(self.directory / _SUMMARY, table, self.owner)
+
+    @property
+    def report_directory(self) -> Path:
+        """Where the page and its figures go; it may not exist yet."""
+        return self.directory / "report"
+
+    def write_report_file(self, name: str, content: bytes) -> Path:
+        """Write one file of the report, such as `figures/speed.svg`, and return its path."""
+        path = self.report_directory / name
+        make_directory(path.parent, self.owner)
+        write_bytes(path, content, self.owner)
+        return path
+
+
+def find_runs(results_dir: Path, experiment: str, host: str) -> list[Path]:
+    """The directories of an experiment's runs on a host, the newest start first; empty where there are none."""
+    runs = [path.parent for path in (results_dir / experiment / host).glob(f"*/{_RUN}")]
+    return sorted(runs, key=lambda directory: (_started_at(directory), directory.name), reverse=True)
+
+
+def latest_run(results_dir: Path, experiment: str, host: str) -> Path | None:
+    """The newest run of an experiment on a host, None where there is none."""
+    return next(iter(find_runs(results_dir, experiment, host)), None)
+
+
+def _started_at(directory: Path) -> str:
+    """The start of a run as ISO 8601 in UTC, which sorts as text; empty, so the oldest, where it cannot be read."""
+    try:
+        return RunStore(directory).read_run().started_at
+    except StoreError:
+        return ""
+
+
+def write_trace_record(directory: Path, record: TraceRecord, owner: Owner | None = None) -> None:
+    """Write trace.json of a trace's directory; as `write_json`."""
+    write_json(directory / _TRACE_RECORD, record, owner)
+
+
+def read_trace_record(directory: Path) -> TraceRecord:
+    """Read trace.json of a trace's directory; StoreError where it is missing, damaged or newer than this pagelab."""
+    return read_record(directory / _TRACE_RECORD, TraceRecord, TRACE_VERSION)
+
+
+def trace_record_of_tables(directory: Path) -> TraceRecord | None:
+    """Read trace.json of the trace that a directory's tables came from; None where it is not beside them."""
+    trace = directory / _TRACE
+    return read_trace_record(trace) if (trace / _TRACE_RECORD).is_file() else None

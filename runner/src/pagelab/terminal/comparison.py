@@ -1,0 +1,202 @@
+"""A comparison of runs on the terminal: whether they are the same experiment, where the hosts differ, then numbers."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pagelab.analysis.significance import SIGNIFICANCE, RateRatio
+from pagelab.analysis.speed_ratios import Against, Row
+from pagelab.analysis.summary import Aggregate
+from pagelab.report import tables, wording
+from pagelab.report.wording import TIMES
+from pagelab.store.record import Factors
+from pagelab.units import format_bytes
+
+if TYPE_CHECKING:  # of the same floor, so only its shape is known here
+    from pagelab.analysis.compare import Comparison, Difference
+
+_LONGEST = 60
+_IDENTITY_WORDS = {
+    "config_sha256": "configuration",
+    "llama_cpp_commit": "llama.cpp commit",
+    "llama_cpp_sha256": "llama.cpp binaries",
+    "image_digest": "container image",
+    "pagelab_version": "pagelab",
+}
+_FOOTNOTE = (
+    "Ratio: tokens/s over those of A, by geometric means, with its 95 % interval. "
+    f"Significant: p < {SIGNIFICANCE:g} by Welch's test on logarithms, corrected for the number of rows (Holm). "
+    "What all repetitions of a run share (its hour, its host's state) is not chance to this test: "
+    "only a factor within one run shows what a setting does."
+)
+
+
+def print_comparison(comparison: "Comparison", console: Console | None = None) -> None:
+    """Print a comparison; fits into 80 columns."""
+    (console or Console(highlight=False)).print(comparison_renderable(comparison))
+
+
+def comparison_renderable(comparison: "Comparison") -> RenderableType:
+    """Runs, identity, configuration and host first; then one line for each combination of factors and later run."""
+    parts: list[RenderableType] = [
+        Text(f"{letter}: {run.experiment} on {run.host}, {run.run_id}")
+        for letter, run in zip(comparison.letters, comparison.runs, strict=True)
+    ]
+    parts += [Text(), _identity(comparison)]
+    parts += _differences("Where the configurations differ:", comparison, comparison.configuration)
+    parts += _differences("Where the hosts differ:", comparison, comparison.host)
+    parts += [Text(line) for line in (_other_differences(comparison),) if line]
+    parts.append(Text())
+    parts += [Text(f"*** {line} ***", style="bold red") for line in _banners(comparison)]
+    factors = [row.factors for row in comparison.rows]
+    if factors:
+        parts += [_table(comparison, factors), Text()]
+    parts += [Text(f"! {line}", style="yellow") for line in _warnings(comparison)]
+    parts.append(Text(_FOOTNOTE, style="dim"))
+    return Group(*parts)
+
+
+# --- before any number ------------------------------------------------------------------------------------------------
+
+
+def _identity(comparison: "Comparison") -> RenderableType:
+    if comparison.same_experiment:
+        return Text("These runs are the same experiment: all that identifies it is equal.", style="bold green")
+    lines = [Text("THESE RUNS ARE NOT THE SAME EXPERIMENT. They differ in", style="bold red")]
+    return Group(*lines, *_lines(comparison, comparison.identity))
+
+
+def _differences(title: str, comparison: "Comparison", found: Sequence["Difference"]) -> list[RenderableType]:
+    return [Text(title, style="bold"), *_lines(comparison, found)] if found else []
+
+
+def _other_differences(comparison: "Comparison") -> str:
+    count = len(comparison.host_details)
+    if count:
+        also = "also differ" if comparison.host else "differ"
+        details = "1 detail" if count == 1 else f"{count} details"
+        return f"The hosts {also} in {details} of less weight, or recorded of some only: --json lists them."
+    return "" if comparison.host else "The hosts do not differ in what is recorded of them."
+
+
+def _lines(comparison: "Comparison", found: Iterable["Difference"]) -> Iterator[Text]:
+    for difference in found:
+        values = "; ".join(
+            f"{letter} {_value(difference.name, value)}"
+            for letter, value in zip(comparison.letters, difference.values, strict=True)
+        )
+        yield Text(f"  {_name(difference.name)}: {values}")
+
+
+def _name(name: str) -> str:
+    model = name.removeprefix("model_sha256.")
+    return f"model {model}" if model != name else _IDENTITY_WORDS.get(name, name)
+
+
+def _value(name: str, value: Any) -> str:
+    """A value of any shape in few words; of a hash the beginning is enough to see that it differs."""
+    if value is None:
+        return "absent"
+    if isinstance(value, int | float) and not isinstance(value, bool) and "bytes" in name:
+        return format_bytes(value) + ("/s" if "bytes_per_second" in name else "")
+    text = value if isinstance(value, str) else json.dumps(value)
+    if "sha256" in name or name == "image_digest":
+        return text.removeprefix("sha256:")[:12]
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+# --- the numbers ------------------------------------------------------------------------------------------------------
+
+
+def _banners(comparison: "Comparison") -> list[str]:
+    return [
+        f"{letter}: {banner}"
+        for letter, trials in zip(comparison.letters, comparison.trials, strict=True)
+        if (banner := wording.invalid_included(trials, comparison.include_invalid))
+    ]
+
+
+def _table(comparison: "Comparison", factors: Sequence[Factors]) -> Table:
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
+    several = len(comparison.runs) > 2
+    table.add_column("combination\n")
+    for heading in ["A\ntokens/s", "B\ntokens/s"] if not several else ["A\ntokens/s", "other\ntokens/s"]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("ratio\n95 % interval", justify="right", no_wrap=True)
+    table.add_column("verdict\n", ratio=1)
+    for row in comparison.rows:
+        for index, against in enumerate(row.against_first, start=1):
+            mark = f"{comparison.letters[index]}: " if several else ""
+            table.add_row(
+                Text(_place(row, factors) if index == 1 else ""),
+                Text(_speed(row.runs[0]) if index == 1 else ""),
+                Text(mark + _speed(row.runs[index])),
+                Text(_interval(against.ratio)),
+                Text(verdict(against), style="bold" if against.verdict in ("slower", "faster") else ""),
+            )
+    return table
+
+
+def _place(row: Row, factors: Sequence[Factors]) -> str:
+    varying, _ = wording.split_settings(factors)
+    model = f"{row.factors.model}, " if len({one.model for one in factors}) > 1 else ""
+    several = len({one.pressure for one in factors}) > 1
+    baseline = f", {row.factors.pressure}" if several and wording.pressure(row.factors) == "none" else ""
+    return model + wording.place(row.factors, varying) + baseline
+
+
+def _speed(run: Aggregate | None) -> str:
+    """Median, and below it how many repetitions count of how many trials."""
+    if run is None:
+        return wording.ABSENT
+    rates = run.tokens_per_second
+    return f"{wording.number(wording.median(rates))}\n{rates.count if rates else 0} of {run.trials}"
+
+
+def _interval(ratio: RateRatio | None) -> str:
+    if ratio is None:
+        return wording.ABSENT
+    interval = f"{wording.number(ratio.low)} to {wording.number(ratio.high)}"
+    return f"{wording.number(ratio.value)}{TIMES}\n{interval}"
+
+
+def verdict(against: Against) -> str:
+    """What was found, in words; times are those of a token, so they grow where a rate falls."""
+    ratio = against.ratio
+    if ratio is None:
+        return f"not judged: {against.reason}"
+    p_value = f"p = {against.corrected_p_value:.2g}"
+    if against.verdict == "same":
+        return f"no significant difference ({p_value})"
+    return f"significantly {against.verdict}: {_change(ratio)} ({p_value})"
+
+
+def _change(ratio: RateRatio) -> str:
+    """How much longer or shorter a token takes, with the 95 % interval."""
+    value, low, high = 1 / ratio.value, 1 / ratio.high, 1 / ratio.low
+    if value >= 2 or value <= 0.5:
+        ends = f"{wording.number(low)}{TIMES} to {wording.number(high)}{TIMES}"
+        return f"a token takes {wording.number(value)}{TIMES} as long ({ends})"
+    if value >= 1:
+        return f"a token takes {_percent(value - 1)} % longer ({_percent(low - 1)} to {_percent(high - 1)} %)"
+    return f"a token takes {_percent(1 - value)} % less time ({_percent(1 - high)} to {_percent(1 - low)} %)"
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction * 100:.3g}"
+
+
+def _warnings(comparison: "Comparison") -> Iterator[str]:
+    """What each run's own table says before one may believe it."""
+    for index, (letter, run, trials) in enumerate(
+        zip(comparison.letters, comparison.runs, comparison.trials, strict=True)
+    ):
+        rows = [row.runs[index] for row in comparison.rows]
+        known = [row for row in rows if row is not None]
+        for line in tables.warning_lines(run, trials, known, comparison.include_invalid):
+            yield f"{letter}: {line}"

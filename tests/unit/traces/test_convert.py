@@ -1,0 +1,501 @@
+"""Traces with known content, whole and damaged, to tables."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pagelab.errors import StoreError, TraceError
+from pagelab.store.files import read_table
+from pagelab.store.trace_record import RawFile, TracedDevice, TracedFile
+from pagelab.traces import convert as convert_module
+from pagelab.traces.convert import Converted, convert, read_events
+from pagelab.traces.events import Kind
+from pagelab.traces.placement import DiskMap
+from raw_traces import (
+    ADD,
+    COMPLETED,
+    DELETE,
+    FAULT,
+    FORMATS,
+    ISSUED,
+    MAP,
+    PAGE_BYTES,
+    READ,
+    SAMPLE,
+    SAMPLE_RECORD,
+    Page,
+    blk_record,
+    complete,
+    issue,
+    page_event,
+    write_trace,
+    zstd,
+)
+
+FIRST, SECOND, SWAP = ((1 << 30) // 512, (3 << 30) // 512, (8 << 30) // 512)  # where the extents begin, in sectors
+LARGEST_ORDER = 9
+
+Tables = dict[str, list[dict[str, Any]]]
+
+
+def converted(
+    directory: Path, files: dict[str, bytes], **changes: Any
+) -> tuple[dict[str, list[dict[str, Any]]], Converted]:
+    """The rows of each table that a trace with these raw files gives."""
+    write_trace(directory / "trace", files, **changes)
+    return _rows(directory)
+
+
+def _rows(directory: Path) -> tuple[Tables, Converted]:
+    result = convert(directory / "trace", directory)
+    assert not list(directory.glob(".*"))
+    return {path.stem: read_table(path).to_pylist() for path in sorted(directory.glob("*.parquet"))}, result
+
+
+def present(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None and (not names or name in names)}
+
+
+# --- what events say --------------------------------------------------------------------------------------------------
+
+
+def test_a_request_is_one_row_with_where_it_lies(tmp_path: Path) -> None:
+    first = Page(1000).event(issue(FIRST + 600, 16, "RA"), 5).event(issue(FIRST + 600, 16, "RA"), 20)
+    second = Page(1010).event(complete(FIRST + 600, 16, "RA"), 90).event(complete(8, 8, "WS", error=-5), 1)
+    tables, result = converted(
+        tmp_path, {"cpu0.raw": first.bytes(), "cpu1.raw.zst": zstd(second.bytes())}, origin_ns=1000
+    )
+    assert [present(row) for row in tables["block_io"]] == [
+        {
+            "time_ns": 100,
+            "issued_ns": 25,
+            "device": "vda",
+            "sector": FIRST + 600,
+            "bytes": 8192,
+            "operation": "read",
+            "readahead": True,
+            "error": 0,
+            "source": "model",
+            "model_bytes": 8192,
+            "file_part": 0,
+            "file_offset_bytes": 307_200,
+            "tensor": "blk.0.ffn_up_exps.weight",
+            "tensor_class": "experts",
+            "layer": 0,
+            "expert": 0,
+        },
+        {
+            "time_ns": 101,
+            "device": "vda",
+            "sector": 8,
+            "bytes": 4096,
+            "operation": "write",
+            "readahead": False,
+            "error": -5,
+            "source": "other",
+            "model_bytes": 0,
+        },
+    ]
+    assert tables["page_cache"] == []
+    names = ("add_to_page_cache", "delete_from_page_cache", "fault", "map_pages")
+    events = {"block/block_rq_issue": 2, "block/block_rq_complete": 2} | {
+        f"filemap/mm_filemap_{name}": 0 for name in names
+    }
+    assert result == Converted(events, {"block_io.parquet": 2, "page_cache.parquet": 0}, [], True)
+
+
+def test_requests_that_lie_in_several_files_or_partly_in_one(tmp_path: Path) -> None:
+    page = Page(0)
+    for sector, sectors in ((SECOND - 8, 16), (FIRST + 1016, 8), (FIRST + 1016, 16), (SWAP + 8, 8), (SWAP - 8, 8)):
+        page.event(complete(sector, sectors), 1)
+    tables, _ = converted(tmp_path, {"cpu0.raw": page.bytes()})
+    names = ("source", "model_bytes", "file_offset_bytes", "tensor")
+    assert [tuple(row[name] for name in names) for row in tables["block_io"]] == [
+        ("model", 4096, 512 << 10, "blk.0.ffn_up_exps.weight"),
+        ("model", 4096, 508 << 10, "blk.0.ffn_up_exps.weight"),
+        ("model", 4096, 508 << 10, "blk.0.ffn_up_exps.weight"),  # then the extent ends
+        ("swap", 0, None, None),
+        ("other", 0, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rwbs", "operation", "readahead"),
+    [
+        ("R", "read", False),
+        ("RA", "read", True),
+        ("FRAM", "read", True),
+        ("W", "write", False),
+        ("WFSM", "write", False),
+        ("FWFS", "write", False),
+        ("D", "discard", False),
+        ("DE", "discard", False),
+        ("F", "flush", False),
+        ("FF", "flush", False),
+        ("N", "other", False),
+        ("WZ", "other", False),
+        ("ZA", "other", True),
+        ("", "other", False),
+    ],
+)
+def test_operations(tmp_path: Path, rwbs: str, operation: str, readahead: bool) -> None:
+    tables, _ = converted(tmp_path, {"cpu0.raw": Page(0).event(complete(8, 8, rwbs)).bytes()})
+    row = tables["block_io"][0]
+    assert row["operation"] == operation
+    if operation != "other":
+        assert row["readahead"] == readahead
+
+
+def test_page_cache_events_are_in_their_order_and_only_of_the_model(tmp_path: Path) -> None:
+    page = Page(500)
+    page.event(page_event(FAULT, 0, pid=7), 1)
+    page.event(page_event(ADD, 48, order=2, pid=7), 0)
+    page.event(page_event(ADD, 48, inode=5), 0).event(page_event(ADD, 48, dev=1), 0)
+    page.event(page_event(MAP, 174, last_index=189, pid=8), 0)
+    page.event(page_event(DELETE, 255, order=LARGEST_ORDER), 1)
+    tables, _ = converted(tmp_path, {"cpu0.raw": page.bytes()}, origin_ns=400)
+    names = ("time_ns", "event", "pid", "file_offset_bytes", "bytes", "tensor", "expert")
+    expert = "blk.0.ffn_up_exps.weight"
+    assert [tuple(row[name] for name in names) for row in tables["page_cache"]] == [
+        (101, "fault", 7, 0, 4096, None, None),
+        (101, "add", 7, 48 * 4096, 16_384, "token_embd.weight", None),
+        (101, "map", 8, 174 * 4096, 65_536, expert, 3),
+        (102, "delete", 5, 255 * 4096, 4096 << 9, "output.weight", None),
+    ]
+
+
+def test_a_kernel_without_order_of_folios(tmp_path: Path) -> None:
+    formats = {
+        event: "\n".join(line for line in text.splitlines() if " order;" not in line) for event, text in FORMATS.items()
+    }
+    page = Page(0).event(page_event(ADD, 1, order=3)).bytes()
+    tables, _ = converted(tmp_path, {"cpu0.raw": page}, formats=formats)
+    assert tables["page_cache"][0]["bytes"] == 4096
+
+
+def test_events_of_other_kinds_and_other_devices_are_passed_over(tmp_path: Path) -> None:
+    page = Page(0).event(b"\x05\0" + bytes(30)).event(complete(8, 8, device=1)).event(complete(8, 8))
+    tables, result = converted(tmp_path, {"cpu0.raw": page.bytes()})
+    assert len(tables["block_io"]) == 1
+    assert result.whole
+    tables, _ = converted(tmp_path, {"cpu0.raw": page.bytes()}, devices=[])
+    assert [row["device"] for row in tables["block_io"]] == ["0:1", "254:0"]
+
+
+def test_the_events_alone(tmp_path: Path) -> None:
+    write_trace(tmp_path, {f"cpu{cpu}.raw": b"".join(many_pages(cpu)) for cpu in range(2)})
+    batches = list(read_events(tmp_path))
+    assert sum(len(table["time_ns"]) for batch in batches for table in batch.values()) == 2 * 40 * 40
+    for kind in Kind:
+        times = np.concatenate([batch[kind]["time_ns"] for batch in batches])
+        assert (np.diff(times) >= 0).all()
+
+
+def test_only_the_tables_of_what_was_recorded_are_written(tmp_path: Path) -> None:
+    page = Page(0).event(complete(8, 8)).event(page_event(ADD, 1)).bytes()
+    tables, _ = converted(tmp_path, {"cpu0.raw": page}, profiles=["page"])
+    assert {name: len(rows) for name, rows in tables.items()} == {"page_cache": 1}
+
+
+def test_where_a_file_has_no_place_on_the_disk_requests_are_not_attributed(tmp_path: Path) -> None:
+    lost = TracedFile(kind="model", path="/m/m.gguf", bytes=1 << 20, without_extents="it lies on btrfs")
+    page = Page(0).event(complete(FIRST, 8)).event(complete(SWAP, 8)).bytes()
+    write_trace(tmp_path / "trace", {"cpu0.raw": page})
+    record = json.loads((tmp_path / "trace" / "trace.json").read_text())
+    record["files"][0] = lost.document()
+    (tmp_path / "trace" / "trace.json").write_text(json.dumps(record))
+    tables, result = _rows(tmp_path)
+    names = ("source", "model_bytes", "file_part")
+    assert [tuple(row[name] for name in names) for row in tables["block_io"]] == [(None,) * 3, ("swap", None, None)]
+    assert result.notes == ["requests are not attributed to /m/m.gguf: it lies on btrfs"]
+    assert result.whole
+    record["files"] = []
+    (tmp_path / "trace" / "trace.json").write_text(json.dumps(record))
+    tables, result = _rows(tmp_path)
+    assert {row["source"] for row in tables["block_io"]} == {None}
+    assert result.notes == []
+
+
+def test_blktrace_gives_the_requests_where_it_recorded_and_tracefs_the_pages(tmp_path: Path) -> None:
+    block = blk_record(1000, FIRST, 4096, ISSUED | READ) + blk_record(2000, FIRST, 4096, COMPLETED | READ)
+    page = Page(1500).event(complete(FIRST, 8)).event(page_event(ADD, 0)).bytes()
+    files = {"vda.blktrace.0.zst": zstd(block), "cpu0.raw": page}
+    raw_files = [
+        RawFile(name=name, recorder="blktrace" if "blktrace" in name else "tracefs", cpu=0, bytes=0) for name in files
+    ]
+    tables, result = converted(tmp_path, files, raw_files=raw_files, recorder="blktrace", origin_ns=500)
+    assert [(row["time_ns"], row["issued_ns"], row["device"], row["source"]) for row in tables["block_io"]] == [
+        (1500, 500, "vda", "model")
+    ]
+    assert len(tables["page_cache"]) == 1
+    assert result.events["blktrace complete"] == 1
+
+
+def test_a_loop_device_and_the_disk_below_are_told_apart(tmp_path: Path) -> None:
+    devices = [TracedDevice(name="vda", major=254, minor=0), TracedDevice(name="loop0", major=7, minor=0)]
+    page = Page(0).event(complete(FIRST, 8)).event(complete(FIRST, 8, device=7 << 20)).bytes()
+    tables, _ = converted(tmp_path, {"cpu0.raw": page}, devices=devices)
+    assert [(row["device"], row["source"]) for row in tables["block_io"]] == [("vda", "model"), ("loop0", "other")]
+
+
+# --- the tables as files ----------------------------------------------------------------------------------------------
+
+
+def many_pages(cpu: int, count: int = 40) -> list[bytes]:
+    """Pages of many events each, whose times mingle with those of other CPUs and are sometimes equal to them."""
+    random = np.random.default_rng(cpu)
+    pages, time_ns = [], 10_000
+    for number in range(count):
+        page = Page(time_ns)
+        for _ in range(40):
+            delta = int(random.integers(0, 4)) * 25_000
+            time_ns += delta
+            sector = FIRST + 8 * int(random.integers(0, 100))
+            records = (
+                complete(sector, 8),
+                issue(sector, 8),
+                page_event(ADD, number % 256),
+                page_event(FAULT, number % 256),
+            )
+            page.event(records[int(random.integers(0, 4))], delta)
+        pages.append(page.bytes())
+    return pages
+
+
+def test_the_tables_do_not_depend_on_the_host_nor_on_how_much_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"cpu{cpu}.raw.zst": zstd(b"".join(many_pages(cpu))) for cpu in range(3)}
+    tables, _ = converted(tmp_path / "here", files)
+    names = ("block_io.parquet", "page_cache.parquet")
+    first = {name: (tmp_path / "here" / name).read_bytes() for name in names}
+    shutil.copytree(tmp_path / "here", tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(convert_module, "_LARGEST_CHUNK", 3 * PAGE_BYTES)
+    again, result = _rows(Path("elsewhere"))
+    assert result.whole
+    assert {name: (tmp_path / "elsewhere" / name).read_bytes() for name in names} == first
+    assert again == tables
+    for rows in tables.values():
+        times = [row["time_ns"] for row in rows]
+        assert times == sorted(times)
+    assert sum(len(rows) for rows in tables.values()) + result.events["block/block_rq_issue"] == 3 * 40 * 40
+
+
+def test_columns_types_and_units(tmp_path: Path) -> None:
+    converted(tmp_path, {"cpu0.raw": Page(0).event(complete(8, 8)).bytes()})
+    schema = pq.read_schema(tmp_path / "block_io.parquet")
+    types = {field.name: field.type for field in schema}
+    text = pa.dictionary(pa.int32(), pa.string())
+    assert (types["time_ns"], types["device"], types["file_part"], types["expert"]) == (
+        pa.int64(),
+        text,
+        pa.int8(),
+        pa.int16(),
+    )
+    units = json.loads(schema.metadata[b"pagelab_units"])
+    assert units == {
+        **dict.fromkeys(("time_ns", "issued_ns"), "nanoseconds"),
+        **dict.fromkeys(("bytes", "model_bytes", "file_offset_bytes"), "bytes"),
+        "sector": "512-byte sectors",
+    }
+    assert pq.read_schema(tmp_path / "page_cache.parquet").names == [
+        *("time_ns", "event", "pid", "file_part", "file_offset_bytes", "bytes"),
+        *("tensor", "tensor_class", "layer", "expert"),
+    ]
+
+
+def test_row_groups_are_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagelab.traces.tables.ROW_GROUP", 100)
+    monkeypatch.setattr(convert_module, "_BATCH_ROWS", 30)
+    files = {"cpu0.raw": b"".join(many_pages(0))}
+    tables, _ = converted(tmp_path, files)
+    metadata = pq.read_metadata(tmp_path / "page_cache.parquet")
+    sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+    assert set(sizes[:-1]) == {100}
+    assert sum(sizes) == len(tables["page_cache"])
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def block_rows(tables: Tables) -> list[int]:
+    return [row["sector"] for row in tables["block_io"]]
+
+
+def numbered_pages(count: int) -> list[bytes]:
+    """Page n has one completion, of sector n, at n seconds."""
+    return [Page(number * 10**9).event(complete(number, 8)).bytes() for number in range(1, count + 1)]
+
+
+def test_nothing_but_half_a_page_and_nothing_at_all(tmp_path: Path) -> None:
+    tables, result = converted(tmp_path, {"cpu0.raw": numbered_pages(1)[0][:2000], "cpu1.raw": b""})
+    assert block_rows(tables) == []
+    assert result.notes == ["cpu0.raw: page of which only a part is there; left out (at byte 0)"]
+
+
+def test_half_a_page(tmp_path: Path) -> None:
+    tables, result = converted(tmp_path, {"cpu0.raw": b"".join(numbered_pages(3)) + numbered_pages(4)[3][:2000]})
+    assert block_rows(tables) == [1, 2, 3]
+    assert not result.whole
+    assert result.notes == ["cpu0.raw: page of which only a part is there; left out (at byte 12288)"]
+
+
+def test_a_cut_stream_and_a_missing_file(tmp_path: Path) -> None:
+    pages = many_pages(1, 200)
+    whole = zstd(b"".join(pages))
+    write_trace(tmp_path / "trace", {"cpu0.raw.zst": whole[: len(whole) * 3 // 4], "cpu1.raw": b""})
+    (tmp_path / "trace" / "cpu1.raw").unlink()
+    tables, result = _rows(tmp_path)
+    assert len(tables["page_cache"]) > 500
+    kinds = [note.partition(" (")[0] for note in result.notes]
+    assert "cpu0.raw.zst: ends in the middle of compressed data; what came before was kept" in kinds
+    assert "cpu1.raw: the file is missing" in kinds
+
+
+def test_a_damaged_frame_costs_itself(tmp_path: Path) -> None:
+    pages = numbered_pages(60)
+    frames = [bytearray(zstd(b"".join(pages[first : first + 20]))) for first in (0, 20, 40)]
+    frames[1][6:30] = bytes(24)
+    tables, result = converted(tmp_path, {"cpu0.raw.zst": b"".join(frames)})
+    sectors = block_rows(tables)
+    assert set(sectors) >= {*range(1, 21), *range(41, 61)}
+    assert sectors == sorted(sectors)
+    assert not result.whole
+
+
+def test_pages_that_cannot_be(tmp_path: Path) -> None:
+    pages = numbered_pages(9)
+    pages[1] = Page(2 * 10**9).event(complete(2, 8)).bytes(commit=5000)
+    pages[3] = Page(1 << 62).event(complete(4, 8)).bytes()
+    pages[5] = Page(5).event(complete(6, 8)).bytes()
+    pages[7] = Page(8 * 10**9).event(complete(8, 8)).word(28, 0, 1).bytes()
+    tables, result = converted(tmp_path, {"cpu0.raw": b"".join(pages)})
+    assert block_rows(tables) == [1, 3, 5, 7, 8, 9]
+    assert result.notes == [
+        "cpu0.raw: page that says it holds more than a page can; left out (at byte 4096)",
+        "cpu0.raw: page with an event of impossible length; the events before it were kept (at byte 28672)",
+        "cpu0.raw: page or record whose time does not fit those around it; left out (2 times, first at byte 12288)",
+    ]
+
+
+@pytest.mark.parametrize("odd", range(7))
+def test_a_page_of_a_time_to_come_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: int) -> None:
+    """Also where it is the last of those that are read at once."""
+    monkeypatch.setattr(convert_module, "_LARGEST_CHUNK", 2 * PAGE_BYTES)
+    monkeypatch.setattr(convert_module, "_LEAST_CHUNK", 2 * PAGE_BYTES)
+    pages = numbered_pages(9)
+    pages[odd] = Page(1 << 62).event(complete(odd + 1, 8)).bytes()
+    tables, _ = converted(tmp_path, {"cpu0.raw": b"".join(pages), "cpu1.raw": b"".join(numbered_pages(9))})
+    assert Counter(block_rows(tables)) == {number: 1 if number == odd + 1 else 2 for number in range(1, 10)}
+
+
+def test_a_small_step_back_of_the_clock_is_no_damage(tmp_path: Path) -> None:
+    pages = [
+        Page(time_ns).event(complete(number, 8)).bytes()
+        for number, time_ns in enumerate((5_000_000, 4_900_000, 6_000_000))
+    ]
+    tables, result = converted(tmp_path, {"cpu0.raw": b"".join(pages)})
+    assert block_rows(tables) == [1, 0, 2]
+    assert result.whole
+
+
+def test_an_event_that_is_too_short_for_its_kind(tmp_path: Path) -> None:
+    page = Page(0).event(complete(1, 8)[:20]).event(complete(2, 8)).bytes()
+    tables, result = converted(tmp_path, {"cpu0.raw": page})
+    assert block_rows(tables) == [2]
+    assert result.notes == ["cpu0.raw: event that is shorter than its kind; left out"]
+
+
+def test_events_that_the_kernel_dropped_are_told(tmp_path: Path) -> None:
+    page = Page(0, flags=1 << 31).event(complete(1, 8)).bytes()
+    _, result = converted(tmp_path, {"cpu0.raw": page})
+    assert not result.whole
+    assert result.notes == [
+        "cpu0.raw: place where the kernel says that it could not keep up and events are missing (at byte 0)"
+    ]
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_whatever_is_damaged_in_a_recording_what_is_left_is_in_order(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    directory = tmp_path_factory.mktemp("damaged")
+    shutil.copytree(SAMPLE, directory / "trace")
+    path = directory / "trace" / "cpu0.raw.zst"
+    content = bytearray(pa.decompress(path.read_bytes(), codec="zstd", decompressed_size=14 * PAGE_BYTES).to_pybytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=40)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(zstd(bytes(content))[: data.draw(st.integers(0, 20_000))])
+    tables, result = _rows(directory)
+    assert result.events["block/block_rq_complete"] <= 657 + 40 * 100
+    for rows in tables.values():
+        times = [row["time_ns"] for row in rows]
+        assert times == sorted(times)
+    assert len(tables["block_io"]) >= 657  # they are all of CPU 1, which is whole
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "trace.json is missing"),
+        ("{", "trace.json is not JSON"),
+        ('{"recorder": "perf"}', "trace.json is no TraceRecord"),
+        ('{"schema_version": 99}', "has schema version 99 and this pagelab reads up to 1"),
+    ],
+)
+def test_a_description_that_cannot_be_used(tmp_path: Path, text: str | None, message: str) -> None:
+    (tmp_path / "trace").mkdir()
+    if text is not None:
+        (tmp_path / "trace" / "trace.json").write_text(text)
+    with pytest.raises(StoreError, match=message):
+        convert(tmp_path / "trace", tmp_path)
+
+
+def test_a_table_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    write_trace(tmp_path / "trace", {"cpu0.raw": numbered_pages(1)[0]}, header_page=None)
+    with pytest.raises(TraceError, match="header_page"):
+        convert(tmp_path / "trace", tmp_path)
+    write_trace(tmp_path / "trace", {"cpu0.raw": numbered_pages(1)[0]})
+    with pytest.raises(StoreError, match=r"cannot write .*block_io\.parquet"):
+        convert(tmp_path / "trace", tmp_path / "none")
+    assert [path.name for path in tmp_path.iterdir()] == ["trace"]
+
+
+# --- a recording of a real kernel -------------------------------------------------------------------------------------
+
+
+def test_direct_reads_of_a_real_recording_are_found_one_after_the_other(tmp_path: Path) -> None:
+    """The recording ends with reads of 64 KiB, in order, to the end of a file of 64 MiB on ext4."""
+    result = convert(SAMPLE, tmp_path)
+    rows = [row for row in read_table(tmp_path / "block_io.parquet").to_pylist() if row["bytes"] == 65_536]
+    assert result.whole
+    assert result.rows == {"block_io.parquet": 657, "page_cache.parquet": 3328}
+    offsets = [row["file_offset_bytes"] for row in rows]
+    assert offsets == list(range((64 << 20) - 654 * 65_536, 64 << 20, 65_536))
+    assert {(row["source"], row["model_bytes"], row["operation"]) for row in rows} == {("model", 65_536, "read")}
+    latencies = [row["time_ns"] - row["issued_ns"] for row in rows if row["issued_ns"] is not None]
+    assert len(latencies) == 507  # issues of the first ones are on pages that were left out of the sample
+    assert (min(latencies), max(latencies)) == (75_383, 146_860)
+
+
+def test_pages_that_entered_the_cache_are_those_that_were_read(tmp_path: Path) -> None:
+    """Where the first two requests lie in the file, by their extent on the disk, and the folios that came with them."""
+    convert(SAMPLE, tmp_path)
+    requests = [row for row in read_table(tmp_path / "block_io.parquet").to_pylist() if row["readahead"]][:2]
+    sectors = np.array([row["sector"] for row in requests])
+    _, _, _, offset, size = DiskMap.of(SAMPLE_RECORD).pieces("vda", sectors, np.array([4 << 20, 4 << 20]))
+    events = read_table(tmp_path / "page_cache.parquet").to_pylist()
+    added = [row for row in events if row["event"] == "add" and row["time_ns"] < requests[0]["time_ns"]]
+    by_events = {row["file_offset_bytes"] + 4096 * page for row in added for page in range(row["bytes"] // 4096)}
+    assert by_events == {page for at, count in zip(offset, size, strict=True) for page in range(at, at + count, 4096)}
