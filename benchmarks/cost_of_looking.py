@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from pagelab.analysis.analyze import derive
 from pagelab.analysis.summary import spread_of
 from pagelab.config.load import load_config
 from pagelab.config.schema import Config
@@ -31,7 +32,7 @@ from pagelab.observe.tensors import TensorResidency
 from pagelab.observe.tracer import choose
 from pagelab.pressure.applied import applied
 from pagelab.run.plan import make_plan
-from pagelab.run.trial import Bench, put_back_afterwards, run_trial, trial_group
+from pagelab.run.trial import TrialSetup, put_back_afterwards, run_trial, tells_first_token, trial_group
 from pagelab.store.run_store import RunStore
 
 LAB = Path("/var/lib/pagelab")
@@ -56,45 +57,48 @@ def say(line: str) -> None:
 
 
 def inference(
-    bench: Bench, resident: float, directory: Path, *, sampled: bool, on_token: Callable[[int], None]
+    setup: TrialSetup, resident: float, directory: Path, *, sampled: bool, on_token: Callable[[int], None]
 ) -> list[float]:
     """When each token of one watched inference came, in seconds."""
-    config, model = bench.config, bench.model
+    config, model = setup.config, setup.model
     trial = next(one for one in make_plan(config).trials if one.factors.resident == resident)
-    command = command_line(bench.build, model.path, config.inference, anonymous_weights=False)
-    with put_back_afterwards(bench.journal), trial_group(bench.journal, "bench") as group:
+    command = command_line(setup.build, model.path, config.inference)
+    with put_back_afterwards(setup.journal), trial_group(setup.journal, "bench") as group:
         evict(*model.parts)
-        sizes = bench.sizes(ANONYMOUS_BYTES)
+        sizes = setup.sizes(ANONYMOUS_BYTES)
         with TensorResidency(model) as tensors, applied(trial.factors, sizes, group) as pressure:
-            counters, told = Counters(group, bench.disk, tensors), pressure.told(lambda _window, count: on_token(count))
-            with bench.tracer(directory) as tracer:
+            counters, told = (
+                Counters(group, setup.disk, tensors),
+                tells_first_token(pressure, lambda _window, count: on_token(count)),
+            )
+            with setup.tracer(directory) as tracer:
                 watched = watch(command, counters, config.inference.tokens, 600, told, sampled=sampled)
-    traced = tracer.finish(watched.started_monotonic)
+    traced = tracer.finish(watched.seen.started_monotonic_seconds)
     if traced is not None and traced.lost_events:
         say(f"  {traced.lost_events} events were lost")
     return watched.token_seconds
 
 
-def compare_sampling(bench: Bench, resident: float, directory: Path) -> None:
+def compare_sampling(setup: TrialSetup, resident: float, directory: Path) -> None:
     """Interleaved pairs of inferences, the order within a pair alternating."""
     ratios = []
     for number in range(REPETITIONS):
         rates = {}
         for sampled in (True, False) if number % 2 == 0 else (False, True):
-            stamps = inference(bench, resident, directory, sampled=sampled, on_token=lambda _count: None)
+            stamps = inference(setup, resident, directory, sampled=sampled, on_token=lambda _count: None)
             rates[sampled] = (len(stamps) - 1) / (stamps[-1] - stamps[0])
         ratios.append(rates[True] / rates[False])
     say_ratios("sampling", resident, ratios)
 
 
-def compare_tracing(bench: Bench, name: str, resident: float, directory: Path) -> None:
+def compare_tracing(setup: TrialSetup, name: str, resident: float, directory: Path) -> None:
     """Pairs of neighbouring spans of tokens within an inference; every other inference begins with a traced one."""
-    config = Config.model_validate(bench.config.model_dump() | {"trace": TRACES[name]})
-    bench = replace(bench, config=config, recorders=choose(config.trace, bench.model.path))
+    config = Config.model_validate(setup.config.model_dump() | {"trace": TRACES[name]})
+    setup = replace(setup, config=config, recorders=choose(config.trace, setup.model.path))
     ratios = []
     for number in range(REPETITIONS):
         switch = Switch(on_at_first=number % 2 == 0)
-        stamps = inference(bench, resident, directory, sampled=True, on_token=switch.hear)
+        stamps = inference(setup, resident, directory, sampled=True, on_token=switch.hear)
         rates = [SPAN / (stamps[start + SPAN] - stamps[start]) for start in range(SETTLING, len(stamps) - SPAN, SPAN)]
         pairs = zip(rates[::2], rates[1::2], strict=False)
         ratios += [first / second if switch.on_at_first else second / first for first, second in pairs]
@@ -133,15 +137,16 @@ def say_ratios(name: str, resident: float, ratios: list[float]) -> None:
     )
 
 
-def time_around(bench: Bench, directory: Path) -> None:
+def time_around(setup: TrialSetup, directory: Path) -> None:
     """Seconds of a trial that are not llama.cpp's, in the median of the baseline's trials."""
     own = []
-    trial = next(one for one in make_plan(bench.config).trials if one.factors.resident == 1.0)
+    trial = next(one for one in make_plan(setup.config).trials if one.factors.resident == 1.0)
     for number in range(REPETITIONS):
         store = RunStore.create(directory, "bench", "here", f"run-{number}")
         started = time.monotonic()
-        record = run_trial(bench, trial, ANONYMOUS_BYTES, store, lambda _phase, _tokens: None)
+        run_trial(setup, trial, ANONYMOUS_BYTES, store, lambda _phase, _tokens: None)
         whole = time.monotonic() - started
+        record, _ = derive(store, trial.number, setup.config)
         own.append(whole - (record.time_to_first_token_seconds or 0.0) - (record.decode.seconds or 0.0))
     say(f"the lab's own time around one inference: {statistics.median(own):.2f} s  ({min(own):.2f}-{max(own):.2f})")
 
@@ -154,15 +159,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=LAB) as name, exclusive(STATE):
         directory = Path(name)
         restore(STATE)
-        bench = Bench(
+        setup = TrialSetup(
             config, open_build(LAB / "llama.cpp" / "current"), read_gguf_map(path), disk_of(path), Journal(STATE)
         )
         try:
             for resident in (1.0, 0.5):
-                compare_sampling(bench, resident, directory)
+                compare_sampling(setup, resident, directory)
             for trace in TRACES:
-                compare_tracing(bench, trace, 0.5, directory)
-            time_around(bench, directory / "results")
+                compare_tracing(setup, trace, 0.5, directory)
+            time_around(setup, directory / "results")
         finally:
             restore(STATE)
     return 0

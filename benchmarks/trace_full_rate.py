@@ -19,7 +19,7 @@ from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.storage import disk_of
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.models.synthetic import write_synthetic
-from pagelab.observe.tracer import Place, Tracer, choose
+from pagelab.observe.tracer import Tracer, choose
 from pagelab.store.files import read_table
 from pagelab.traces.convert import convert
 
@@ -49,7 +49,7 @@ def measure(directory: Path) -> None:
     settings, disk = TraceSettings.model_validate({"page_cache": False, "most_bytes": "4GiB"}), disk_of(file)
     subprocess.run(fio(file), stdout=subprocess.DEVNULL, check=True)  # without the recorder, and warm
     journal = Journal(STATE)
-    tracer = Tracer(settings, choose(settings, file), read_gguf_map(file), disk, journal, Place(directory / "trace"))
+    tracer = Tracer(settings, choose(settings, file), read_gguf_map(file), disk, journal, directory / "trace")
     with tracer:
         before, started = disk.read_and_written_bytes()[0], time.monotonic()
         subprocess.run(fio(file), stdout=subprocess.DEVNULL, check=True)

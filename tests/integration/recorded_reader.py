@@ -23,7 +23,7 @@ from pagelab.host.journal import Journal
 from pagelab.host.page_cache import evict
 from pagelab.host.storage import Disk, disk_of
 from pagelab.models.gguf_map import read_gguf_map
-from pagelab.observe.tracer import Place, Tracer, choose
+from pagelab.observe.tracer import Tracer, choose
 
 PAGE = mmap.PAGESIZE
 BLOCK = 64 << 10
@@ -117,7 +117,7 @@ def main(pattern: str, recorders: str, file: str, directory: str, page_cache: st
         tracers = []
         for name in recorders.split(","):
             settings = settings_of(name, page_cache)
-            tracer = Tracer(settings, choose(settings, path), model, disk, journal, Place(target / name))
+            tracer = Tracer(settings, choose(settings, path), model, disk, journal, target / name)
             tracers.append(opened.enter_context(tracer))
         wait_for_what_is_under_way(disk)
         started = time.monotonic()

@@ -31,9 +31,9 @@ from lab import (
     typing,
     write_config,
 )
+from pagelab.config.factors import HUGE_PAGES_FILE
 from pagelab.config.load import load_config
 from pagelab.host.kernel import huge_pages
-from pagelab.host.knobs import HUGE_PAGES_FILE
 from pagelab.host.procfs import process_read_bytes
 from pagelab.models.catalog import model_path
 from pagelab.store.run_store import RunStore

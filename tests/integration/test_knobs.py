@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from lab import DISK_DIRECTORY, needs_root, on_host
+from pagelab.config.factors import HUGE_PAGES_FILE
 from pagelab.errors import HostError
 from pagelab.host.journal import Journal, selected
-from pagelab.host.knobs import HUGE_PAGES_FILE, Setting
+from pagelab.host.kernel_setting import KernelSetting
 from pagelab.host.procfs import read_text
 from pagelab.host.storage import disk_of
 from pagelab.run.trial import put_back_afterwards
@@ -27,10 +28,10 @@ CHANGE_AND_WAIT = """
 import sys
 from pathlib import Path
 from pagelab.host.journal import Journal, exclusive
-from pagelab.host.knobs import Setting
+from pagelab.host.kernel_setting import KernelSetting
 with exclusive(Path(sys.argv[1])):
     for file, value in zip(sys.argv[2::2], sys.argv[3::2]):
-        Setting(Path(file), value).apply(Journal(Path(sys.argv[1])))
+        KernelSetting(Path(file), value).apply(Journal(Path(sys.argv[1])))
     print("changed", flush=True)
     sys.stdin.read()
 """
@@ -59,7 +60,7 @@ def file(request: pytest.FixtureRequest) -> Iterator[Path]:
 def test_a_setting_is_put_back_on_a_normal_exit(file: Path, tmp_path: Path) -> None:
     before, value, journal = in_kernel(file), others(file)[0], Journal(tmp_path)
     with put_back_afterwards(journal):
-        Setting(file, value).apply(journal)
+        KernelSetting(file, value).apply(journal)
         assert in_kernel(file) == value
         assert journal.entries() == [{"setting": str(file), "value": before}]
     assert in_kernel(file) == before
@@ -72,7 +73,7 @@ def test_a_setting_is_put_back_on_an_exception(file: Path, tmp_path: Path, error
 
     def interrupted() -> None:
         with put_back_afterwards(journal):
-            Setting(file, others(file)[0]).apply(journal)
+            KernelSetting(file, others(file)[0]).apply(journal)
             assert in_kernel(file) != before
             raise error
 
@@ -83,8 +84,8 @@ def test_a_setting_is_put_back_on_an_exception(file: Path, tmp_path: Path, error
 
 def test_of_two_changes_the_first_value_comes_back(file: Path, tmp_path: Path) -> None:
     before, (first, second, *_), journal = in_kernel(file), others(file), Journal(tmp_path)
-    Setting(file, first).apply(journal)
-    Setting(file, second).apply(journal)
+    KernelSetting(file, first).apply(journal)
+    KernelSetting(file, second).apply(journal)
     assert journal.undo() == [f"set {file} back from {second} to {first}", f"set {file} back from {first} to {before}"]
     assert in_kernel(file) == before
 
@@ -92,21 +93,21 @@ def test_of_two_changes_the_first_value_comes_back(file: Path, tmp_path: Path) -
 def test_nothing_is_changed_that_cannot_be_journalled(file: Path, tmp_path: Path) -> None:
     before = in_kernel(file)
     with pytest.raises(HostError, match=r"cannot write the journal .*so nothing was changed"):
-        Setting(file, others(file)[0]).apply(Journal(tmp_path / "missing"))
+        KernelSetting(file, others(file)[0]).apply(Journal(tmp_path / "missing"))
     assert in_kernel(file) == before
 
 
 def test_a_value_that_the_kernel_refuses_was_journalled_before(file: Path, tmp_path: Path) -> None:
     before, journal = in_kernel(file), Journal(tmp_path)
     with pytest.raises(HostError, match=f"cannot write nonsense to {file}"):
-        Setting(file, "nonsense").apply(journal)
+        KernelSetting(file, "nonsense").apply(journal)
     assert journal.entries() == [{"setting": str(file), "value": before}]
     assert journal.undo() == []
     assert in_kernel(file) == before
 
 
 def test_the_setting_that_is_there_already_is_no_change(file: Path, tmp_path: Path) -> None:
-    Setting(file, in_kernel(file)).apply(Journal(tmp_path))
+    KernelSetting(file, in_kernel(file)).apply(Journal(tmp_path))
     assert Journal(tmp_path).entries() == []
 
 

@@ -16,19 +16,20 @@ from typing import Any
 import pytest
 
 from lab import DISK_DIRECTORY, needs_root
+from pagelab.analysis.analyze import derive
 from pagelab.config.model_specs import SyntheticSpec
 from pagelab.config.schema import Config
 from pagelab.host.cgroup import new_group
 from pagelab.host.child import enter
 from pagelab.host.journal import Journal, restore
-from pagelab.host.knobs import Setting
+from pagelab.host.kernel_setting import KernelSetting
 from pagelab.host.procfs import PAGE_BYTES, swap_areas
 from pagelab.host.storage import disk_of
 from pagelab.inference.llama_cpp import Build
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
 from pagelab.models.synthetic import write_synthetic
 from pagelab.run.plan import make_plan
-from pagelab.run.trial import Bench, run_trial
+from pagelab.run.trial import TrialSetup, run_trial
 from pagelab.store.files import read_table
 from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore
@@ -52,7 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GgufMap]:
     path.unlink()
 
 
-class Lab:
+class KnownLab:
     """Runs one trial with the reader in llama-cli's place."""
 
     def __init__(self, directory: Path, model: GgufMap) -> None:
@@ -70,7 +71,7 @@ class Lab:
         pattern: str,
         *,
         resident: float = 1.0,
-        anonymous_bytes: int = READER_BYTES,
+        non_file_bytes: int = READER_BYTES,
         skip_eviction: bool = False,
         follow: bool = True,
         at_first: Callable[[], None] = lambda: None,
@@ -91,7 +92,7 @@ class Lab:
             }
         )
         disk = disk_of(self.model.path)
-        bench = Bench(config, self.build, self.model, disk, Journal(self.directory), skip_eviction=skip_eviction)
+        setup = TrialSetup(config, self.build, self.model, disk, Journal(self.directory), skip_eviction=skip_eviction)
 
         def follow(_phase: str, tokens: int) -> None:
             """The counters of a boundary have been read when this is called."""
@@ -103,16 +104,17 @@ class Lab:
 
         (trial,) = make_plan(config).trials
         try:
-            record = run_trial(bench, trial, anonymous_bytes, self.store, follow)
+            run_trial(setup, trial, non_file_bytes, self.store, follow)
         finally:
             restore(self.directory)
+        record, _ = derive(self.store, 1, config)
         assert record.exit_status == 0, (self.store.trial_directory(1) / "llama.log").read_text()
         return record, json.loads(Path(marks["answer"]).read_text())
 
 
 @pytest.fixture
-def lab(disk_path: Path, model: GgufMap) -> Lab:
-    return Lab(disk_path, model)
+def lab(disk_path: Path, model: GgufMap) -> KnownLab:
+    return KnownLab(disk_path, model)
 
 
 def pages(count: int) -> int:
@@ -120,7 +122,7 @@ def pages(count: int) -> int:
 
 
 @pytest.mark.parametrize("pattern", ["in_order", "at_random"])
-def test_bytes_read_once_are_reported_to_the_page(lab: Lab, pattern: str) -> None:
+def test_bytes_read_once_are_reported_to_the_page(lab: KnownLab, pattern: str) -> None:
     """Nothing was loaded before, so each page comes once, by a major fault of its own."""
     record, answer = lab.run(pattern, load=False, bytes=24 * MIB, seed=1)
     assert answer == {"came_pages": 24 * MIB // PAGE_BYTES, "major_faults": 24 * MIB // PAGE_BYTES}
@@ -133,7 +135,7 @@ def test_bytes_read_once_are_reported_to_the_page(lab: Lab, pattern: str) -> Non
     assert record.rereads.factor == 24 * MIB / record.weights_bytes
 
 
-def test_what_is_resident_is_known_by_tensor_to_the_page(lab: Lab, model: GgufMap) -> None:
+def test_what_is_resident_is_known_by_tensor_to_the_page(lab: KnownLab, model: GgufMap) -> None:
     """The first 24 MiB of the file are read and nothing else."""
     record, _ = lab.run("in_order", load=False, bytes=24 * MIB)
     table = read_table(lab.store.trial_directory(1) / "residency.parquet")
@@ -146,7 +148,7 @@ def test_what_is_resident_is_known_by_tensor_to_the_page(lab: Lab, model: GgufMa
     )
 
 
-def test_reading_what_is_in_ram_reads_nothing(lab: Lab) -> None:
+def test_reading_what_is_in_ram_reads_nothing(lab: KnownLab) -> None:
     record, answer = lab.run("in_order", bytes=24 * MIB)
     assert answer == {"came_pages": 0, "major_faults": 0}
     assert record.reads.decode.process_bytes == 0
@@ -155,7 +157,7 @@ def test_reading_what_is_in_ram_reads_nothing(lab: Lab) -> None:
     assert record.residency.achieved_fraction == 1.0
 
 
-def test_the_same_half_again_under_a_limit_is_reread_and_refaulted(lab: Lab, model: GgufMap) -> None:
+def test_the_same_half_again_under_a_limit_is_reread_and_refaulted(lab: KnownLab, model: GgufMap) -> None:
     half = model.file_bytes // 2 // PAGE_BYTES * PAGE_BYTES
     record, answer = lab.run("again_and_again", resident=0.25, bytes=half, times=3)
     came = pages(answer["came_pages"])
@@ -169,13 +171,13 @@ def test_the_same_half_again_under_a_limit_is_reread_and_refaulted(lab: Lab, mod
     assert record.residency.achieved_fraction == pytest.approx(0.25, abs=0.03)
 
 
-def test_only_anonymous_memory_comes_from_swap_and_not_from_the_model(lab: Lab) -> None:
+def test_only_anonymous_memory_comes_from_swap_and_not_from_the_model(lab: KnownLab) -> None:
     """Without readahead of swap a major fault brings one page; both counters of swap say how many."""
     size = 48 * MIB
-    Setting(Path("/proc/sys/vm/page-cluster"), "0").apply(Journal(lab.directory))  # put back when the trial ends
+    KernelSetting(Path("/proc/sys/vm/page-cluster"), "0").apply(Journal(lab.directory))  # put back when the trial ends
     asked = {
         "resident": 0.0,
-        "anonymous_bytes": READER_BYTES // 2,
+        "non_file_bytes": READER_BYTES // 2,
         "follow": False,
     }  # else the limit would rise with it
     record, answer = lab.run("anonymous", **asked, bytes=size, times=3)
@@ -190,7 +192,7 @@ def test_only_anonymous_memory_comes_from_swap_and_not_from_the_model(lab: Lab) 
     assert (record.swap.out_bytes or 0) > 0
 
 
-def test_reads_of_all_threads_count(lab: Lab) -> None:
+def test_reads_of_all_threads_count(lab: KnownLab) -> None:
     record, answer = lab.run("with_threads", load=False, bytes=24 * MIB, threads=8)
     assert answer["came_pages"] == 24 * MIB // PAGE_BYTES
     assert record.reads.decode.model_bytes == 24 * MIB
@@ -208,7 +210,7 @@ def cat_in_another_group(path: Path) -> Callable[[], None]:
     return read
 
 
-def test_a_model_hot_in_another_group_is_evicted_and_that_is_reported(lab: Lab, model: GgufMap) -> None:
+def test_a_model_hot_in_another_group_is_evicted_and_that_is_reported(lab: KnownLab, model: GgufMap) -> None:
     cat_in_another_group(model.path)()
     record, _ = lab.run("in_order", bytes=4 * MIB, resident=0.5)
     # A kernel that pages out by itself (DAMON) may have taken some pages before the trial did.
@@ -217,7 +219,7 @@ def test_a_model_hot_in_another_group_is_evicted_and_that_is_reported(lab: Lab, 
     assert (record.reads.load.model_bytes or 0) >= record.weights_bytes, "it all had to be read again"
 
 
-def test_without_the_eviction_the_trial_is_invalid_for_that(lab: Lab, model: GgufMap) -> None:
+def test_without_the_eviction_the_trial_is_invalid_for_that(lab: KnownLab, model: GgufMap) -> None:
     cat_in_another_group(model.path)()
     record, _ = lab.run("in_order", bytes=4 * MIB, resident=0.5, skip_eviction=True)
     assert record.residency.evicted_bytes is None
@@ -225,7 +227,7 @@ def test_without_the_eviction_the_trial_is_invalid_for_that(lab: Lab, model: Ggu
     assert any("100.0% of the model was in the page cache before" in reason for reason in record.validity.reasons)
 
 
-def test_what_another_process_reads_is_other_and_makes_the_trial_invalid(lab: Lab, disk_path: Path) -> None:
+def test_what_another_process_reads_is_other_and_makes_the_trial_invalid(lab: KnownLab, disk_path: Path) -> None:
     size = 160 * MIB
     (disk_path / "other").write_bytes(os.urandom(size))
     os.sync()

@@ -63,7 +63,7 @@ def test_inside_a_group_it_is_charged_to_the_group() -> None:
     group.create()
     try:
         with PinnedMemory(SIZE, group):
-            charged = group.counters().not_file_bytes
+            charged = group.counters().non_file_bytes
             assert charged is not None
             assert SIZE < charged < SIZE + 64 * MIB
     finally:

@@ -1,188 +1,144 @@
-"""Everything derived comes again from the raw files alone, anywhere, and nothing that was measured changes."""
+"""Everything derived comes again from the raw files alone, anywhere, and nothing that was observed changes."""
 
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from example_run import stored_run, trial_record
-from example_trace import (
-    FIRST,
-    STEP,
-    Request,
-    add_trace,
-    block_table,
-    page_table,
-    pages_in_order,
-    reads_in_order,
-    traced,
-    trial_files,
-)
+from example_raw import raw_run
+from example_run import run_record, trial_record
 
-from pagelab.analysis.analyze import Analysed, analyse_run, with_access
+from pagelab.analysis import validity
+from pagelab.analysis.analyze import analyse_run
 from pagelab.commands import cli
 from pagelab.errors import StoreError
-from pagelab.store.files import Owner, write_table
-from pagelab.store.record import Access, ModelSources
+from pagelab.store.files import sha256_of
 from pagelab.store.run_store import RunStore
-from pagelab.units import MIB
 
-MEASURED = ("llama.log", "tokens.parquet", "samples.parquet", "trace/trace.json", "trace/requests.json")
-
-
-@dataclass(frozen=True)
-class Done:
-    notes: Sequence[str]
+RAW = {"observation.json", "llama.log", "output.txt", "tokens.parquet", "samples.parquet", "residency.parquet"}
 
 
-def convert(trace: Path, target: Path, owner: Owner | None) -> Done:
-    """Raw files of these tests: the requests as JSON lines, of which a damaged one is left out and said."""
-    requests, notes = [], []
-    for number, line in enumerate((trace / "requests.json").read_text().splitlines(), start=1):
-        try:
-            requests.append(Request(**json.loads(line)))
-        except json.JSONDecodeError:
-            notes.append(f"requests.json: line {number} is damaged and left out")
-    write_table(target / "block_io.parquet", block_table(requests), owner)
-    write_table(target / "page_cache.parquet", page_table(pages_in_order(2.0, 2.1, MIB, MIB)), owner)
-    return Done(notes)
+def is_raw(name: str) -> bool:
+    path = Path(name)
+    return path.name in RAW or "trace" in path.parts or name in ("run.json", "config.yml")
 
 
-def raw(requests: list[Request]) -> str:
-    return "".join(json.dumps(vars(one)) + "\n" for one in requests)
+def files(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def make_run(results: Path) -> RunStore:
-    """Two traced trials, of which nothing is derived yet, and one without a trace."""
-    records = [traced(trial_record(1, 0.5, 9.0)), traced(trial_record(2, 0.0, 4.0)), trial_record(3, 1.0, 80.0)]
-    store = stored_run(results, records)
-    for record in records[:2]:
-        add_trace(store, record.trial)
-        directory = store.trial_directory(record.trial)
-        requests = [
-            one
-            for token in range(record.trial + 1)
-            for one in reads_in_order(FIRST + token * STEP, FIRST + (token + 1) * STEP, 4 * MIB, 6 * MIB)
-        ]
-        (directory / "trace" / "requests.json").write_text(raw(requests))
-        (directory / "llama.log").write_text("as it was")
-    return store
-
-
-def analysed(store: RunStore) -> Analysed:
-    return analyse_run(store, convert)
+def delete_derived(directory: Path) -> list[str]:
+    gone = [name for name in files(directory) if not is_raw(name)]
+    for name in gone:
+        (directory / name).unlink()
+    return gone
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> RunStore:
-    return make_run(tmp_path / "results")
+    return raw_run(tmp_path / "results")
 
 
 class TestAnalyseRun:
     def test_what_is_derived(self, store: RunStore) -> None:
-        found = analysed(store)
-        assert (found.computed, found.untraced, found.failed, found.notes) == ((1, 2), (3,), (), ())
-        first, second, third = store.read_trials()
-        assert (first.access.model_bytes, second.access.model_bytes) == (12 * MIB, 18 * MIB)
-        assert first.access.reread_factor == 2.0
-        assert third.access.document() == {}
+        found = analyse_run(store)
+        assert (found.computed, found.failed, found.notes) == ([1, 2, 3], [], [])
+        traced, baseline, refused = store.read_trials()
+        assert traced.validity.valid, traced.validity.reasons
+        assert baseline.validity.valid, baseline.validity.reasons
+        assert refused.validity.reasons == ["mlock refused"]
+        assert traced.residency.achieved_fraction == 0.5
+        assert traced.access.reads is not None
+        assert baseline.access.document() == {}
         summary = pq.read_table(store.directory / "summary.parquet")
-        assert summary["access.model_bytes"].to_pylist() == [12 * MIB, 18 * MIB, None]
+        assert summary["residency.achieved_fraction"].to_pylist() == [0.5, 0.5, None]
         names = {path.name for path in store.trial_directory(1).iterdir()}
-        assert names >= {
-            "block_io.parquet",
-            "page_cache.parquet",
-            "access.json",
-            "access_tokens.parquet",
-            "access_layers.parquet",
-            "access_experts.parquet",
-            "access_tensors.parquet",
-            "access_throughput.parquet",
-            "access_map.parquet",
-            "reuse.parquet",
-        }
+        assert names >= {"trial.json", "block_io.parquet", "page_cache.parquet", "access.json", "reuse.parquet"}
 
-    def test_what_was_measured_stays(self, store: RunStore) -> None:
-        before = trial_files(store.directory)
-        records = store.read_trials()
-        analysed(store)
-        after = trial_files(store.directory)
-        for name, content in before.items():
-            if name.endswith(MEASURED) or name.startswith("trials/003") or name in ("run.json", "config.yml"):
-                assert after[name] == content, name
-        for old, new in zip(records, store.read_trials(), strict=True):
-            assert new.sources.model.page_cache_bytes == new.access.page_added_bytes
-            assert new.model_copy(update={"access": old.access, "sources": old.sources}) == old
-            assert (new.sources.swap, new.sources.other) == (old.sources.swap, old.sources.other)
+    def test_what_was_observed_stays(self, store: RunStore) -> None:
+        before = files(store.directory)
+        analyse_run(store)
+        after = files(store.directory)
+        assert {name: after[name] for name in before} == before
 
-    def test_traced_pages_are_one_more_source_of_the_models_bytes(self, store: RunStore) -> None:
-        record = store.read_trials()[0]
-        record.sources.model = ModelSources(process_bytes=1000, refault_bytes=990, disagreement_fraction=0.01)
-        near = with_access(record, Access(page_added_bytes=1002)).sources.model
-        assert (near.page_cache_bytes, near.disagreement_fraction) == (1002, 0.01)
-        far = with_access(record, Access(page_added_bytes=500)).sources.model
-        assert far.disagreement_fraction == 0.5
+    def test_all_that_is_derived_comes_back_byte_for_byte(self, store: RunStore) -> None:
+        analyse_run(store)
+        before = files(store.directory)
+        gone = delete_derived(store.directory)
+        assert {"summary.parquet", "trials/001/trial.json", "trials/001/access.json"} <= set(gone)
+        analyse_run(store)
+        assert files(store.directory) == before
 
-    def test_twice_gives_the_same_bytes(self, store: RunStore) -> None:
-        analysed(store)
-        before = trial_files(store.directory)
-        analysed(store)
-        assert trial_files(store.directory) == before
+    def test_damaged_derived_files_come_again(self, store: RunStore) -> None:
+        analyse_run(store)
+        before = files(store.directory)
+        (store.trial_directory(1) / "block_io.parquet").write_bytes(b"damaged")
+        (store.trial_directory(2) / "trial.json").write_text("{")
+        analyse_run(store)
+        assert files(store.directory) == before
 
     def test_another_place_gives_the_same_bytes(self, store: RunStore, tmp_path: Path) -> None:
         copy = tmp_path / "somewhere" / "else"
         shutil.copytree(store.directory, copy)
-        analysed(store)
-        shutil.move(store.directory, tmp_path / "gone")
-        analysed(RunStore.open(copy))
-        assert trial_files(copy) == trial_files(tmp_path / "gone")
+        analyse_run(store)
+        analyse_run(RunStore.open(copy))
+        assert files(copy) == files(store.directory)
 
-    def test_derived_files_that_are_damaged_or_gone_come_again(self, store: RunStore) -> None:
-        analysed(store)
-        before = trial_files(store.directory)
-        (store.trial_directory(1) / "block_io.parquet").write_bytes(b"damaged")
-        (store.trial_directory(1) / "access.json").unlink()
-        (store.directory / "summary.parquet").unlink()
-        analysed(store)
-        assert trial_files(store.directory) == before
+    def test_another_rule_of_validity_gives_another_verdict(
+        self, store: RunStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        analyse_run(store)
+        assert store.read_trials()[0].validity.valid
+        monkeypatch.setattr(validity, "OTHERS_BYTES", 1000)
+        monkeypatch.setattr(validity, "OTHERS_SHARE", 0.0)
+        analyse_run(store)
+        (reason,) = store.read_trials()[0].validity.reasons
+        assert "others read" in reason
 
-    def test_damage_in_raw_files_is_said_and_the_rest_is_kept(self, store: RunStore) -> None:
-        path = store.trial_directory(2) / "trace" / "requests.json"
-        path.write_text(path.read_text() + '{"at": 2.0, "off')
-        found = analysed(store)
-        assert found.computed == (1, 2)
-        assert found.notes == ("trial 002: requests.json: line 73 is damaged and left out",)
-        document = store.read_trial_json(2, "access")
-        assert document is not None
-        assert document["notes"] == ["requests.json: line 73 is damaged and left out"]
-        assert document["windows"]["decode"]["model_bytes"] == 18 * MIB
+    def test_traced_pages_are_a_source_of_the_models_bytes_before_the_verdict(self, store: RunStore) -> None:
+        analyse_run(store)
+        record = store.read_trials()[0]
+        added = record.access.page_added_bytes
+        assert record.sources.model.page_cache_bytes == added
+        assert record.sources.model.disagreement_fraction is not None
+
+    def test_every_raw_file_is_listed_with_its_checksum(self, store: RunStore) -> None:
+        directory = store.trial_directory(1)
+        listed = store.read_observation(1).raw_files
+        there = {name for name in files(directory) if is_raw(name) and name != "observation.json"}
+        assert listed.keys() == there
+        assert all(sha256_of(directory / name) == digest for name, digest in listed.items())
 
     def test_a_trial_that_cannot_be_used_is_left_and_the_others_are_done(self, store: RunStore) -> None:
+        analyse_run(store)
+        before = (store.trial_directory(1) / "trial.json").read_bytes()
         (store.trial_directory(1) / "trace" / "trace.json").write_text("{")
-        before = trial_files(store.trial_directory(1))
-        found = analysed(store)
-        assert (found.computed, found.failed) == ((2,), (1,))
+        found = analyse_run(store)
+        assert (found.computed, found.failed) == ([2, 3], [1])
         assert found.notes[0].startswith("trial 001: left as it is: ")
-        assert trial_files(store.trial_directory(1))["trial.json"] == before["trial.json"]
+        assert (store.trial_directory(1) / "trial.json").read_bytes() == before
 
     def test_a_trace_of_a_newer_version(self, store: RunStore) -> None:
         path = store.trial_directory(1) / "trace" / "trace.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
-        (note,) = analysed(store).notes
+        (note,) = analyse_run(store).notes
         assert "has schema version 99 and this pagelab reads up to 1: use a newer pagelab" in note
+
+    def test_a_run_of_the_old_schema_is_refused_in_one_sentence(self, tmp_path: Path) -> None:
+        store = RunStore.create(tmp_path, "spill", "lab1", "old")
+        store.write_run(run_record().model_copy(update={"schema_version": 1}))
+        store.write_trial(trial_record(1, 0.5, 9.0))
+        with pytest.raises(
+            StoreError, match="schema version 1, of an older pagelab, and this one reads version 2: use"
+        ):
+            RunStore.open(store.directory).read_run()
 
 
 class TestCommand:
-    @pytest.fixture(autouse=True)
-    def conversion(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pagelab.traces.convert.convert", convert)
-
     def test_prints_what_it_did(self, store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
         cli.app(["analyze", str(store.directory)], standalone_mode=False)
-        assert capsys.readouterr().out == f"{store.directory}: 2 trials computed again, 1 without a trace\n"
+        assert capsys.readouterr().out == f"{store.directory}: 3 trials computed again\n"
 
     def test_a_failed_trial_is_an_error_after_all_is_done(
         self, store: RunStore, capsys: pytest.CaptureFixture[str]
@@ -191,4 +147,4 @@ class TestCommand:
         with pytest.raises(StoreError, match="1 trial could not be computed again: restore what is named above"):
             cli.app(["analyze", str(store.directory)], standalone_mode=False)
         assert "! trial 001: left as it is: " in capsys.readouterr().out
-        assert store.read_trials()[1].access.model_bytes == 18 * MIB
+        assert [trial.trial for trial in store.read_trials()] == [2, 3]

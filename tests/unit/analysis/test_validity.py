@@ -1,11 +1,12 @@
 """What makes a trial invalid, one reason at a time; each starts from a trial that is valid."""
 
 import pytest
+from example_raw import inference, observation, raw_inference
 from example_run import factors
 
-from pagelab.analysis.validity import Surroundings, judge
+from pagelab.analysis.validity import judge
 from pagelab.config.schema import Config
-from pagelab.observe.inference import Watched
+from pagelab.store.observation import ObservedSwap
 from pagelab.store.record import (
     Disturbance,
     EngineTimings,
@@ -45,23 +46,25 @@ def record(**changes):
     return TrialRecord(**(values | changes))
 
 
-def watched(**changes):
-    values = {"at_start": None, "token_seconds": [float(second) for second in range(TOKENS)], "exit_status": 0}
-    return Watched(**(values | changes))
+def watched(token_seconds=None, **changes):
+    arrivals = [float(second) for second in range(TOKENS)] if token_seconds is None else token_seconds
+    return raw_inference(inference(**changes), arrivals)
 
 
-def config(repack=False):
+def config(repack=False, **memory):
     return Config.model_validate(
         {
             "experiment": "e",
             "models": [{"name": "m", "source": {"file": "/m.gguf", "sha256": "0" * 64}}],
             "inference": {"tokens": TOKENS, "repack": repack},
+            "memory": memory,
         }
     )
 
 
-def verdict(trial, seen=None, oom_kills=0, repack_asked=False, strange_swap=()):
-    return judge(trial, seen or watched(), config(repack_asked), Surroundings(oom_kills, strange_swap))
+def verdict(trial, raw=None, oom_kills=0, repack_asked=False, swap=(), **settings):
+    seen = observation(factors=trial.factors, oom_kills=oom_kills, swap=list(swap))
+    return judge(trial, seen, raw or watched(), config(repack_asked, **settings))
 
 
 def test_a_sound_trial_is_valid_and_draws_no_warning():
@@ -76,7 +79,7 @@ def test_a_sound_trial_is_valid_and_draws_no_warning():
         (record(), watched(exit_status=-9), 0, "killed from outside"),
         (record(), watched(exit_status=1), 0, "ended with status 1"),
         (record(engine=EngineTimings()), watched(token_seconds=[0.0, 1.0]), 0, "2 tokens were stamped"),
-        (record(limit=Limit(bytes=600, effective=False)), watched(), 0, "not felt"),
+        (record(limit=Limit(bytes=600, effective=False)), watched(), 0, "not binding"),
         (record(engine=EngineTimings(decode_runs=TOKENS - 1, repacked_bytes=10**6)), watched(), 0, "repacked 1 MB"),
         (record(engine=EngineTimings(decode_runs=3)), watched(), 0, "4 generated of 8"),
     ],
@@ -112,11 +115,33 @@ def test_clocks_that_disagree_by_more_than_two_percent_make_it_invalid():
     assert verdict(record(engine=elsewhere)).valid
 
 
-def test_swap_that_is_not_where_it_was_declared_spoils_a_trial_under_pressure():
-    strange = ["/dev/zram0, which is compressed memory"]
-    assert "compressed memory" in verdict(record(), strange_swap=strange).reasons[0]
+COMPRESSED = ObservedSwap(path="/dev/zram0", compressed_memory=True)
+ELSEWHERE = ObservedSwap(path="/mnt/swapfile", compressed_memory=False, on_model_disk=False)
+
+
+@pytest.mark.parametrize(
+    ("area", "words"), [(COMPRESSED, "which is compressed memory"), (ELSEWHERE, "which is on another disk than")]
+)
+def test_swap_that_is_not_where_it_was_declared_spoils_a_trial_under_pressure(area, words):
+    assert words in verdict(record(), swap=[area]).reasons[0]
     baseline = record(factors=FACTORS.model_copy(update={"resident": 1.0}), limit=Limit(), reads=WindowReads())
-    assert verdict(baseline, strange_swap=strange).valid, "nothing is swapped in a baseline"
+    assert verdict(baseline, swap=[area]).valid, "nothing is swapped in a baseline"
+
+
+@pytest.mark.parametrize(
+    "area",
+    [
+        ObservedSwap(path="/swapfile", compressed_memory=False, on_model_disk=True),
+        ObservedSwap(path="/unseen", compressed_memory=False),
+    ],
+)
+def test_swap_on_the_models_disk_or_out_of_sight_spoils_nothing(area):
+    assert verdict(record(), swap=[area]).valid
+
+
+def test_swap_on_another_disk_may_be_declared_but_compressed_memory_may_not():
+    assert verdict(record(), swap=[ELSEWHERE], swap_disk="any").valid
+    assert not verdict(record(), swap=[COMPRESSED], swap_disk="any").valid
 
 
 def disturbed(device=10_000 * MIB, other=0, **changes):

@@ -156,7 +156,7 @@ def test_a_reserve_that_cannot_fit(tmp_path: Path, models: Path, capsys: pytest.
     ("option", "expected"),
     [
         ("resident", "write FACTOR=VALUE, for example --only resident=0.5"),
-        ("residence=0.5", "--only residence=…: no such factor; there are model, resident"),
+        ("residence=0.5", "--only residence=…: unknown factor 'residence'; valid factors: model, resident"),
         ("resident=0.7", "--only leaves no trial"),
     ],
 )
@@ -201,7 +201,7 @@ def test_exit_codes(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def raising(*_: object) -> None:
+    def raising(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(experiment, "run_experiment", raising)

@@ -1,9 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagelab.analysis.trial_record import limit_was_reached
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.pressure.limit import group_limit_bytes, limit_was_felt, share_bytes
+from pagelab.pressure.limit import group_limit_bytes, share_bytes
 from pagelab.pressure.pin import pin_bytes
 from pagelab.units import GIB, MIB
 
@@ -37,7 +38,7 @@ def test_a_larger_share_never_gets_a_smaller_limit(anonymous, weights, one, othe
 
 def test_a_limit_is_felt_only_if_the_kernel_held_the_group_at_it():
     inside = GroupCounters(100, 50, 0, 0, 0, 0, 0)
-    assert limit_was_felt(7, inside, 128) is True
-    assert limit_was_felt(0, inside, 128) is False
-    assert limit_was_felt(7, inside, 64) is False
-    assert limit_was_felt(None, inside, 128) is None
+    assert limit_was_reached(7, inside, 128) is True
+    assert limit_was_reached(0, inside, 128) is False
+    assert limit_was_reached(7, inside, 64) is False
+    assert limit_was_reached(None, inside, 128) is None

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from example_raw import inference, observation
 from example_run import factors
 
 from pagelab.errors import StoreError
+from pagelab.host.cgroup import GroupCounters
+from pagelab.host.cpu_interference import CpuInterference
 from pagelab.store import files as store_module
 from pagelab.store.files import adopt, owner_from_environment, read_table, unit_of, write_bytes
+from pagelab.store.observation import Snapshot
 from pagelab.store.record import Identity, RunRecord, Tokens, TrialRecord, Validity
-from pagelab.store.run_store import RunStore, find_runs, latest_run
+from pagelab.store.run_store import RunStore, find_runs
 
 
 def run_record(run_id: str = "r1", started_at: str = "2026-11-23T10:00:00+00:00") -> RunRecord:
@@ -67,7 +71,7 @@ class TestRoundTrip:
         store.write_trial(trial_record(1))
         document = json.loads((store.directory / "trials/001/trial.json").read_text())
         assert document["decode"] == {"tokens": 8, "seconds": 1 / 3}
-        assert document["schema_version"] == 1
+        assert document["schema_version"] == 2
         assert store.read_trials() == [trial_record(1)]
 
     def test_trials_are_sorted_by_number_and_unfinished_ones_left_out(self, store: RunStore) -> None:
@@ -82,7 +86,7 @@ class TestRoundTrip:
         again = store.read_trial_table(1, "samples")
         assert again is not None
         assert again.to_pydict() == table.to_pydict()
-        assert again.schema.metadata[b"pagelab_schema_version"] == b"1"
+        assert again.schema.metadata[b"pagelab_schema_version"] == b"2"
         units = json.loads(again.schema.metadata[b"pagelab_units"])
         assert units == {"seconds": "seconds", "group_memory_bytes": "bytes"}
 
@@ -224,11 +228,22 @@ class TestAtomicity:
 
     def test_discard_unfinished_keeps_finished_trials(self, store: RunStore) -> None:
         store.write_trial_table(1, "tokens", pa.table({"token_index": [0]}))
-        store.write_trial(trial_record(1))
+        store.write_observation(observation(1))
         store.write_trial_table(2, "tokens", pa.table({"token_index": [0]}))
         assert store.discard_unfinished() == [store.directory / "trials/002"]
-        assert names(store.directory) == ["trials/001/tokens.parquet", "trials/001/trial.json"]
+        assert names(store.directory) == ["trials/001/observation.json", "trials/001/tokens.parquet"]
         assert store.discard_unfinished() == []
+
+
+class TestObservation:
+    def test_counters_that_could_not_be_read_are_absent_and_come_back_so(self, store: RunStore) -> None:
+        blind = inference(
+            at_start=Snapshot(monotonic_seconds=1.0, group=GroupCounters()), interference_at_ready=CpuInterference()
+        )
+        store.write_observation(observation(1, inference=blind))
+        text = (store.trial_directory(1) / "observation.json").read_text()
+        assert "null" not in text
+        assert store.read_observation(1).inference == blind
 
 
 class TestOwnership:
@@ -281,7 +296,7 @@ class TestRefusals:
         [
             ("{", "is not JSON"),
             ("[]", "is no RunRecord"),
-            ('{"schema_version": 1}', "Field required at run_id"),
+            ('{"schema_version": 2}', "Field required at run_id"),
             ('{"schema_version": 99}', "schema version 99"),
         ],
     )
@@ -296,10 +311,10 @@ class TestRefusals:
             store.read_trial_table(1, "tokens")
 
     def test_a_newer_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(store_module, "SCHEMA_VERSION", 2)
+        monkeypatch.setattr(store_module, "SCHEMA_VERSION", 3)
         store_module.write_table(tmp_path / "a.parquet", pa.table({"a": [1]}))
         monkeypatch.undo()
-        with pytest.raises(StoreError, match="schema version 2"):
+        with pytest.raises(StoreError, match="schema version 3"):
             read_table(tmp_path / "a.parquet")
 
     def test_not_a_number_is_refused(self, store: RunStore) -> None:
@@ -325,8 +340,6 @@ class TestFinding:
             RunStore.create(tmp_path, "spill", "lab1", run_id).write_run(run_record(run_id, started))
         RunStore.create(tmp_path, "spill", "lab1", "never-begun")
         assert [path.name for path in find_runs(tmp_path, "spill", "lab1")] == ["a", "b"]
-        assert latest_run(tmp_path, "spill", "lab1") == tmp_path / "spill/lab1/a"
 
     def test_none(self, tmp_path: Path) -> None:
         assert find_runs(tmp_path, "spill", "lab1") == []
-        assert latest_run(tmp_path, "spill", "lab1") is None

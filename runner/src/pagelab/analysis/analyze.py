@@ -1,104 +1,91 @@
-"""Computes every derived file of a run again from its raw files, on this machine or another one.
+"""Computes every derived file of a run from its raw files, after each trial and again anywhere.
 
-Derived are, of each traced trial, block_io.parquet and page_cache.parquet (from trace/), what `analysis.access`
-computes from them, and `access` in trial.json; and of the run summary.parquet. Nothing that was measured is touched,
-only the run's own directory is read, and the same raw files give the same bytes.
+Raw are, of each trial, observation.json and the files that it lists (log, output, tokens, samples, residency, trace).
+Derived are trial.json; block_io.parquet and page_cache.parquet (from trace/) and what `analysis.access` computes from
+them; and of the run summary.parquet. Only the run's own directory is read, and the same raw files give the same bytes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass, field
 
 from pagelab.analysis.access.pattern import analyse_trial
+from pagelab.analysis.raw_trial import RawInference, read_inference
 from pagelab.analysis.summary import summary_table
+from pagelab.analysis.trial_record import refused_record, timed_record, trial_record
+from pagelab.config.load import parse_config
+from pagelab.config.schema import Config
 from pagelab.errors import StoreError, TraceError
-from pagelab.store.files import Owner
+from pagelab.store.observation import Observation
 from pagelab.store.record import Access, TrialRecord
 from pagelab.store.run_store import RunStore
+from pagelab.traces.convert import convert
 
 
-class Converted(Protocol):
-    """What the conversion of a trace's raw files answers: `notes` say in sentences what of them could not be read."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What could not be read, and anything else a reader of the numbers has to know."""
-
-
-Convert = Callable[[Path, Path, Owner | None], Converted]
-"""From the directory of the raw files to tables in another directory, which belong to an owner."""
-
-
-@dataclass(frozen=True)
+@dataclass
 class Analysed:
-    """What became of a run: the numbers of trials computed again, of those without a trace, and of those that failed.
+    """What became of a run: the numbers of trials computed again, and of those that could not be.
 
-    `notes` are sentences on trials: what of their raw files could not be read, and why one failed.
+    `notes` are sentences on trials: what of their traces could not be read, and why one failed.
     """
 
-    computed: tuple[int, ...]
-    untraced: tuple[int, ...]
-    failed: tuple[int, ...]
-    notes: tuple[str, ...]
+    computed: list[int] = field(default_factory=list)
+    failed: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def analyse_run(store: RunStore, convert: Convert | None = None) -> Analysed:
+def analyse_run(store: RunStore) -> Analysed:
     """Compute a run's derived files again.
 
-    A trial without a trace is left as it is, and so is one whose trace.json or tables cannot be used, which is noted.
+    A trial whose raw files cannot be used is left as it is, which is noted.
 
     Raises:
-        StoreError: the run's own files are damaged, or the disk refused.
+        StoreError: the run's own files are damaged, it has no raw files, or the disk refused.
     """
-    computed, untraced, failed, notes = [], [], [], []
-    for record in store.read_trials():
-        number = record.trial
-        if not store.trace_directory(number).is_dir():
-            untraced.append(number)
-            continue
+    config, found = read_config(store), Analysed()
+    numbers = store.observed_trials()
+    if not numbers and store.read_run().trials_done:
+        raise StoreError(f"{store.directory} has no observation.json in any trial: restore its raw files from a copy")
+    for number in numbers:
         try:
-            access, found = derive(store, record, convert)
+            _, notes = derive(store, number, config)
         except (StoreError, TraceError) as error:
-            failed.append(number)
-            found = [f"left as it is: {error}"]
+            found.failed.append(number)
+            notes = [f"left as it is: {error}"]
         else:
-            store.write_trial(with_access(record, access))
-            computed.append(number)
-        notes += [f"trial {number:03d}: {note}" for note in found]
+            found.computed.append(number)
+        found.notes += [f"trial {number:03d}: {note}" for note in notes]
     store.write_summary(summary_table(store.read_trials()))
-    return Analysed(tuple(computed), tuple(untraced), tuple(failed), tuple(notes))
+    return found
 
 
-def with_access(record: TrialRecord, access: Access) -> TrialRecord:
-    """The record with what its trace says; pages that entered the page cache are one more source of the model's bytes.
-
-    It makes `sources.model.disagreement_fraction` larger where it is further from the reads of the process than the
-    others are. What all disks were asked for is the scale there: the reads of the process and of others.
-    """
-    traced, sources = access.page_added_bytes, record.sources.model_copy(deep=True)
-    own, others = sources.model.process_bytes, sources.other.host_bytes
-    sources.model.page_cache_bytes = traced
-    if traced is not None and own is not None:
-        scale = max(traced, own + (others or 0))
-        apart = abs(traced - own) / scale if scale else 0.0
-        sources.model.disagreement_fraction = max(apart, sources.model.disagreement_fraction or 0.0)
-    return record.model_copy(update={"access": access, "sources": sources})
+def read_config(store: RunStore) -> Config:
+    """The configuration that a run was made with; StoreError where it is missing, ConfigError where it is damaged."""
+    return parse_config(store.read_config_text(), str(store.config_path))
 
 
-def derive(store: RunStore, record: TrialRecord, convert: Convert | None = None) -> tuple[Access, list[str]]:
-    """Write the files that follow from a trial's trace, all but trial.json.
+def derive(store: RunStore, number: int, config: Config, traced: bool = True) -> tuple[TrialRecord, list[str]]:
+    """Write all files that follow from a trial's raw files, trial.json last; not `traced`, without those of its trace.
 
     Returns:
-        What trial.json says of the trace, and what could not be read of the raw files.
+        The record, and what could not be read of the trace.
 
     Raises:
-        StoreError: trace.json is missing or damaged, or the disk refused.
+        StoreError: a raw file is missing or damaged, or the disk refused.
+        TraceError: the trace cannot be read.
     """
-    if convert is None:
-        from pagelab.traces.convert import convert as convert_trace
+    seen, notes = store.read_observation(number), list[str]()
+    if seen.inference is None:
+        record = refused_record(seen)
+    else:
+        raw = read_inference(store, number, seen.inference, seen.page_bytes)
+        access, notes = _access(store, seen, raw) if traced else (Access(), [])
+        record = trial_record(seen, raw, access, config)
+    store.write_trial(record)
+    return record, notes
 
-        convert = convert_trace
-    number = record.trial
-    notes = list(convert(store.trace_directory(number), store.trial_directory(number), store.owner).notes)
-    return analyse_trial(store, record, notes), notes
+
+def _access(store: RunStore, seen: Observation, raw: RawInference) -> tuple[Access, list[str]]:
+    """What the trace says, as files and as headlines; empty where nothing was recorded."""
+    if seen.trace is None or not seen.trace.recorders:
+        return Access(), []
+    notes = list(convert(store.trace_directory(seen.trial), store.trial_directory(seen.trial), store.owner).notes)
+    return analyse_trial(store, timed_record(seen, raw), notes), notes

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pagelab.analysis.summary import Spread, combinations, per_token, spread_of
-from pagelab.store.record import Factors, Record, Sources, TrialRecord
+from pagelab.config.factors import Factors
+from pagelab.store.record import Record, Sources, TrialRecord
 
 Counter = tuple[str, str]
 """An origin (model, swap, other) and the name of one of its counters, such as `refault_bytes`."""

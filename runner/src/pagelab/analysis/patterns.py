@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pagelab.analysis.summary import Spread, combinations, per_token, spread_of
-from pagelab.store.record import Factors, TrialRecord
+from pagelab.config.factors import Factors
+from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore
 
 Row = Mapping[str, Any]
@@ -29,7 +30,7 @@ _HEADLINES = (
     "sequential_fraction_notes",
     "sequential_fraction_next",
     "mean_read_bytes",
-    "half_run_bytes",
+    "n50_run_bytes",
     "reread_factor",
     "coverage_fraction",
     "read_amplification_per_token",

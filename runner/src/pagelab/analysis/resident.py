@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pagelab.analysis.summary import Spread, combinations, spread_of
-from pagelab.store.record import Factors, TrialRecord
+from pagelab.config.factors import Factors
+from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore
 
 _TABLE = "residency"

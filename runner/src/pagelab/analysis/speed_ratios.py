@@ -23,7 +23,8 @@ from pagelab.analysis.significance import (
     holm,
 )
 from pagelab.analysis.summary import Aggregate, aggregate
-from pagelab.store.record import Factors, Tokens, TrialRecord
+from pagelab.config.factors import Factors
+from pagelab.store.record import Tokens, TrialRecord
 
 RunVerdict = Literal["same", "slower", "faster", "not judged"]
 

@@ -21,9 +21,12 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
+
 from pagelab.analysis import repeatability
 from pagelab.analysis.significance import MINIMUM_REPETITIONS, student_t
-from pagelab.store.record import Factors, Record, TrialRecord, flatten
+from pagelab.config.factors import Factors
+from pagelab.store.record import TrialRecord, flatten
 
 if TYPE_CHECKING:  # pyarrow takes a moment to load, and aggregates do without it
     import pyarrow as pa
@@ -148,12 +151,12 @@ def summary_table(trials: Iterable[TrialRecord]) -> "pa.Table":
     return pa.table(columns)
 
 
-def _columns(shape: type[Record], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _columns(shape: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Dotted name and kind (int, float, bool, list, str) of every plain value in a record."""
     for name, field in shape.model_fields.items():
         kinds = set(_plain_types(field.annotation)) - {NoneType}
         kind = kinds.pop() if len(kinds) == 1 else str
-        if isinstance(kind, type) and issubclass(kind, Record):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _columns(kind, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", kind.__name__

@@ -1,11 +1,11 @@
 """Whether a trial may enter an aggregate: reasons why not, and warnings."""
 
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
+from pagelab.analysis.raw_trial import RawInference
 from pagelab.config.schema import Config
-from pagelab.observe.inference import Watched
+from pagelab.store.observation import Observation, ObservedInference
 from pagelab.store.record import TrialRecord, Validity
 from pagelab.units import MIB, format_bytes
 
@@ -20,46 +20,35 @@ SOURCES_TOLERANCE = 0.05  # of what was read, between independent counters of it
 RESIDENCY_TOLERANCE = 0.03  # of the weights, between the share that was asked for and the one that was seen
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What a verdict needs beside the record: how the group ended, and where swap went.
-
-    `strange_swap` names the swap areas that are on another disk than the configuration declares, or on none (zram).
-    """
-
-    oom_kills: int | None
-    strange_swap: Sequence[str] = ()
-
-
-def judge(record: TrialRecord, watched: Watched, config: Config, around: Surroundings) -> Validity:
-    """Judge a trial by its record (without a verdict yet), by how its process ended, and by what was around it."""
+def judge(record: TrialRecord, seen: Observation, raw: RawInference, config: Config) -> Validity:
+    """Judge a trial by its record, which has no verdict yet, and by what was seen around it."""
     reasons = [
-        *_ending(watched, around.oom_kills),
-        *_token_reasons(record, watched, config.inference.tokens),
+        *_ending(raw.seen, seen.oom_kills),
+        *_token_reasons(record, raw, config.inference.tokens),
         *_clock_reasons(record),
         *_eviction_reasons(record),
         *_pressure_reasons(record),
         *_weights_reasons(record, config.inference.repack),
-        *_swap_reasons(record, around.strange_swap),
+        *_swap_reasons(seen, config),
         *_disturbance_reasons(record),
         *_trace_reasons(record),
     ]
     return Validity(valid=not reasons, reasons=reasons, warnings=list(_warnings(record)))
 
 
-def _ending(watched: Watched, oom_kills: int | None) -> Iterator[str]:
-    if watched.timed_out:
+def _ending(seen: ObservedInference, oom_kills: int | None) -> Iterator[str]:
+    if seen.timed_out:
         yield "it took longer than trial_timeout_seconds and was stopped"
     elif oom_kills:
         yield "the kernel killed a process because the group ran out of memory: raise memory.floor, or add swap"
-    elif watched.exit_status == -signal.SIGKILL:
+    elif seen.exit_status == -signal.SIGKILL:
         yield "llama.cpp was killed from outside"
-    elif watched.exit_status != 0:
-        yield f"llama.cpp ended with status {watched.exit_status}: llama.log says why"
+    elif seen.exit_status != 0:
+        yield f"llama.cpp ended with status {seen.exit_status}: llama.log says why"
 
 
-def _token_reasons(record: TrialRecord, watched: Watched, tokens: int) -> Iterator[str]:
-    stamped = len(watched.token_seconds)
+def _token_reasons(record: TrialRecord, raw: RawInference, tokens: int) -> Iterator[str]:
+    stamped = len(raw.token_seconds)
     generated = None if record.engine.decode_runs is None else record.engine.decode_runs + 1
     if generated == tokens and stamped < tokens:
         yield (
@@ -93,7 +82,7 @@ def _pressure_reasons(record: TrialRecord) -> Iterator[str]:
     reread = record.reads.decode.model_bytes
     if record.limit.effective is False:
         yield (
-            "the pressure was not felt to the end (limit.effective); for pinning set memory.fence_reserve, "
+            "the pressure was not binding to the end (limit.effective); for pinning set memory.fence_reserve, "
             "or lower memory.os_reserve"
         )
     no_pressure = record.factors.resident >= 1.0 and record.factors.weights == "mmap"
@@ -106,10 +95,18 @@ def _weights_reasons(record: TrialRecord, repack_asked: bool) -> Iterator[str]:
         yield f"llama.cpp repacked {format_bytes(record.engine.repacked_bytes)} of weights into anonymous memory"
 
 
-def _swap_reasons(record: TrialRecord, strange_swap: Sequence[str]) -> Iterator[str]:
-    if record.factors.resident < 1.0:
-        for area in strange_swap:
-            yield f"swap is {area}: what was swapped did not come from the disk that the model is on"
+def _swap_reasons(seen: Observation, config: Config) -> Iterator[str]:
+    """Swap areas that are no disk, or on another one than `memory.swap_disk` declares; unseen ones pass."""
+    if not seen.factors.limited:
+        return
+    for area in seen.swap:
+        if area.compressed_memory:
+            where = "compressed memory"
+        elif area.on_model_disk is False and config.memory.swap_disk == "same":
+            where = "on another disk than memory.swap_disk declares"
+        else:
+            continue
+        yield f"swap is {area.path}, which is {where}: what was swapped did not come from the disk that the model is on"
 
 
 def _disturbance_reasons(record: TrialRecord) -> Iterator[str]:
@@ -166,16 +163,16 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
     if abs(achieved - asked) > RESIDENCY_TOLERANCE:
         yield (
             f"{achieved:.1%} of the weights were resident while decoding, {asked:.1%} were left room for"
-            f"{_anonymous_words(record)}"
+            f"{_non_file_words(record)}"
         )
 
 
-def _anonymous_words(record: TrialRecord) -> str:
+def _non_file_words(record: TrialRecord) -> str:
     """What else the group's limit had to hold: the usual reason for a share that is not the one asked for."""
-    kept, calibrated = record.memory.anonymous_bytes, record.limit.anonymous_bytes
+    kept, calibrated = record.memory.non_file_bytes, record.limit.non_file_bytes
     if kept is None or calibrated is None:
         return ""
-    return f"; anonymous memory took {format_bytes(kept)}, {format_bytes(calibrated)} was calibrated"
+    return f"; memory beside page cache took {format_bytes(kept)}, {format_bytes(calibrated)} was calibrated"
 
 
 def _many(record: TrialRecord) -> bool:

@@ -1,39 +1,31 @@
-"""The windows of a watched inference: load, prompt and decode, each with its own times and counters."""
+"""The windows of an inference: load, prompt and decode, each with its own times and counters."""
 
-from dataclasses import replace
 from statistics import median
 
+from pagelab.analysis.counters import faults_between, gained, less, reads_between, refaults_between, swap_between
+from pagelab.analysis.raw_trial import RawInference
 from pagelab.analysis.sources import sources_between
-from pagelab.observe.counters import (
-    Snapshot,
-    faults_between,
-    gained,
-    less,
-    reads_between,
-    refaults_between,
-    swap_between,
-)
-from pagelab.observe.inference import Watched
+from pagelab.store.observation import Snapshot
 from pagelab.store.record import Disturbance, Faults, Load, Refaults, Sources, Swap, Tokens, WindowReads
 
 
-def load_of(watched: Watched) -> Load:
+def load_of(raw: RawInference) -> Load:
     """The load window: from the start of the process to its line that generation begins."""
-    return Load(seconds=watched.ready_seconds)
+    return Load(seconds=raw.seen.ready_seconds)
 
 
-def prompt_of(watched: Watched, prompt_tokens: int | None) -> Tokens:
+def prompt_of(raw: RawInference, prompt_tokens: int | None) -> Tokens:
     """The prompt window: from ready to the first generated token, which comes with the last prompt token."""
-    if watched.ready_seconds is None or not watched.token_seconds:
+    if raw.seen.ready_seconds is None or not raw.token_seconds:
         return Tokens(tokens=prompt_tokens)
-    return _rate(prompt_tokens, watched.token_seconds[0] - watched.ready_seconds)
+    return _rate(prompt_tokens, raw.token_seconds[0] - raw.seen.ready_seconds)
 
 
-def decode_of(watched: Watched) -> Tokens:
+def decode_of(raw: RawInference) -> Tokens:
     """The decode window: from the first token to the last, so one token fewer than were generated."""
-    if len(watched.token_seconds) < 2:
+    if len(raw.token_seconds) < 2:
         return Tokens()
-    return _rate(len(watched.token_seconds) - 1, watched.token_seconds[-1] - watched.token_seconds[0])
+    return _rate(len(raw.token_seconds) - 1, raw.token_seconds[-1] - raw.token_seconds[0])
 
 
 def _rate(tokens: int | None, seconds: float) -> Tokens:
@@ -41,35 +33,38 @@ def _rate(tokens: int | None, seconds: float) -> Tokens:
     return Tokens(tokens=tokens, seconds=seconds, tokens_per_second=rate)
 
 
-def reads_of(watched: Watched, swap_on_model_disk: bool) -> WindowReads:
+def reads_of(raw: RawInference, swap_on_model_disk: bool) -> WindowReads:
     """Reads in each window."""
     return WindowReads(
-        load=reads_between(_began(watched), watched.at_ready, swap_on_model_disk),
-        prompt=reads_between(watched.at_ready, watched.at_first, swap_on_model_disk),
-        decode=reads_between(watched.at_first, watched.at_last, swap_on_model_disk),
+        load=reads_between(_began(raw), raw.seen.at_ready, swap_on_model_disk),
+        prompt=reads_between(raw.seen.at_ready, raw.seen.at_first_token, swap_on_model_disk),
+        decode=reads_between(raw.seen.at_first_token, raw.seen.at_last_token, swap_on_model_disk),
     )
 
 
-def _began(watched: Watched) -> Snapshot:
+def _began(raw: RawInference) -> Snapshot:
     """The start; a process that has not started has read nothing, so its counter begins at 0."""
-    return replace(watched.at_start, process_read_bytes=0)
+    return raw.seen.at_start.model_copy(update={"process_read_bytes": 0})
 
 
-def sources_of(watched: Watched, swap_on_model_disk: bool, weights_bytes: int) -> Sources:
-    """Where the bytes of decode came from, each by independent counters."""
-    if watched.at_first is None or watched.at_last is None:
+def sources_of(
+    raw: RawInference, swap_on_model_disk: bool, weights_bytes: int, page_added_bytes: int | None
+) -> Sources:
+    """Where the bytes of decode came from, each by independent counters, one of them what a trace saw."""
+    if raw.decode_boundaries is None:
         return Sources()
-    before = reads_between(_began(watched), watched.at_first, swap_on_model_disk)
+    first, last = raw.decode_boundaries
+    before = reads_between(_began(raw), first, swap_on_model_disk)
     whole = (before.model_bytes or 0) >= weights_bytes
-    return sources_between(watched.at_first, watched.at_last, swap_on_model_disk, whole)
+    return sources_between(first, last, swap_on_model_disk, whole, raw.page_bytes, page_added_bytes)
 
 
-def disturbance_of(watched: Watched) -> Disturbance:
-    """What else happened to the host while decoding; strain of the processors is counted from the prompt on."""
-    first, last = watched.at_first, watched.at_last
-    began, ended = watched.strain_at_ready, watched.strain_at_last
-    if first is None or last is None or began is None or ended is None:
+def disturbance_of(raw: RawInference) -> Disturbance:
+    """What else happened to the host while decoding; what took processor time is counted from the prompt on."""
+    began, ended = raw.seen.interference_at_ready, raw.seen.interference_at_last_token
+    if raw.decode_boundaries is None or began is None or ended is None:
         return Disturbance()
+    first, last = raw.decode_boundaries
     written = gained(first.device_written_bytes, last.device_written_bytes)
     swapped = gained(first.swapped_out_bytes, last.swapped_out_bytes)
     stolen, ticks = gained(began.stolen_ticks, ended.stolen_ticks), gained(began.all_ticks, ended.all_ticks)
@@ -82,51 +77,51 @@ def disturbance_of(watched: Watched) -> Disturbance:
     )
 
 
-def limits_of(watched: Watched) -> list[int]:
+def limits_of(raw: RawInference) -> list[int]:
     """The limits that the group was seen to have while decoding, in bytes."""
-    seen = _sampled_while_decoding(watched, "group_limit_bytes")
-    points = (watched.at_first, watched.at_last)
+    seen = _sampled_while_decoding(raw, "group_limit_bytes")
+    points = (raw.seen.at_first_token, raw.seen.at_last_token)
     return seen + [point.group.limit_bytes for point in points if point is not None and point.group.limit_bytes]
 
 
-def events_of(watched: Watched) -> tuple[Faults, Refaults, Swap]:
+def events_of(raw: RawInference) -> tuple[Faults, Refaults, Swap]:
     """Faults, refaults and swapping while decoding."""
-    first, last = watched.at_first, watched.at_last
-    if first is None or last is None:
+    if raw.decode_boundaries is None:
         return Faults(), Refaults(), Swap()
+    first, last = raw.decode_boundaries
     return faults_between(first, last), refaults_between(first, last), swap_between(first, last)
 
 
-def resident_at_first_bytes_of(watched: Watched) -> int | None:
+def resident_at_first_bytes_of(raw: RawInference) -> int | None:
     """The first look at the weights in the page cache after the first token; None where decoding was shorter."""
-    return next(iter(_sampled_while_decoding(watched, "model_resident_bytes")), None)
+    return next(iter(_sampled_while_decoding(raw, "model_resident_bytes")), None)
 
 
-def resident_bytes_of(watched: Watched) -> float | None:
+def resident_bytes_of(raw: RawInference) -> float | None:
     """Median of the weights' bytes in the page cache: samples taken while decoding, and one after the last token.
 
     The last one is there however short the decoding was.
     """
-    return _median_while_decoding(watched, "model_resident_bytes", watched.resident_at_last_bytes)
+    return _median_while_decoding(raw, "model_resident_bytes", raw.seen.resident_at_last_bytes)
 
 
-def anonymous_bytes_of(watched: Watched) -> float | None:
+def non_file_bytes_of(raw: RawInference) -> float | None:
     """Median of what the group was charged beside page cache, taken in the same way."""
-    last = watched.at_last.group.not_file_bytes if watched.at_last else None
-    return _median_while_decoding(watched, "group_anonymous_bytes", last)
+    last = raw.seen.at_last_token.group.non_file_bytes if raw.seen.at_last_token else None
+    return _median_while_decoding(raw, "group_non_file_bytes", last)
 
 
-def _sampled_while_decoding(watched: Watched, name: str) -> list[int]:
+def _sampled_while_decoding(raw: RawInference, name: str) -> list[int]:
     """What the sampler saw of a counter from the first token to the last; empty without a sampler or without tokens."""
-    if watched.sampler is None or not watched.token_seconds:
+    if raw.samples is None or not raw.token_seconds:
         return []
-    return watched.sampler.between(watched.token_seconds[0], watched.token_seconds[-1], name)
+    return raw.samples.between(raw.token_seconds[0], raw.token_seconds[-1], name)
 
 
-def _median_while_decoding(watched: Watched, name: str, at_last: int | None) -> float | None:
-    if watched.sampler is None or len(watched.token_seconds) < 2:
+def _median_while_decoding(raw: RawInference, name: str, at_last: int | None) -> float | None:
+    if raw.samples is None or len(raw.token_seconds) < 2:
         return None
-    seen = _sampled_while_decoding(watched, name)
+    seen = _sampled_while_decoding(raw, name)
     if at_last is not None:
         seen.append(at_last)
     return float(median(seen)) if seen else None

@@ -23,8 +23,8 @@ from pagelab.errors import ConfigError, PagelabError, StoreError
 
 if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
     from pagelab.config.schema import Config
+    from pagelab.run.lab import Lab
     from pagelab.run.plan import Plan
-    from pagelab.run.preflight import Place
 
 EXIT_INVALID_TRIALS = 1
 EXIT_PREFLIGHT_REFUSED = 3
@@ -106,7 +106,7 @@ def preflight(
     from pagelab.run.preflight import refusals, run_checks
     from pagelab.terminal.checks import print_checks
 
-    checks = run_checks(_place(load_config(config_path), results))
+    checks = run_checks(load_config(config_path), _lab(results))
     if as_json:
         typer.echo(json.dumps([check.document() for check in checks], indent=2))
     else:
@@ -129,25 +129,16 @@ def run(
     """Run the experiment, print its table, and write its report."""
     from pagelab.config.load import load_config
     from pagelab.report.page import write_report
-    from pagelab.run.experiment import Request, run_experiment
-    from pagelab.store.files import owner_from_environment
+    from pagelab.run.experiment import run_experiment
     from pagelab.terminal.progress import TerminalObserver
     from pagelab.terminal.summary import print_summary
 
     config = load_config(config_path)
-    request = Request(
-        plan=_selected_plan(config, only),
-        place=_place(config, results),
-        state_directory=state_directory(),
-        host=os.environ.get("PAGELAB_HOST") or "localhost",
-        image_digest=os.environ.get("PAGELAB_IMAGE") or None,
-        owner=owner_from_environment(),
-        resume=resume,
-        force=force,
-        skip_eviction=skip_eviction,
-    )
-    with TerminalObserver(len(request.plan.trials)) as observer:
-        store = run_experiment(request, observer)
+    selected = _selected_plan(config, only)
+    with TerminalObserver(len(selected.trials)) as observer:
+        store = run_experiment(
+            selected, _lab(results), observer, resume=resume, force=force, skip_eviction=skip_eviction
+        )
     print_summary(store)
     typer.echo(f"\nPage: {write_report(store)}")
     if any(not trial.validity.valid for trial in store.read_trials()):
@@ -184,7 +175,7 @@ def analyze(runs: RunsArgument) -> None:
     failed = 0
     for directory in runs:
         found = analyse_run(RunStore.open(directory, owner_from_environment()))
-        typer.echo(f"{directory}: {len(found.computed)} trials computed again, {len(found.untraced)} without a trace")
+        typer.echo(f"{directory}: {len(found.computed)} trials computed again")
         for note in found.notes:
             typer.echo(f"! {note}")
         failed += len(found.failed)
@@ -236,11 +227,19 @@ def _selected_plan(config: "Config", only: list[str] | None) -> "Plan":
     return select(whole, {name: value for name, _, value in pairs})
 
 
-def _place(config: "Config", results: Path) -> "Place":
-    from pagelab.run.preflight import Place
+def _lab(results: Path) -> "Lab":
+    from pagelab.run.lab import Lab
+    from pagelab.store.files import owner_from_environment
 
-    build = _directory("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current")
-    return Place(config, build, models_directory(), results)
+    return Lab(
+        build_directory=_directory("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current"),
+        models_directory=models_directory(),
+        results_directory=results,
+        state_directory=state_directory(),
+        host=os.environ.get("PAGELAB_HOST") or "localhost",
+        image_digest=os.environ.get("PAGELAB_IMAGE") or None,
+        owner=owner_from_environment(),
+    )
 
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -11,7 +11,7 @@ dotted name of trial.json; a trial counts if it is valid and all its named facto
 import re
 from dataclasses import dataclass
 
-from pagelab.store.record import Factors
+from pagelab.config.factors import Factors, unknown_factor
 
 _AGGREGATE = r"(median|mean|min|max)\(\s*([a-z_.]+)\s*(?:\|([^()]*))?\)"
 _NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
@@ -41,11 +41,13 @@ def parse_expectation(text: str) -> Expectation:
     """Read an expectation.
 
     Raises:
-        ValueError: it is not in the language, or names a factor that there is not.
+        ValueError: it is not in the language, or names an unknown factor.
     """
     match = _PATTERN.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no expectation; write for example median(rereads.factor | resident=0.0) >= 1")
+        raise ValueError(
+            f"{text!r} is not an expectation; write for example median(rereads.factor | resident=0.0) >= 1"
+        )
     left, operator, number, times, right = match.group(1, 2, 3), match[4], match[5], match[6], match.group(7, 8, 9)
     return Expectation(
         left=_aggregate(*left),
@@ -60,7 +62,7 @@ def _aggregate(function: str, column: str, conditions: str | None) -> Aggregate:
     where = tuple((name.strip(), value.strip()) for name, _, value in pairs)
     for name, value in where:
         if name not in Factors.model_fields or not value:
-            raise ValueError(f"{name!r} is no factor; there are {', '.join(Factors.model_fields)}")
+            raise ValueError(unknown_factor(name))
     return Aggregate(function, column, where)
 
 

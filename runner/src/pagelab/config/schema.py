@@ -8,11 +8,11 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pagelab.config.expectation import parse_expectation
+from pagelab.config.factors import FactorLists
 from pagelab.config.model_specs import ModelSpec
 from pagelab.units import GIB, MIB, parse_bytes
 
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
@@ -25,38 +25,6 @@ class Section(BaseModel):
     """Base of all sections: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FactorLists(Section):
-    """The trials are the product of these lists; a trial takes one value of each."""
-
-    resident: list[Share] = Field(
-        default=[1.0, 0.5, 0.0],
-        min_length=1,
-        description="share of the weights that may stay in RAM; 1.0 is the baseline without pressure",
-    )
-    pressure: list[Literal["cgroup", "pin"]] = Field(
-        default=["cgroup"], min_length=1, description="cgroup: memory limit of a group; pin: locked dummy memory"
-    )
-    weights: list[Literal["mmap", "anonymous"]] = Field(
-        default=["mmap"], min_length=1, description="anonymous: --no-mmap, the weights then go to swap"
-    )
-    readahead_kib: list[Annotated[int, Field(ge=0)] | Literal["default"]] = Field(default=["default"], min_length=1)
-    swappiness: list[Annotated[int, Field(ge=0, le=200)] | Literal["default"]] = Field(
-        default=["default"], min_length=1
-    )
-    huge_pages: list[Literal["default", "always", "madvise", "never"]] = Field(default=["default"], min_length=1)
-    strategy: list[Literal["kernel"]] = Field(
-        default=["kernel"], min_length=1, description="who decides what stays in RAM"
-    )
-
-    @model_validator(mode="after")
-    def _no_repeats(self) -> "FactorLists":
-        for name in type(self).model_fields:
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name} names a value twice; use repetitions to run one again")
-        return self
 
 
 class InferenceSettings(Section):

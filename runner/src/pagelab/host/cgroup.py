@@ -24,18 +24,18 @@ KILL_SECONDS = 20.0
 class GroupCounters:
     """Counters of a group and its children at one moment; bytes, or events since the group was made."""
 
-    memory_bytes: int | None
-    file_bytes: int | None
-    swap_bytes: int | None
-    major_faults: int | None
-    faults: int | None
-    refault_file_pages: int | None
-    refault_anon_pages: int | None
+    memory_bytes: int | None = None
+    file_bytes: int | None = None
+    swap_bytes: int | None = None
+    major_faults: int | None = None
+    faults: int | None = None
+    refault_file_pages: int | None = None
+    refault_anon_pages: int | None = None
     swapped_in_pages: int | None = None
     limit_bytes: int | None = None
 
     @property
-    def not_file_bytes(self) -> int | None:
+    def non_file_bytes(self) -> int | None:
         """Charged bytes that are no page cache: anonymous and shared memory, page tables, other kernel memory."""
         if self.memory_bytes is None or self.file_bytes is None:
             return None

@@ -1,4 +1,4 @@
-"""What held the processors back: CPU quotas, heat, and a hypervisor that served others."""
+"""What took processor time from an inference: CPU quotas, heat, and a hypervisor that served others."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,25 +9,25 @@ THERMAL_COUNTERS = "cpu[0-9]*/thermal_throttle/*_throttle_count"
 
 
 @dataclass(frozen=True)
-class Strain:
+class CpuInterference:
     """Counters at one moment.
 
     `throttled_seconds` of the process's CPU group (cpu.stat). `thermal_events` of all cores and packages
     (Documentation/ABI/testing/sysfs-devices-system-cpu). `stolen_ticks` and `all_ticks` of /proc/stat (proc_stat(5)).
     """
 
-    throttled_seconds: float | None
-    thermal_events: int | None
-    stolen_ticks: int | None
-    all_ticks: int | None
+    throttled_seconds: float | None = None
+    thermal_events: int | None = None
+    stolen_ticks: int | None = None
+    all_ticks: int | None = None
 
 
-def strain(pid: int) -> Strain:
+def cpu_interference(pid: int) -> CpuInterference:
     """Read the counters for a process and the host; what the kernel does not have is None."""
     ticks = [int(word) for word in _first_line("/proc/stat").split()[1:]]
     counts = [read_int(path) for path in Path("/sys/devices/system/cpu").glob(THERMAL_COUNTERS)]
     present = [count for count in counts if count is not None]
-    return Strain(
+    return CpuInterference(
         throttled_seconds=_throttled_seconds(pid),
         thermal_events=sum(present) if present else None,
         stolen_ticks=ticks[7] if len(ticks) > 7 else None,

@@ -9,7 +9,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -116,8 +116,8 @@ def threads_of(settings: InferenceSettings) -> int:
     return physical_cores() if settings.threads == "physical" else settings.threads
 
 
-def command_line(build: Build, model: Path, settings: InferenceSettings, anonymous_weights: bool) -> list[str]:
-    """The call of llama-cli for one trial.
+def command_line(build: Build, model: Path, settings: InferenceSettings, more: Sequence[str] = ()) -> list[str]:
+    """The call of llama-cli for one trial; `more` is what its factors add.
 
     Warm-up is off because it would touch every expert of a mixture of experts; conversation mode is off because a
     model with a chat template would wait for input; special tokens are printed so that every token can be stamped; the
@@ -129,9 +129,7 @@ def command_line(build: Build, model: Path, settings: InferenceSettings, anonymo
     command += ["-no-cnv", "--no-warmup"]
     if not settings.repack:
         command.append("--no-repack")
-    if anonymous_weights:
-        command.append("--no-mmap")
-    return command
+    return command + list(more)
 
 
 def parse_timings(log: str) -> EngineTimings:

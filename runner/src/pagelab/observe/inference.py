@@ -9,39 +9,27 @@ from itertools import pairwise
 import pyarrow as pa
 
 from pagelab.host.child import enter
-from pagelab.host.cpu_interference import Strain, strain
+from pagelab.host.cpu_interference import cpu_interference
 from pagelab.inference.llama_cpp import LlamaCli, Printed, Ready
-from pagelab.observe.counters import Counters, Snapshot
+from pagelab.observe.counters import Counters
 from pagelab.observe.sampler import Sampler
+from pagelab.store.observation import ObservedInference
 
 IDLE_SECONDS = 0.5
 
-Progress = Callable[[str, int], None]  # the window that has begun, and the tokens generated so far
+Notify = Callable[[str, int], None]
+"""Told of the window or phase that has begun, and of the tokens generated so far."""
 
 
 @dataclass
 class Watched:
-    """What was seen of one inference. Times are seconds since the start of the process, on its monotonic clock.
+    """One inference: what was seen of it, and what it printed. Times are seconds since the start of the process."""
 
-    Boundaries: `at_start`; `at_ready` when the model is loaded; `at_first` and `at_last` token. A boundary that was
-    never reached is None. `started_monotonic` is that start on CLOCK_MONOTONIC, in seconds.
-    """
-
-    at_start: Snapshot
-    started_monotonic: float | None = None
-    at_ready: Snapshot | None = None
-    at_first: Snapshot | None = None
-    at_last: Snapshot | None = None
-    resident_at_last_bytes: int | None = None
-    strain_at_ready: Strain | None = None
-    strain_at_last: Strain | None = None
-    ready_seconds: float | None = None
+    seen: ObservedInference
     token_seconds: list[float] = field(default_factory=list)
     printed_bytes: list[int] = field(default_factory=list)
     text: bytes = b""
     log: str = ""
-    exit_status: int = 0
-    timed_out: bool = False
     sampler: Sampler | None = None
 
     def tokens_table(self) -> pa.Table:
@@ -63,7 +51,7 @@ def watch(
     counters: Counters,
     tokens: int,
     timeout_seconds: float,
-    progress: Progress | None = None,
+    notify: Notify | None = None,
     sampled: bool = True,
 ) -> Watched:
     """Run llama-cli inside the group of `counters` and watch it until it ends, which the timeout makes sure of.
@@ -74,11 +62,12 @@ def watch(
         InferenceError: the program cannot be started.
     """
     cli = LlamaCli(command, enter(counters.group))
-    tell = progress or (lambda _window, _tokens: None)
-    watched = Watched(at_start=counters.snapshot(None))
+    tell = notify or (lambda _window, _tokens: None)
+    seen = ObservedInference(at_start=counters.snapshot(None))
+    watched = Watched(seen)
     deadline = time.monotonic() + timeout_seconds
     cli.start()
-    watched.started_monotonic = cli.started_monotonic
+    seen.started_monotonic_seconds = cli.started_monotonic
     try:
         if sampled:
             watched.sampler = Sampler(lambda: counters.sample(cli.pid), cli.started_monotonic)
@@ -86,18 +75,20 @@ def watch(
             tell("load", 0)
             for event in cli.events(IDLE_SECONDS):
                 if isinstance(event, Ready):
-                    watched.at_ready, watched.ready_seconds = counters.snapshot(cli.pid), event.seconds
-                    watched.strain_at_ready = strain(cli.pid)  # not at the first token: the second is close behind it
+                    seen.at_ready, seen.ready_seconds = counters.snapshot(cli.pid), event.seconds
+                    seen.interference_at_ready = cpu_interference(
+                        cli.pid
+                    )  # not at the first token: the second is close behind it
                     tell("prompt", 0)
                 elif isinstance(event, Printed):
                     _take_token(watched, event, counters, cli.pid, tokens)
                     tell("decode", len(watched.token_seconds))
                 elif time.monotonic() > deadline:
-                    watched.timed_out = True
+                    seen.timed_out = True
                     cli.kill()
     finally:
         cli.kill()
-        watched.exit_status = cli.finish()
+        seen.exit_status = cli.finish()
         watched.log = cli.log.decode(errors="replace")
     return watched
 
@@ -110,9 +101,9 @@ def _take_token(watched: Watched, event: Printed, counters: Counters, pid: int, 
     watched.printed_bytes.append(len(event.text))
     watched.text += event.text
     if len(watched.token_seconds) == 1:
-        watched.at_first = counters.snapshot(pid)
+        watched.seen.at_first_token = counters.snapshot(pid)
         counters.tensors.begin_decoding()
     elif len(watched.token_seconds) == tokens:
-        watched.at_last = counters.snapshot(pid)
-        watched.resident_at_last_bytes = counters.tensors.end_decoding()
-        watched.strain_at_last = strain(pid)
+        watched.seen.at_last_token = counters.snapshot(pid)
+        watched.seen.resident_at_last_bytes = counters.tensors.end_decoding()
+        watched.seen.interference_at_last_token = cpu_interference(pid)

@@ -42,10 +42,6 @@ class Sampler:
         values = [reading.get(name) for seconds, reading in self._samples if first_seconds <= seconds <= last_seconds]
         return [value for value in values if value is not None]
 
-    def highest(self, name: str) -> int | None:
-        """The highest value that one counter had."""
-        return max(self.between(0.0, float("inf"), name), default=None)
-
     def table(self) -> pa.Table:
         """All samples: `seconds` since the start of the process, then a nullable int64 column a counter."""
         names = dict.fromkeys(name for _, reading in self._samples for name in reading)

@@ -18,7 +18,7 @@ from pagelab.store.trace_record import TracedDevice, TracedExtent, TracedFile, T
 ADDED = "filemap/mm_filemap_add_to_page_cache"
 _ADDED_TEXT = re.compile(r"mm_filemap_add_to_page_cache: dev (\d+):(\d+) ino (?:0x)?([0-9a-f]+) ")
 
-Identity = tuple[int, int, int]  # inode, major, minor, as page-cache events say them
+FileIdentity = tuple[int, int, int]  # inode, major, minor, as page-cache events say them
 
 
 def traced_devices(files: Iterable[Path]) -> list[TracedDevice]:
@@ -36,12 +36,12 @@ def _bottom(sys_path: Path) -> list[Path]:
     return [disk for one in below for disk in _bottom(one)] if below else [whole_disk(sys_path).sys_path]
 
 
-def model_files(model: GgufMap, identities: dict[Path, Identity]) -> list[TracedFile]:
+def model_files(model: GgufMap, identities: dict[Path, FileIdentity]) -> list[TracedFile]:
     """The files of a model, with what page-cache events call them where that is known."""
     return [_model_file(part, path, identities.get(path)) for part, path in enumerate(model.parts)]
 
 
-def _model_file(part: int, path: Path, identity: Identity | None) -> TracedFile:
+def _model_file(part: int, path: Path, identity: FileIdentity | None) -> TracedFile:
     file = TracedFile(kind="model", part=part, path=str(path), bytes=path.stat().st_size)
     if identity is not None:
         file.inode, file.major, file.minor = identity
@@ -108,7 +108,7 @@ def traced_tensors(model: GgufMap) -> list[TracedTensor]:
     ]
 
 
-def identify(instance: Instance, path: Path) -> Identity:
+def identify(instance: Instance, path: Path) -> FileIdentity:
     """What page-cache events call a file: found by reading one page of it that is not in the page cache.
 
     On btrfs and overlay the device of the events is not the one of stat(2). The page that is read is the file's last,

@@ -15,7 +15,7 @@ from pathlib import Path
 from pagelab.errors import HostError, StoreError
 from pagelab.host.tracefs import Instance
 from pagelab.observe.raw_file import CHUNK_BYTES, RawFileWriter
-from pagelab.observe.traced_files import ADDED, Identity
+from pagelab.observe.traced_files import ADDED, FileIdentity
 from pagelab.store.trace_record import PageLevel, Profile, RawFile, TracedDevice
 
 BUFFER_KIB = 16 << 10  # a processor's
@@ -82,7 +82,7 @@ class TracefsRecorder:
         for event in (BLOCK_COMPLETED, *([BLOCK_ISSUED] if issues else [])):
             self._add("block", event, wanted)
 
-    def add_pages(self, identities: list[Identity], level: PageLevel) -> None:
+    def add_pages(self, identities: list[FileIdentity], level: PageLevel) -> None:
         """Record events of these files' pages: faults alone, also pages that enter the cache, or that leave it too."""
         wanted = " || ".join(
             f"(i_ino == {inode} && s_dev == {kernel_device(major, minor)})" for inode, major, minor in identities

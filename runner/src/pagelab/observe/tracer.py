@@ -15,7 +15,7 @@ from pagelab.host.tracefs import Instance, cannot_trace, tracefs
 from pagelab.models.gguf_map import GgufMap
 from pagelab.observe.blktrace import BlktraceRecorder, cannot_blktrace
 from pagelab.observe.traced_files import (
-    Identity,
+    FileIdentity,
     identify,
     model_files,
     swap_files,
@@ -70,37 +70,30 @@ def choose(settings: TraceSettings, model_file: Path) -> Choice:
 NOTHING = Choice()
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the raw files go, and whom they shall belong to."""
-
-    directory: Path
-    owner: Owner | None = None
-
-    def is_on(self, disk: Disk) -> bool:
-        """Whether that is the disk that is measured; memory, for one, is none."""
-        try:
-            return disk_of(self.directory) == disk
-        except HostError:
-            return False
-
-
 class Tracer:
-    """Records the reads of one trial; use it as a context around the inference.
+    """Records the reads of one trial into a directory; use it as a context around the inference.
 
     Raises:
         HostError: on entry, where the host refuses what `choose` found possible.
     """
 
     def __init__(
-        self, settings: TraceSettings, choice: Choice, model: GgufMap, disk: Disk, journal: Journal, place: Place
+        self,
+        settings: TraceSettings,
+        choice: Choice,
+        model: GgufMap,
+        disk: Disk,
+        journal: Journal,
+        directory: Path,
+        owner: Owner | None = None,
     ) -> None:
         self._settings = settings
         self._choice = choice
         self._model = model
         self._disk = disk
         self._journal = journal
-        self._place = place
+        self._directory = directory
+        self._owner = owner
         self._opened = contextlib.ExitStack()
         self._recorders: list[TracefsRecorder | BlktraceRecorder] = []
         self._record: TraceRecord | None = None
@@ -109,16 +102,16 @@ class Tracer:
         """Begin to record, as the last thing before the inference."""
         if self._choice.block is None and not self._choice.pages:
             return self
-        make_directory(self._place.directory, self._place.owner)
+        make_directory(self._directory, self._owner)
         with contextlib.ExitStack() as opened:
             self._record = self._begin(opened)
             self._opened = opened.pop_all()
         return self
 
     def _begin(self, opened: contextlib.ExitStack) -> TraceRecord:
-        devices, same_disk = traced_devices(self._model.parts), self._place.is_on(self._disk)
+        devices, same_disk = traced_devices(self._model.parts), _is_on(self._directory, self._disk)
         hold = HOLD_BYTES if same_disk else MIB
-        identities: dict[Path, Identity] = {}
+        identities: dict[Path, FileIdentity] = {}
         instance: Instance | None = None
         if self._choice.pages or self._choice.block == "tracefs":
             instance = opened.enter_context(_instance(self._journal))
@@ -127,7 +120,7 @@ class Tracer:
         files = model_files(self._model, identities)
         level = self._page_level(files)
         if instance is not None:
-            recorder = TracefsRecorder(instance, self._place.directory, hold, self._settings.most_bytes)
+            recorder = TracefsRecorder(instance, self._directory, hold, self._settings.most_bytes)
             recorder.prepare()
             if self._choice.block == "tracefs":
                 recorder.add_block(devices, self._settings.issues)
@@ -135,7 +128,7 @@ class Tracer:
                 recorder.add_pages(list(identities.values()), level)
             self._recorders.append(recorder)
         if self._choice.block == "blktrace":
-            self._recorders.append(BlktraceRecorder(self._place.directory, devices, self._settings.issues, hold))
+            self._recorders.append(BlktraceRecorder(self._directory, devices, self._settings.issues, hold))
         record = TraceRecord(
             recorder="blktrace" if self._choice.block == "blktrace" else "tracefs",
             profiles=[*(["block"] if self._choice.block else []), *(["page"] if self._choice.pages else [])],
@@ -191,8 +184,8 @@ class Tracer:
         record.capped = [name for one in self._recorders for name in one.capped]
         record.recorder_cpu_seconds = sum(_known(one.cpu_seconds for one in self._recorders))
         for file in record.raw_files:
-            adopt(self._place.directory / file.name, self._place.owner)
-        write_trace_record(self._place.directory, record, self._place.owner)
+            adopt(self._directory / file.name, self._owner)
+        write_trace_record(self._directory, record, self._owner)
         return Traced(
             recorders=[one.name for one in self._recorders],
             profiles=list(record.profiles),
@@ -216,6 +209,14 @@ def _instance(journal: Journal) -> Iterator[Instance]:
         yield instance
     finally:
         instance.remove()
+
+
+def _is_on(directory: Path, disk: Disk) -> bool:
+    """Whether a directory is on the disk that is measured; memory, for one, is no disk."""
+    try:
+        return disk_of(directory) == disk
+    except HostError:
+        return False
 
 
 def _known(values: Iterable[float | None]) -> list[float]:

@@ -1,10 +1,11 @@
 """Applies the pressure that a trial's factors ask for, for as long as a context lasts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from pagelab.config.factors import Factors
 from pagelab.config.schema import MemorySettings
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
@@ -12,7 +13,6 @@ from pagelab.host.procfs import PAGE_BYTES
 from pagelab.pressure.follow import FollowingLimit
 from pagelab.pressure.limit import group_limit_bytes, share_bytes
 from pagelab.pressure.pin import PinnedMemory, pin_bytes, refuse_unsafe
-from pagelab.store.record import Factors
 from pagelab.units import MIB
 
 PAGE_TABLE_SHARE = 512  # a page table entry has 8 bytes for each page of 4096
@@ -23,13 +23,13 @@ LOCKER_BYTES = 32 * MIB  # the locking process itself
 class Sizes:
     """What the sizes of the pressure are computed from, all in bytes.
 
-    `weights` is where they lie: file, offset and length, for each file. `anonymous_bytes` is what the calibration
-    measured beside.
+    `weights` is where they lie: file, offset and length, for each file. `non_file_bytes` is what the calibration
+    measured beside page cache.
     """
 
     weights: tuple[tuple[Path, int, int], ...]
     weights_bytes: int
-    anonymous_bytes: int
+    non_file_bytes: int
     host_bytes: int
     memory: MemorySettings
 
@@ -46,15 +46,10 @@ class Applied:
     pin: PinnedMemory | None = None
     follow: FollowingLimit | None = None
 
-    def told(self, notify: Callable[[str, int], None]) -> Callable[[str, int], None]:
-        """A listener to the windows and tokens of an inference that hears of the first token and passes all on."""
-
-        def hear(window: str, tokens: int) -> None:
-            if tokens == 1 and self.follow is not None:
-                self.follow.decoding()
-            notify(window, tokens)
-
-        return hear
+    def first_token(self) -> None:
+        """Decoding has begun, so all memory is allocated."""
+        if self.follow is not None:
+            self.follow.decoding()
 
     @property
     def pinned_bytes(self) -> int | None:
@@ -75,11 +70,11 @@ def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
         HostError: the kernel refused, or the host could not spare the memory.
     """
     memory, weights = sizes.memory, sizes.weights_bytes
-    if factors.resident >= 1.0:
+    if not factors.limited:
         yield Applied()
     elif factors.pressure == "cgroup":
         share = share_bytes(weights, factors.resident, memory.floor)
-        limit = group.set_limit(group_limit_bytes(sizes.anonymous_bytes, share))
+        limit = group.set_limit(group_limit_bytes(sizes.non_file_bytes, share))
         with _following(factors, sizes, group, share, limit) as follow:
             yield Applied(limit_bytes=limit, share_bytes=share, follow=follow)
     elif memory.fence_reserve:
@@ -109,7 +104,7 @@ def _fenced(factors: Factors, share: int, sizes: Sizes, group: Group) -> Iterato
     Locking N bytes charges the group with more than N (page tables, the locking process), so the limit is set from what
     the kernel has charged; the locked memory is made smaller by an estimate of it to stay inside RAM - os_reserve.
     """
-    beside = group_limit_bytes(sizes.anonymous_bytes, share)
+    beside = group_limit_bytes(sizes.non_file_bytes, share)
     size = pin_bytes(sizes.host_bytes, sizes.memory.os_reserve, beside)
     size = max(0, size - size // PAGE_TABLE_SHARE - LOCKER_BYTES) // PAGE_BYTES * PAGE_BYTES
     refuse_unsafe(size, sizes.memory.os_reserve)

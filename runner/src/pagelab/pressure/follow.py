@@ -1,6 +1,6 @@
 """A group's limit that follows what the group holds beside the weights, so that the weights keep exactly their share.
 
-A fixed limit of anonymous_bytes + share is exact only while anonymous memory is what the calibration saw. Cold
+A fixed limit of non_file_bytes + share is exact only while anonymous memory is what the calibration saw. Cold
 anonymous memory is swapped out late, at a moment that differs from run to run, and until then it sits in the weights'
 share: half of a model became 32 to 47 % of it. The limit is the same sum with a live first term.
 """

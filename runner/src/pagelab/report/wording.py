@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pagelab.analysis.hypotheses import Verdict
 from pagelab.analysis.patterns import Pattern
 from pagelab.analysis.summary import BASELINE_RESIDENT, Aggregate, Ratio, Spread
-from pagelab.store.record import Factors, TrialRecord
+from pagelab.config.factors import Factors
+from pagelab.store.record import TrialRecord
 from pagelab.units import format_bytes, format_seconds
 
 # Named here once, since they look like ASCII characters in source code.

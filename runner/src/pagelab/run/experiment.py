@@ -2,26 +2,26 @@
 
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
-from pagelab.analysis.analyze import derive, with_access
+from pagelab.analysis.analyze import derive
 from pagelab.analysis.summary import summary_table
 from pagelab.config.model_specs import ModelSpec
+from pagelab.config.schema import Config
 from pagelab.errors import HostError, InferenceError, PreflightRefusedError, StoreError, TraceError
 from pagelab.host.facts import build_facts, manifest, model_file_facts
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.host.storage import disk_of_all, sequential_read_rate
 from pagelab.inference.llama_cpp import Build, open_build, threads_of
-from pagelab.models.catalog import file_specs, model_path, read_model, verify_model
+from pagelab.models.catalog import read_model, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.run.calibration import Calibration, calibrate
+from pagelab.run.lab import Lab
 from pagelab.run.plan import Plan, PlannedTrial, check_models, check_sizes, known_weights_bytes, make_plan
-from pagelab.run.preflight import Place, refusals, run_checks
-from pagelab.run.trial import Bench, run_trial
-from pagelab.store.files import Owner
-from pagelab.store.record import CheckRecord, Factors, Identity, Limit, RunRecord, TrialRecord, Validity
+from pagelab.run.preflight import refusals, run_checks
+from pagelab.run.trial import TrialSetup, refuse_trial, run_trial
+from pagelab.store.record import CheckRecord, Identity, RunRecord, TrialRecord
 from pagelab.store.run_store import RunStore, find_runs
 from pagelab.units import format_bytes
 
@@ -42,35 +42,28 @@ class Observer(Protocol):
         """A trial ended."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """One call of `pagelab run`."""
-
-    plan: Plan
-    place: Place
-    state_directory: Path
-    host: str
-    image_digest: str | None = None
-    owner: Owner | None = None
-    resume: bool = False
-    force: bool = False
-    skip_eviction: bool = False
-
-
 @dataclass
-class Progress:
+class RunInProgress:
     """The state of a run between its trials."""
 
     store: RunStore
     record: RunRecord
-    calibrations: dict[tuple[str, str], Calibration] = field(default_factory=dict)
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
 
-    def anonymous_bytes(self, trial: PlannedTrial) -> int:
-        """What the trial's llama.cpp keeps in RAM beside the weights, as calibrated."""
-        return self.calibrations[trial.factors.model, trial.factors.huge_pages].kept_bytes
+    def non_file_bytes(self, trial: PlannedTrial) -> int:
+        """What the trial's llama.cpp keeps in RAM beside page cache, as calibrated."""
+        return self.calibrations[trial.factors.calibrated().label()].kept_bytes
 
 
-def run_experiment(request: Request, observer: Observer) -> RunStore:
+def run_experiment(
+    plan: Plan,
+    lab: Lab,
+    observer: Observer,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    skip_eviction: bool = False,
+) -> RunStore:
     """Run what is left of a plan and return the store of the run.
 
     Raises:
@@ -79,213 +72,176 @@ def run_experiment(request: Request, observer: Observer) -> RunStore:
         HostError: another experiment runs on this host, or the host refused a step before the first trial.
         StoreError: a result could not be written; what was finished is kept.
     """
-    config, models = request.plan.config, request.place.models_directory
-    check_models(config, models)
-    check_sizes(config, known_weights_bytes(config, models), meminfo_bytes()["MemTotal"])
-    with exclusive(request.state_directory):
-        for sentence in restore(request.state_directory):
+    config = plan.config
+    check_models(config, lab.models_directory)
+    check_sizes(config, known_weights_bytes(config, lab.models_directory), meminfo_bytes()["MemTotal"])
+    with exclusive(lab.state_directory):
+        for sentence in restore(lab.state_directory):
             observer.note(f"left by an earlier run: {sentence}")
-        checks = checked(request, observer)
-        build = open_build(request.place.build_directory)
-        run = resumed(request, build, observer) or started(request, build)
+        checks = checked(config, lab, force, observer)
+        build = open_build(lab.build_directory)
+        run = (resumed(config, lab, build, observer) if resume else None) or started(config, lab, build)
         run.record.preflight = checks
         run.record.forced = [check.name for check in refusals(checks)]
-        if request.skip_eviction:
+        if skip_eviction:
             run.record.forced.append("eviction skipped")
         try:
-            benches = prepare(request, build, run, observer)
-            for trial in remaining(request.plan, run.store):
-                run_one(benches[trial.factors.model], trial, run, observer)
+            setups = prepare(plan, lab, build, run, observer, skip_eviction)
+            for trial in remaining(plan, run.store):
+                run_one(setups[trial.factors.model], trial, run, observer)
             close(run)
         finally:
-            restore(request.state_directory)
+            restore(lab.state_directory)
     return run.store
 
 
-def checked(request: Request, observer: Observer) -> list[CheckRecord]:
+def checked(config: Config, lab: Lab, force: bool, observer: Observer) -> list[CheckRecord]:
     """The preflight's verdicts; refuses where one failed and nothing is forced."""
-    checks = run_checks(request.place)
+    checks = run_checks(config, lab)
     for check in checks:
         if check.verdict == "warn":
             observer.note(f"{check.name}: {check.found}")
     failed = refusals(checks)
-    if failed and not request.force:
+    if failed and not force:
         first = failed[0]
         more = f" ({len(failed) - 1} more: `pagelab preflight`)" if len(failed) > 1 else ""
         raise PreflightRefusedError(f"preflight: {first.name}: {first.found}; {first.fix}{more}")
     return checks
 
 
-def identity_of(request: Request, build: Build) -> Identity:
+def identity_of(config: Config, lab: Lab, build: Build) -> Identity:
     """What must be equal for two runs to be the same experiment."""
-    config, models = request.plan.config, request.place.models_directory
     return Identity(
         config_sha256=config.sha256(),
         llama_cpp_commit=build.commit,
         llama_cpp_sha256=build.sha256,
-        image_digest=request.image_digest,
-        model_sha256={spec.name: verify_model(spec, models) for spec in config.models},
+        image_digest=lab.image_digest,
+        model_sha256={spec.name: verify_model(spec, lab.models_directory) for spec in config.models},
     )
 
 
-def started(request: Request, build: Build) -> Progress:
+def started(config: Config, lab: Lab, build: Build) -> RunInProgress:
     """A new run, on disk as incomplete before anything is measured."""
-    config, now = request.plan.config, datetime.now(UTC)
-    identity = identity_of(request, build)
+    now, identity = datetime.now(UTC), identity_of(config, lab, build)
     run_id = f"{now:%Y%m%dT%H%M%S}-{identity.config_sha256[:8]}"
-    facts = manifest(request.place.models_directory)
+    facts = manifest(lab.models_directory)
     facts["llama_cpp"] = {**build_facts(build.directory), "is_pin": build.is_pin}
     facts["threads"] = threads_of(config.inference)
+    stand_in = (
+        f"llama.cpp is the declared stand-in, build {build.build_number} from {build.source}, not the pinned commit"
+    )
     record = RunRecord(
         run_id=run_id,
         experiment=config.experiment,
-        host=request.host,
+        host=lab.host,
         status="incomplete",
         identity=identity,
         manifest=facts,
         started_at=now.isoformat(),
         trials_planned=len(make_plan(config).trials),
-        notes=[]
-        if build.is_pin
-        else [
-            f"llama.cpp is the declared stand-in, build {build.build_number} from {build.source}, not the pinned commit"
-        ],
+        notes=[] if build.is_pin else [stand_in],
     )
-    store = RunStore.create(request.place.results_directory, config.experiment, request.host, run_id, request.owner)
+    store = RunStore.create(lab.results_directory, config.experiment, lab.host, run_id, lab.owner)
     store.write_config(config.resolved_yaml())
     store.write_run(record)
-    return Progress(store, record)
+    return RunInProgress(store, record)
 
 
-def resumed(request: Request, build: Build, observer: Observer) -> Progress | None:
-    """The newest incomplete run of the same experiment, if the request is to go on with one."""
-    if not request.resume:
-        return None
-    identity = identity_of(request, build)
-    config = request.plan.config
-    for directory in find_runs(request.place.results_directory, config.experiment, request.host):
-        store = RunStore.open(directory, request.owner)
+def resumed(config: Config, lab: Lab, build: Build, observer: Observer) -> RunInProgress | None:
+    """The newest incomplete run of the same experiment, None where there is none."""
+    identity = identity_of(config, lab, build)
+    for directory in find_runs(lab.results_directory, config.experiment, lab.host):
+        store = RunStore.open(directory, lab.owner)
         record = store.read_run()
         if record.status == "incomplete" and record.identity == identity:
             store.discard_unfinished()
-            observer.note(f"going on with {directory}: {len(store.read_trials())} trials are finished")
-            return Progress(store, record)
+            for number in store.observed_trials():
+                if not store.has_trial_record(number):  # killed between measuring and computing
+                    derived(store, number, config, observer)
+            observer.note(f"going on with {directory}: {len(store.observed_trials())} trials are finished")
+            return RunInProgress(store, record)
     observer.note("no unfinished run of this very experiment to go on with; starting a new one")
     return None
 
 
-def prepare(request: Request, build: Build, run: Progress, observer: Observer) -> dict[str, Bench]:
-    """Per model: its bench, the disk's rate for its file, and its anonymous memory from calibration runs."""
-    config = request.plan.config
-    left = {trial.factors.model for trial in remaining(request.plan, run.store)}
+def prepare(
+    plan: Plan, lab: Lab, build: Build, run: RunInProgress, observer: Observer, skip_eviction: bool
+) -> dict[str, TrialSetup]:
+    """Per model what its trials share, the disk's rate for its file, and calibrations of its memory."""
+    config, left = plan.config, remaining(plan, run.store)
+    models = {trial.factors.model for trial in left}
     if not left:  # killed between the last trial and its end
         return {}
-    benches: dict[str, Bench] = {}
-    rates: dict[str, float] = {}
-    for spec in config.models:
-        if spec.name in left:
-            benches[spec.name] = bench_of(spec, request, build)
-            rates[spec.name] = benches[spec.name].disk_read_bytes_per_second or 0.0
-    for name, bench in benches.items():
-        for huge_pages in config.factors.huge_pages:
-            observer.begin(f"calibrate {name}", config.inference.tokens)
-            found = run.calibrations[name, huge_pages] = calibrate(bench, huge_pages, observer.phase)
-            if found.evicted_bytes:
-                size = format_bytes(found.evicted_bytes)
-                observer.note(f"{name}: {size} were in the page cache, put there by somebody else; evicted")
-    run.record.manifest["disk_read_bytes_per_second"] = rates
-    run.record.manifest["model_files"] = {
-        file.name: model_file_facts(model_path(file, request.place.models_directory))
-        for spec in config.models
-        if spec.name in benches
-        for file in file_specs(spec)
+    setups = {
+        spec.name: setup_of(spec, config, lab, build, skip_eviction) for spec in config.models if spec.name in models
     }
-    run.record.manifest["calibration"] = [
-        {"model": name, "huge_pages": huge_pages, **asdict(found)}
-        for (name, huge_pages), found in run.calibrations.items()
-    ]
+    for factors in {(calibrated := trial.factors.calibrated()).label(): calibrated for trial in left}.values():
+        observer.begin(f"calibrate {factors.label()}", config.inference.tokens)
+        found = run.calibrations[factors.label()] = calibrate(setups[factors.model], factors, observer.phase)
+        if found.evicted_bytes:
+            size = format_bytes(found.evicted_bytes)
+            observer.note(f"{factors.model}: {size} were in the page cache, put there by somebody else; evicted")
+    facts = run.record.manifest
+    facts["disk_read_bytes_per_second"] = {
+        name: setup.disk_read_bytes_per_second or 0.0 for name, setup in setups.items()
+    }
+    facts["model_files"] = {
+        part.name: model_file_facts(part) for setup in setups.values() for part in setup.model.parts
+    }
+    facts["calibration"] = [{"factors": label, **asdict(found)} for label, found in run.calibrations.items()]
     run.store.write_run(run.record)
-    return benches
+    return setups
 
 
-def bench_of(spec: ModelSpec, request: Request, build: Build) -> Bench:
+def setup_of(spec: ModelSpec, config: Config, lab: Lab, build: Build, skip_eviction: bool) -> TrialSetup:
     """What the trials of one model share."""
-    config, model = request.plan.config, read_model(spec, request.place.models_directory)
-    return Bench(
+    model = read_model(spec, lab.models_directory)
+    return TrialSetup(
         config=config,
         build=build,
         model=model,
         disk=disk_of_all(model.parts),
-        journal=Journal(request.state_directory),
+        journal=Journal(lab.state_directory),
         disk_read_bytes_per_second=sequential_read_rate(max(model.parts, key=lambda part: part.stat().st_size)),
         recorders=choose(config.trace, model.path),
-        skip_eviction=request.skip_eviction,
+        skip_eviction=skip_eviction,
     )
 
 
 def remaining(plan: Plan, store: RunStore) -> list[PlannedTrial]:
-    """The trials that have no result yet."""
-    finished = {record.trial for record in store.read_trials()}
+    """The trials that were not measured yet."""
+    finished = set(store.observed_trials())
     return [trial for trial in plan.trials if trial.number not in finished]
 
 
-def run_one(bench: Bench, trial: PlannedTrial, run: Progress, observer: Observer) -> None:
+def run_one(setup: TrialSetup, trial: PlannedTrial, run: RunInProgress, observer: Observer) -> None:
     """Run a trial; one that the host or llama.cpp refused is kept as invalid, and the experiment goes on."""
-    observer.begin(label_of(trial.factors), bench.config.inference.tokens)
-    anonymous_bytes = run.anonymous_bytes(trial)
+    observer.begin(trial.factors.label(), setup.config.inference.tokens)
+    non_file_bytes = run.non_file_bytes(trial)
     try:
-        record = run_trial(bench, trial, anonymous_bytes, run.store, observer.phase)
+        run_trial(setup, trial, non_file_bytes, run.store, observer.phase)
     except (HostError, InferenceError) as error:
-        record = refused(bench, trial, anonymous_bytes, str(error))
-        run.store.write_trial(record)
-    else:
-        record = analysed(record, run.store, observer)
-    run.record.trials_done = len(run.store.read_trials())
+        refuse_trial(setup, trial, non_file_bytes, run.store, str(error))
+    observer.phase("analyze", 0)
+    record = derived(run.store, trial.number, setup.config, observer)
+    run.record.trials_done = len(run.store.observed_trials())
     run.store.write_run(run.record)
     observer.trial_done(record, run.record.trials_done, run.record.trials_planned)
 
 
-def analysed(record: TrialRecord, store: RunStore, observer: Observer) -> TrialRecord:
-    """The record with what its trace says of it; where that fails the trial stays as it was measured."""
-    if record.trace is None or not record.trace.recorders:
-        return record
-    observer.phase("analyze", 0)
+def derived(store: RunStore, number: int, config: Config, observer: Observer) -> TrialRecord:
+    """What follows from a trial's raw files; where its trace cannot be read, what follows from the others."""
     try:
-        access, notes = derive(store, record)
+        record, notes = derive(store, number, config)
     except (StoreError, TraceError) as error:
-        observer.note(f"trial {record.trial}: its trace was not analysed ({error}); `pagelab analyze` tries again")
-        return record
+        record, _ = derive(store, number, config, traced=False)
+        notes = [f"its trace was not analysed ({error}); `pagelab analyze` tries again"]
     for note in notes:
-        observer.note(f"trial {record.trial}: {note}")
-    record = with_access(record, access)
-    store.write_trial(record)
+        observer.note(f"trial {number}: {note}")
     return record
 
 
-def label_of(factors: Factors) -> str:
-    """A trial in a few words: what was not left as it is."""
-    words = [factors.model, f"resident {factors.resident:g}", factors.pressure]
-    usual = {"default", "mmap", "kernel"}
-    others = factors.model_dump(exclude={"model", "resident", "pressure"})
-    return ", ".join(words + [f"{name} {value}" for name, value in others.items() if value not in usual])
-
-
-def refused(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, reason: str) -> TrialRecord:
-    """The record of a trial that could not be run."""
-    return TrialRecord(
-        trial=trial.number,
-        factors=trial.factors,
-        repetition=trial.repetition,
-        order=trial.number,
-        started_at=datetime.now(UTC).isoformat(),
-        weights_bytes=bench.model.weights_bytes,
-        model_file_bytes=bench.model.file_bytes,
-        limit=Limit(anonymous_bytes=anonymous_bytes),
-        validity=Validity(valid=False, reasons=[reason]),
-    )
-
-
-def close(run: Progress) -> None:
+def close(run: RunInProgress) -> None:
     """Write the summary, and call the run complete if every trial of its configuration is there.
 
     After `--only` the rest is missing; `--resume` without it goes on with them.

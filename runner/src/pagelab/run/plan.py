@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pagelab.config.expectation import has_value
+from pagelab.config.factors import FACTORS, Factors, unknown_factor
 from pagelab.config.model_specs import FileSource, ModelSpec, SyntheticSource
 from pagelab.config.schema import Config
 from pagelab.errors import ConfigError, ModelError
@@ -13,7 +14,6 @@ from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.catalog import file_specs, model_path, read_model
 from pagelab.models.synthetic import estimate_bytes
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES
-from pagelab.store.record import Factors
 from pagelab.units import format_bytes
 
 ASSUMED_READ_BYTES_PER_SECOND = 1e9  # for the estimate of time only; many disks do better in order and worse at random
@@ -30,11 +30,6 @@ class PlannedTrial:
     repetition: int
     factors: Factors
     model: ModelSpec
-
-    @property
-    def limited(self) -> bool:
-        """Whether the trial is under pressure; resident 1.0 is the baseline without any."""
-        return self.factors.resident < 1.0
 
 
 @dataclass(frozen=True)
@@ -62,11 +57,9 @@ def make_plan(config: Config) -> Plan:
 
 
 def _combinations(config: Config) -> list[tuple[ModelSpec, Factors]]:
-    lists = config.factors
-    names = tuple(type(lists).model_fields)
-    values = [getattr(lists, name) for name in names]
+    values = [getattr(config.factors, name) for name in FACTORS]
     return [
-        (model, Factors(model=model.name, **dict(zip(names, chosen, strict=True))))
+        (model, Factors(model=model.name, **dict(zip(FACTORS, chosen, strict=True))))
         for model in config.models
         for chosen in itertools.product(*values)
     ]
@@ -76,11 +69,11 @@ def select(plan: Plan, only: dict[str, str]) -> Plan:
     """The trials whose factors have the given values (`--only resident=0.5`); numbers stay as they are.
 
     Raises:
-        ConfigError: a name is no factor, or no trial is left.
+        ConfigError: an unknown factor, or no trial is left.
     """
     for name in only:
         if name not in Factors.model_fields:
-            raise ConfigError(f"--only {name}=…: no such factor; there are {', '.join(Factors.model_fields)}")
+            raise ConfigError(f"--only {name}=…: {unknown_factor(name)}")
     chosen = tuple(trial for trial in plan.trials if all(has_value(trial.factors, *item) for item in only.items()))
     if not chosen:
         raise ConfigError("--only leaves no trial; `pagelab plan CONFIG` shows the values that there are")
@@ -139,7 +132,7 @@ def estimate_result_bytes(plan: Plan, weights_bytes: dict[str, int]) -> int:
     """A rough size of the results of a plan's trials: where pages are traced, two events for each that is read."""
     total = len(plan.trials) * RESULT_BYTES_PER_TRIAL
     trace, tokens = plan.config.trace, plan.config.inference.tokens
-    if trace.page_cache:
+    if trace.page_cache != "off":
         for trial in plan.trials:
             times_read = 1 + (1 - trial.factors.resident) * tokens
             pages = weights_bytes.get(trial.factors.model, 0) * times_read / PAGE_BYTES

@@ -5,39 +5,30 @@ A failed check refuses the run unless it is forced; a warning is recorded with t
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from pagelab.config.factors import FACTORS, FoundSetting
 from pagelab.config.model_specs import ModelSpec, SyntheticSource
 from pagelab.config.schema import Config
 from pagelab.errors import HostError, InferenceError, ModelError
 from pagelab.host import cpu, environment, kernel
 from pagelab.host.cgroup import new_group, remove_parent
-from pagelab.host.procfs import meminfo_bytes, read_text, swap_areas
+from pagelab.host.procfs import meminfo_bytes, swap_areas
 from pagelab.host.storage import disk_of, free_bytes
 from pagelab.host.swap import swap_places
 from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build, version_of
 from pagelab.models.catalog import read_model, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES, can_lock_page, pin_bytes
+from pagelab.run.lab import Lab
 from pagelab.run.plan import estimate_result_bytes, known_weights_bytes, make_plan
 from pagelab.store.record import CheckRecord
 from pagelab.units import MIB, format_bytes
 
 
-@dataclass(frozen=True)
-class Place:
-    """What is checked: an experiment, and the directories that it would use."""
-
-    config: Config
-    build_directory: Path
-    models_directory: Path
-    results_directory: Path
-
-
-def run_checks(place: Place) -> list[CheckRecord]:
+def run_checks(config: Config, lab: Lab) -> list[CheckRecord]:
     """Run every check, in the order in which they depend on each other; none raises."""
-    return [record for check in CHECKS for record in check(place)]
+    return [record for check in CHECKS for record in check(config, lab)]
 
 
 def refusals(checks: list[CheckRecord]) -> list[CheckRecord]:
@@ -45,8 +36,8 @@ def refusals(checks: list[CheckRecord]) -> list[CheckRecord]:
     return [check for check in checks if check.verdict == "fail"]
 
 
-def _swap(place: Place) -> Iterator[CheckRecord]:
-    areas, minimum = swap_areas(), place.config.memory.swap_minimum
+def _swap(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
+    areas, minimum = swap_areas(), config.memory.swap_minimum
     total = sum(area.size_bytes for area in areas)
     yield CheckRecord(
         name="swap",
@@ -57,8 +48,8 @@ def _swap(place: Place) -> Iterator[CheckRecord]:
     )
 
 
-def _swap_disk(place: Place) -> Iterator[CheckRecord]:
-    models_disk, declared = disk_of(place.models_directory), place.config.memory.swap_disk
+def _swap_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    models_disk, declared = disk_of(lab.models_directory), config.memory.swap_disk
     for swap in swap_places():
         path, compressed, shared = swap.area.path, swap.is_compressed_memory, swap.is_on(models_disk)
         undeclared = shared is False and declared == "same"
@@ -76,7 +67,7 @@ def _swap_disk(place: Place) -> Iterator[CheckRecord]:
         )
 
 
-def _zswap(_place: Place) -> Iterator[CheckRecord]:
+def _zswap(_config: Config, _lab: Lab) -> Iterator[CheckRecord]:
     enabled = kernel.zswap() == "Y"
     yield CheckRecord(
         name="zswap",
@@ -87,7 +78,7 @@ def _zswap(_place: Place) -> Iterator[CheckRecord]:
     )
 
 
-def _proactive_reclaim(_place: Place) -> Iterator[CheckRecord]:
+def _proactive_reclaim(_config: Config, _lab: Lab) -> Iterator[CheckRecord]:
     found = kernel.proactive_reclaim()
     yield CheckRecord(
         name="proactive reclaim",
@@ -98,8 +89,8 @@ def _proactive_reclaim(_place: Place) -> Iterator[CheckRecord]:
     )
 
 
-def _memory_lock(place: Place) -> Iterator[CheckRecord]:
-    wanted, able = "pin" in place.config.factors.pressure, can_lock_page()
+def _memory_lock(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
+    wanted, able = "pin" in config.factors.pressure, can_lock_page()
     capable = environment.CAP_IPC_LOCK in environment.capabilities()
     yield CheckRecord(
         name="memory lock",
@@ -110,9 +101,9 @@ def _memory_lock(place: Place) -> Iterator[CheckRecord]:
     )
 
 
-def _models(place: Place) -> Iterator[CheckRecord]:
-    for spec in place.config.models:
-        yield _model(spec, place.models_directory)
+def _models(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    for spec in config.models:
+        yield _model(spec, lab.models_directory)
 
 
 def _model(spec: ModelSpec, models_directory: Path) -> CheckRecord:
@@ -129,10 +120,10 @@ def _model(spec: ModelSpec, models_directory: Path) -> CheckRecord:
     return CheckRecord(name=name, verdict="pass", found=f"{found}; sha256 {sha256[:12]}… {origin}", why=why)
 
 
-def _llama_cpp(place: Place) -> Iterator[CheckRecord]:
+def _llama_cpp(_config: Config, lab: Lab) -> Iterator[CheckRecord]:
     why = "results of different llama.cpp builds are different experiments"
     try:
-        build = open_build(place.build_directory)
+        build = open_build(lab.build_directory)
         number, commit = version_of(build)
     except InferenceError as error:
         yield CheckRecord(name="llama.cpp", verdict="fail", found=str(error), why=why, fix="run `make provision`")
@@ -150,7 +141,7 @@ def _llama_cpp(place: Place) -> Iterator[CheckRecord]:
     )
 
 
-def _memory_controller(_place: Place) -> Iterator[CheckRecord]:
+def _memory_controller(_config: Config, _lab: Lab) -> Iterator[CheckRecord]:
     why = "the group's limit is what keeps the model out of RAM"
     try:
         group = new_group(f"preflight-{os.getpid()}")
@@ -168,12 +159,12 @@ def _memory_controller(_place: Place) -> Iterator[CheckRecord]:
     yield CheckRecord(name="memory controller", verdict="pass", found=found, why=why)
 
 
-def _free_memory(place: Place) -> Iterator[CheckRecord]:
-    memory, config = meminfo_bytes(), place.config
+def _free_memory(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    memory = meminfo_bytes()
     available, total = memory.get("MemAvailable", 0), memory.get("MemTotal", 0)
     for spec in config.models:
         try:
-            weights = read_model(spec, place.models_directory).weights_bytes
+            weights = read_model(spec, lab.models_directory).weights_bytes
         except ModelError:
             continue  # the model's own check says so
         needed = round(max(config.factors.resident) * weights) + HOST_MINIMUM_BYTES
@@ -192,15 +183,15 @@ def _free_memory(place: Place) -> Iterator[CheckRecord]:
         )
 
 
-def _free_disk(place: Place) -> Iterator[CheckRecord]:
-    known = known_weights_bytes(place.config, place.models_directory)
-    needed = estimate_result_bytes(make_plan(place.config), known)
-    free = free_bytes(_existing(place.results_directory))
+def _free_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    known = known_weights_bytes(config, lab.models_directory)
+    needed = estimate_result_bytes(make_plan(config), known)
+    free = free_bytes(_existing(lab.results_directory))
     enough = free >= needed
     yield CheckRecord(
         name="free disk for results",
         verdict="pass" if enough else "fail",
-        found=f"{format_bytes(free)} free in {place.results_directory}, about {format_bytes(needed)} needed",
+        found=f"{format_bytes(free)} free in {lab.results_directory}, about {format_bytes(needed)} needed",
         why="a full disk ends the experiment",
         fix=None if enough else "make room there, or name another place with --results",
     )
@@ -211,27 +202,26 @@ def _existing(path: Path) -> Path:
     return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
 
 
-def _settings(place: Place) -> Iterator[CheckRecord]:
-    disk = disk_of(place.models_directory)
-    readahead = disk.readahead_kib()
-    recorded = {
-        "readahead": (None if readahead is None else f"{readahead} KiB on {disk.name}", "it dominates mapped reads"),
-        "swappiness": (read_text("/proc/sys/vm/swappiness"), "it balances the page cache against anonymous memory"),
-        "huge pages": (kernel.huge_pages(), "they change how much one fault brings in"),
-        "CPU governor": (cpu.cpu_governor(), "a clock that varies makes repetitions differ"),
-        "multi-generational LRU": (kernel.multi_generational_lru(), "it evicts by other rules than the older LRU"),
-    }
-    for name, (found, why) in recorded.items():
-        yield CheckRecord(name=name, verdict="info", found=found or "this kernel has none", why=why)
+def _settings(_config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    disk = disk_of(lab.models_directory)
+    recorded = [found for factor in FACTORS.values() if (found := factor.found(disk)) is not None]
+    recorded += [
+        FoundSetting("CPU governor", cpu.cpu_governor(), "a clock that varies makes repetitions differ"),
+        FoundSetting(
+            "multi-generational LRU", kernel.multi_generational_lru(), "it evicts by other rules than the older LRU"
+        ),
+    ]
+    for name, value, why in recorded:
+        yield CheckRecord(name=name, verdict="info", found=value or "this kernel has none", why=why)
 
 
-def _trace(place: Place) -> Iterator[CheckRecord]:
-    settings = place.config.trace
-    if settings.block == "off" and not settings.page_cache:
+def _trace(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    settings = config.trace
+    if settings.block == "off" and settings.page_cache == "off":
         return
     why = "a trace says which part of the model was read when, and in what order"
     try:
-        choice = choose(settings, place.models_directory)
+        choice = choose(settings, lab.models_directory)
     except HostError as error:
         yield CheckRecord(name="trace", verdict="fail", found=str(error), why=why, fix="set trace.block to auto")
         return
@@ -246,7 +236,7 @@ def _trace(place: Place) -> Iterator[CheckRecord]:
     )
 
 
-CHECKS: tuple[Callable[[Place], Iterator[CheckRecord]], ...] = (
+CHECKS: tuple[Callable[[Config, Lab], Iterator[CheckRecord]], ...] = (
     _swap,
     _swap_disk,
     _zswap,

@@ -1,37 +1,37 @@
-"""One measured run: the experiment of the notes, step by step, and its clean-up."""
+"""One measured run: the experiment of the notes, step by step, and its clean-up.
+
+A trial observes and writes what it saw; what follows from that is computed by pagelab.analysis.analyze.
+"""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagelab.analysis.describe import Circumstances, describe, now
+from pagelab.config.factors import Factors
 from pagelab.config.schema import Config
 from pagelab.host.cgroup import Group, new_group
 from pagelab.host.journal import Journal
-from pagelab.host.knobs import settings_for
 from pagelab.host.page_cache import evict
-from pagelab.host.procfs import meminfo_bytes
+from pagelab.host.procfs import PAGE_BYTES, meminfo_bytes
 from pagelab.host.storage import Disk
-from pagelab.host.swap import swap_places
 from pagelab.inference.llama_cpp import Build, command_line
-from pagelab.models.gguf_map import GgufMap
+from pagelab.models.gguf_map import GgufMap, bytes_per_token
 from pagelab.observe.counters import Counters
-from pagelab.observe.inference import Watched, watch
+from pagelab.observe.host_memory import observed_host, observed_swap
+from pagelab.observe.inference import Notify, Watched, watch
 from pagelab.observe.tensors import TensorResidency
-from pagelab.observe.tracer import NOTHING, Choice, Place, Tracer
-from pagelab.pressure.applied import Sizes, applied
+from pagelab.observe.tracer import NOTHING, Choice, Tracer
+from pagelab.pressure.applied import Applied, Sizes, applied
 from pagelab.run.plan import PlannedTrial
 from pagelab.store.files import Owner, write_text
-from pagelab.store.record import TrialRecord
+from pagelab.store.observation import Observation, ObservedModel, ObservedPressure, ObservedSetting
 from pagelab.store.run_store import RunStore
-
-Notify = Callable[[str, int], None]  # the phase that has begun, and the tokens generated so far
 
 
 @dataclass(frozen=True)
-class Bench:
+class TrialSetup:
     """What all trials of one model share on this host.
 
     `skip_eviction` is for finding out what an eviction is good for: such trials are invalid.
@@ -48,60 +48,96 @@ class Bench:
 
     def tracer(self, directory: Path, owner: Owner | None = None) -> Tracer:
         """What records the reads of a trial, into a directory."""
-        return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, Place(directory, owner))
+        return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory, owner)
 
-    def sizes(self, anonymous_bytes: int) -> Sizes:
+    def sizes(self, non_file_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
         host_bytes, model = meminfo_bytes()["MemTotal"], self.model
-        return Sizes(model.weights_ranges(), model.weights_bytes, anonymous_bytes, host_bytes, self.config.memory)
+        return Sizes(model.weights_ranges(), model.weights_bytes, non_file_bytes, host_bytes, self.config.memory)
+
+    def observation(self, trial: PlannedTrial, non_file_bytes: int) -> Observation:
+        """What is known of a trial before it begins."""
+        model = self.model
+        return Observation(
+            trial=trial.number,
+            factors=trial.factors,
+            repetition=trial.repetition,
+            order=trial.number,
+            model=ObservedModel(
+                weights_bytes=model.weights_bytes, file_bytes=model.file_bytes, bytes_per_token=bytes_per_token(model)
+            ),
+            calibrated_non_file_bytes=non_file_bytes,
+            disk_read_bytes_per_second=self.disk_read_bytes_per_second,
+            page_bytes=PAGE_BYTES,
+            before=observed_host(),
+        )
 
 
-def run_trial(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, store: RunStore, notify: Notify) -> TrialRecord:
-    """Run one trial, write its files, and leave the host as it was.
+def run_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store: RunStore, notify: Notify) -> None:
+    """Run one trial, write what it saw, and leave the host as it was.
 
     Raises:
         HostError: the host refused a step; nothing is written unless the inference had ended.
         InferenceError: llama.cpp cannot be started.
         StoreError: the result cannot be written.
     """
-    config, factors, model = bench.config, trial.factors, bench.model
-    command = command_line(bench.build, model.path, config.inference, factors.weights == "anonymous")
-    before = now()
+    config, factors, model = setup.config, trial.factors, setup.model
+    seen = setup.observation(trial, non_file_bytes)
+    seen.command = command_line(setup.build, model.path, config.inference, factors.arguments())
 
-    with put_back_afterwards(bench.journal), trial_group(bench.journal, f"trial-{trial.number:03d}") as group:
+    with put_back_afterwards(setup.journal), trial_group(setup.journal, f"trial-{trial.number:03d}") as group:
         notify("settings", 0)
-        for setting in settings_for(factors, bench.disk, group):
-            setting.apply(bench.journal)
+        seen.settings = set_factors(factors, setup, group)
 
         notify("evict", 0)
         os.sync()  # what others wrote before is not written back while this trial decodes
-        evicted_bytes = None if bench.skip_eviction else evict(*model.parts)
+        seen.evicted_bytes = None if setup.skip_eviction else evict(*model.parts)
 
         notify("pressure", 0)
-        with TensorResidency(model) as tensors, applied(factors, bench.sizes(anonymous_bytes), group) as pressure:
-            counters, told = Counters(group, bench.disk, tensors), pressure.told(notify)
-            with bench.tracer(store.trace_directory(trial.number), store.owner) as tracer:
-                watched = watch(command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
-            peak_bytes, oom_kills, in_force = group.peak_bytes(), group.oom_kills(), pressure.in_force
+        with TensorResidency(model) as tensors, applied(factors, setup.sizes(non_file_bytes), group) as pressure:
+            counters, told = Counters(group, setup.disk, tensors), tells_first_token(pressure, notify)
+            with setup.tracer(store.trace_directory(trial.number), store.owner) as tracer:
+                watched = watch(seen.command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
+            seen.peak_bytes, seen.oom_kills, seen.pressure = group.peak_bytes(), group.oom_kills(), in_force(pressure)
 
-        seen = Circumstances(
-            command=command,
-            before=before,
-            after=now(),
-            evicted_bytes=evicted_bytes,
-            resident_before_bytes=tensors.before_bytes,
-            swap=swap_places(),
-            model_disk=bench.disk,
-            pressure=pressure,
-            pressure_in_force=in_force,
-            anonymous_bytes=anonymous_bytes,
-            peak_bytes=peak_bytes,
-            oom_kills=oom_kills,
-            trace=tracer.finish(watched.started_monotonic),
-        )
-        record = describe(trial, model, bench.disk_read_bytes_per_second, config, seen, watched)
-        write_trial(store, record, watched, tensors)
-    return record
+        seen.inference, seen.resident_before_bytes = watched.seen, tensors.before_bytes
+        seen.after, seen.swap = observed_host(), observed_swap(setup.disk)
+        seen.trace = tracer.finish(watched.seen.started_monotonic_seconds)
+        write_raw_files(store, seen, watched, tensors)
+
+
+def refuse_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store: RunStore, reason: str) -> None:
+    """Write down that a trial could not be run."""
+    seen = setup.observation(trial, non_file_bytes)
+    seen.refused = reason
+    store.write_observation(seen)
+
+
+def set_factors(factors: Factors, setup: TrialSetup, group: Group) -> list[ObservedSetting]:
+    """Set the kernel settings that are factors, and say what they were before."""
+    wanted = factors.settings(setup.disk, group)
+    return [ObservedSetting(file=str(one.file), value=one.value, before=one.apply(setup.journal)) for one in wanted]
+
+
+def tells_first_token(pressure: Applied, notify: Notify) -> Notify:
+    """Passes on what is notified, and tells the pressure of the first token."""
+
+    def told(window: str, tokens: int) -> None:
+        if tokens == 1:
+            pressure.first_token()
+        notify(window, tokens)
+
+    return told
+
+
+def in_force(pressure: Applied) -> ObservedPressure:
+    """The pressure as it is at the end of the inference."""
+    return ObservedPressure(
+        limit_bytes=pressure.limit_bytes,
+        share_bytes=pressure.share_bytes,
+        pinned_bytes=pressure.pinned_bytes,
+        in_force=pressure.in_force,
+    )
 
 
 @contextmanager
@@ -125,13 +161,13 @@ def trial_group(journal: Journal, name: str) -> Iterator[Group]:
         group.remove()
 
 
-def write_trial(store: RunStore, record: TrialRecord, watched: Watched, tensors: TensorResidency) -> None:
-    """Write the files of a trial, trial.json last: its presence says that the trial is finished."""
-    directory = store.trial_directory(record.trial)
+def write_raw_files(store: RunStore, seen: Observation, watched: Watched, tensors: TensorResidency) -> None:
+    """Write the raw files of a trial, observation.json last: its presence says that the trial was measured."""
+    directory = store.trial_directory(seen.trial)
     write_text(directory / "llama.log", watched.log, store.owner)
     write_text(directory / "output.txt", watched.text.decode(errors="replace"), store.owner)
-    store.write_trial_table(record.trial, "tokens", watched.tokens_table())
-    store.write_trial_table(record.trial, "residency", tensors.table())
+    store.write_trial_table(seen.trial, "tokens", watched.tokens_table())
+    store.write_trial_table(seen.trial, "residency", tensors.table())
     if watched.sampler is not None:
-        store.write_trial_table(record.trial, "samples", watched.sampler.table())
-    store.write_trial(record)
+        store.write_trial_table(seen.trial, "samples", watched.sampler.table())
+    store.write_observation(seen)

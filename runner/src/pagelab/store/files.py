@@ -5,6 +5,7 @@ the old content or the new one and never a part.
 """
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -16,14 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from pydantic import ValidationError
 
 from pagelab.errors import StoreError
-from pagelab.store.record import SCHEMA_VERSION, Record, RunRecord, TrialRecord
-from pagelab.store.trace_record import TraceRecord
+from pagelab.store.record import SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:  # pyarrow takes a moment to load, and most commands never open a table
     import pyarrow as pa
 
 Owner = tuple[int, int]
-RecordType = TypeVar("RecordType", RunRecord, TrialRecord, TraceRecord)
+RecordType = TypeVar("RecordType", bound=Record)
 
 OWNER_VARIABLE = "PAGELAB_OWNER"
 VERSION_KEY = b"pagelab_schema_version"
@@ -100,6 +100,19 @@ def open_file(path: Path, owner: Owner | None = None) -> Iterator[BinaryIO]:
                 partial.unlink(missing_ok=True)
             raise
         _sync_directory(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's content.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or run again") from error
 
 
 def write_text(path: Path, content: str, owner: Owner | None = None) -> None:
@@ -260,9 +273,15 @@ def read_document(path: Path, newest: int = SCHEMA_VERSION) -> Any:  # whatever 
     return document
 
 
-def read_record(path: Path, kind: type[RecordType], newest: int = SCHEMA_VERSION) -> RecordType:
-    """Read a record back; StoreError where it is missing, damaged, or newer than this pagelab."""
-    document = read_document(path, newest)
+def read_record(path: Path, kind: type[RecordType], version: int = SCHEMA_VERSION) -> RecordType:
+    """Read a record back; StoreError where it is missing, damaged, or of another schema version."""
+    document = read_document(path, version)
+    found = document.get("schema_version", 0) if isinstance(document, dict) else 0
+    if isinstance(found, int) and 0 < found < version:
+        raise StoreError(
+            f"{path} has schema version {found}, of an older pagelab, and this one reads version {version}: "
+            "use the pagelab that wrote it, or run the experiment again"
+        )
     try:
         return kind.model_validate(document)
     except ValidationError as error:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pagelab import __version__
+from pagelab.config.factors import Factors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no observation.json, so nothing of it can be computed again
 WINDOWS = ("load", "prompt", "decode")
 
 
@@ -23,19 +24,6 @@ class Record(BaseModel):
     def document(self) -> dict[str, Any]:
         """The record as plain JSON values, without the values that are absent."""
         return self.model_dump(mode="json", exclude_none=True)
-
-
-class Factors(Record):
-    """What one trial sets; the trials of an experiment are the product of its factors."""
-
-    model: str
-    resident: float
-    pressure: Literal["cgroup", "pin"]
-    weights: Literal["mmap", "anonymous"]
-    readahead_kib: int | Literal["default"]
-    swappiness: int | Literal["default"]
-    huge_pages: Literal["default", "always", "madvise", "never"]
-    strategy: str
 
 
 class Tokens(Record):
@@ -122,7 +110,7 @@ class Access(Record):
     sequential_fraction_next: float | None = None
     mean_run_bytes: float | None = None
     median_run_bytes: float | None = None
-    half_run_bytes: int | None = None
+    n50_run_bytes: int | None = None
     forward_fraction: float | None = None
     backward_fraction: float | None = None
     distinct_bytes: int | None = None
@@ -188,13 +176,14 @@ class HostMemory(Record):
 class Memory(Record):
     """The host before and after the trial, and what the trial's group was charged.
 
-    `peak_bytes` is the most it ever was; `anonymous_bytes` what beside page cache it kept while decoding (median).
+    `peak_bytes` is the most it ever was. `non_file_bytes` is what it kept beside page cache while decoding (median):
+    anonymous and shared memory, page tables and other memory of the kernel.
     """
 
     before: HostMemory = HostMemory()
     after: HostMemory = HostMemory()
     peak_bytes: int | None = None
-    anonymous_bytes: float | None = None
+    non_file_bytes: float | None = None
 
 
 class SwapUsed(Record):
@@ -279,19 +268,19 @@ class Residency(Record):
 class Limit(Record):
     """The pressure that was applied; `bytes` is the group's limit, `pinned_bytes` the locked dummy memory.
 
-    A limit that follows the anonymous memory moves: `bytes` is then where it began, `least_bytes` and `most_bytes` the
-    range that it had while decoding.
+    A limit that follows what the group holds beside the weights moves: `bytes` is then where it began, `least_bytes`
+    and `most_bytes` the range while decoding. `non_file_bytes` is what the calibration saw beside page cache.
 
-    `share_bytes` is the page cache that this leaves to the weights. `effective` says whether the pressure was felt: the
-    kernel had to reclaim to keep the group below its limit or, for pinning without a fence, the model was not resident
-    as a whole while decoding. All is absent where no pressure was asked.
+    `share_bytes` is the page cache that this leaves to the weights. `effective` says whether the pressure was binding:
+    the kernel had to reclaim to keep the group below its limit or, for pinning without a fence, the model was not
+    resident as a whole while decoding. All is absent where no pressure was asked.
     """
 
     bytes: int | None = None
     least_bytes: int | None = None
     most_bytes: int | None = None
     pinned_bytes: int | None = None
-    anonymous_bytes: int | None = None
+    non_file_bytes: int | None = None
     share_bytes: int | None = None
     hits: int | None = None
     effective: bool | None = None

@@ -1,9 +1,10 @@
 """The directory of a run: which file is where.
 
     RESULTS/EXPERIMENT/HOST/RUN_ID/
-      run.json  config.yml  trials/NNN/{trial.json, *.parquet, …}  summary.parquet  report/
+      run.json  config.yml  trials/NNN/{observation.json, trial.json, *.parquet, …}  summary.parquet  report/
 
-`trial.json` is the last file of a trial: where it is, the trial is finished.
+`observation.json` is the last raw file of a trial: where it is, the trial was measured, and what is derived can
+be computed again. `trial.json` is the last derived one.
 """
 
 import shutil
@@ -20,11 +21,13 @@ from pagelab.store.files import (
     read_record,
     read_table,
     read_text,
+    sha256_of,
     write_bytes,
     write_json,
     write_table,
     write_text,
 )
+from pagelab.store.observation import Observation
 from pagelab.store.record import RunRecord, TrialRecord
 from pagelab.store.trace_record import TRACE_VERSION, TraceRecord
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:  # pyarrow takes a moment to load, and most commands never ope
     import pyarrow as pa
 
 _RUN, _CONFIG, _TRIAL, _TRIALS, _SUMMARY = "run.json", "config.yml", "trial.json", "trials", "summary.parquet"
-_TRACE, _TRACE_RECORD = "trace", "trace.json"
+_OBSERVATION, _TRACE, _TRACE_RECORD = "observation.json", "trace", "trace.json"
 
 
 class RunStore:
@@ -83,11 +86,16 @@ class RunStore:
 
     def write_config(self, text: str) -> None:
         """Write config.yml, the configuration as resolved."""
-        write_text(self.directory / _CONFIG, text, self.owner)
+        write_text(self.config_path, text, self.owner)
+
+    @property
+    def config_path(self) -> Path:
+        """Where config.yml is."""
+        return self.directory / _CONFIG
 
     def read_config_text(self) -> str:
         """Read config.yml; StoreError where it is missing."""
-        return read_text(self.directory / _CONFIG)
+        return read_text(self.config_path)
 
     # its trials
 
@@ -97,12 +105,39 @@ class RunStore:
         make_directory(directory, self.owner)
         return directory
 
+    def write_observation(self, observation: Observation) -> None:
+        """Write observation.json with the sha256 of the trial's other raw files, which are all there by now.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        directory = self.trial_directory(observation.trial)
+        files = sorted(path for path in directory.rglob("*") if path.is_file() and path.suffix != PARTIAL_SUFFIX)
+        observation.raw_files = {str(path.relative_to(directory)): sha256_of(path) for path in files}
+        write_json(directory / _OBSERVATION, observation, self.owner)
+
+    def read_observation(self, number: int) -> Observation:
+        """Read what a trial saw; StoreError where that is missing, damaged, or of another schema version."""
+        return read_record(self._trial_path(number) / _OBSERVATION, Observation)
+
+    def observed_trials(self) -> list[int]:
+        """The numbers of the trials that were measured, in order."""
+        return sorted(int(path.parent.name) for path in (self.directory / _TRIALS).glob(f"[0-9]*/{_OBSERVATION}"))
+
+    def has_trial_record(self, number: int) -> bool:
+        """Whether trial.json of a trial is there."""
+        return (self._trial_path(number) / _TRIAL).is_file()
+
+    def read_trial_text(self, number: int, name: str) -> str:
+        """Read a text of a trial, such as llama.log; StoreError where it is missing."""
+        return read_text(self._trial_path(number) / name)
+
     def write_trial(self, record: TrialRecord) -> None:
-        """Write trial.json, which says that the trial is finished: every other file of the trial comes before it."""
+        """Write trial.json; the other derived files of the trial come before it."""
         write_json(self.trial_directory(record.trial) / _TRIAL, record, self.owner)
 
     def read_trials(self) -> list[TrialRecord]:
-        """The finished trials, by number; StoreError where one of them is damaged."""
+        """The records of the trials, by number; StoreError where one of them is damaged."""
         paths = (self.directory / _TRIALS).glob(f"*/{_TRIAL}")
         return sorted((read_record(path, TrialRecord) for path in paths), key=lambda record: record.trial)
 
@@ -136,11 +171,11 @@ class RunStore:
         return self._trial_path(number) / _TRACE
 
     def discard_unfinished(self) -> list[Path]:
-        """Remove what a killed run left: trials without trial.json, and files that were never renamed.
+        """Remove what a killed run left: trials that were not measured, and files that were never renamed.
 
         Only the process that goes on with the run may call this. Returns what was removed.
         """
-        finished = {path.parent for path in (self.directory / _TRIALS).glob(f"*/{_TRIAL}")}
+        finished = {path.parent for path in (self.directory / _TRIALS).glob(f"*/{_OBSERVATION}")}
         unfinished = [path for path in (self.directory / _TRIALS).glob("*") if path not in finished]
         for path in unfinished:
             with explained(path):
@@ -177,11 +212,6 @@ def find_runs(results_dir: Path, experiment: str, host: str) -> list[Path]:
     """The directories of an experiment's runs on a host, the newest start first; empty where there are none."""
     runs = [path.parent for path in (results_dir / experiment / host).glob(f"*/{_RUN}")]
     return sorted(runs, key=lambda directory: (_started_at(directory), directory.name), reverse=True)
-
-
-def latest_run(results_dir: Path, experiment: str, host: str) -> Path | None:
-    """The newest run of an experiment on a host, None where there is none."""
-    return next(iter(find_runs(results_dir, experiment, host)), None)
 
 
 def _started_at(directory: Path) -> str:

@@ -12,9 +12,9 @@ from rich.text import Text
 from pagelab.analysis.significance import SIGNIFICANCE, RateRatio
 from pagelab.analysis.speed_ratios import Against, Row
 from pagelab.analysis.summary import Aggregate
+from pagelab.config.factors import Factors
 from pagelab.report import tables, wording
 from pagelab.report.wording import TIMES
-from pagelab.store.record import Factors
 from pagelab.units import format_bytes
 
 if TYPE_CHECKING:  # of the same floor, so only its shape is known here

@@ -38,8 +38,6 @@ def print_plan(plan: Plan, known: dict[str, int], total: int, console: Console |
 
 def _row(plan: Plan, trial: PlannedTrial, weights: int | None, total: int) -> tuple[str, ...]:
     factors = trial.factors
-    shown = {"model", "resident", "pressure"}
-    others = {name: value for name, value in factors if name not in shown and value not in ("default", "kernel")}
     return (
         str(trial.number),
         str(trial.repetition),
@@ -47,14 +45,14 @@ def _row(plan: Plan, trial: PlannedTrial, weights: int | None, total: int) -> tu
         f"{factors.resident:g}",
         factors.pressure,
         _memory(plan, trial, weights, total),
-        ", ".join(f"{name} {value}" for name, value in others.items()),
+        factors.label(without=("model", "resident", "pressure")),
     )
 
 
 def _memory(plan: Plan, trial: PlannedTrial, weights: int | None, total: int) -> str:
     """The size of the pressure as far as it is known before the calibration has measured the anonymous memory."""
     memory, factors = plan.config.memory, trial.factors
-    if not trial.limited:
+    if not factors.limited:
         return "no limit"
     if weights is None:
         return "-"

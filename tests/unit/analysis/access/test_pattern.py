@@ -28,7 +28,7 @@ from pagelab.analysis.summary import summary_table
 from pagelab.config.schema import Hypothesis
 from pagelab.errors import StoreError
 from pagelab.store.files import write_table
-from pagelab.store.record import Access, Load
+from pagelab.store.record import SCHEMA_VERSION, Access, Load
 from pagelab.store.run_store import RunStore
 from pagelab.units import KIB, MIB
 
@@ -139,7 +139,11 @@ class TestWindows:
 
     def test_what_it_was_counted_from(self, dense: Trial) -> None:
         document = dense.document
-        assert (document["schema_version"], document["model_bytes_source"], document["order"]) == (1, "block", "issue")
+        assert (document["schema_version"], document["model_bytes_source"], document["order"]) == (
+            SCHEMA_VERSION,
+            "block",
+            "issue",
+        )
         assert (document["readahead_bytes"], document["readahead_assumed"]) == (MIB, False)
 
     def test_the_headlines_are_those_of_decode(self, dense: Trial) -> None:
@@ -419,7 +423,7 @@ class TestImports:
     def test_numbers(self, tmp_path: Path) -> None:
         requests = [*every_token(0, FILE_BYTES), Request(0.5, 0, 4096, operation="write")]
         facts = access_of_block_io(self.table(tmp_path, requests), MIB)
-        assert facts["schema_version"] == 1
+        assert facts["schema_version"] == SCHEMA_VERSION
         assert (facts["reads"], facts["read_bytes"]) == (DECODED * 64, DECODED * FILE_BYTES)
         assert (facts["mean_read_bytes"], facts["median_read_bytes"]) == (MIB / 4, MIB / 4)
         assert facts["sequential_fraction"] == 15 / 16

@@ -1,0 +1,245 @@
+"""The factors of an experiment, one class each: its values, how it is applied, and how it is named.
+
+A trial takes one value of each factor. To add one, write its class and a field of `Factors`: the configuration, the
+plan, `--only`, hypotheses, preflight, labels and tables follow from that.
+"""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from types import GenericAlias
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from pagelab.host.cgroup import Group
+from pagelab.host.journal import selected
+from pagelab.host.kernel_setting import KernelSetting
+from pagelab.host.procfs import read_text
+from pagelab.host.storage import Disk
+
+HUGE_PAGES_FILE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+SWAPPINESS_FILE = Path("/proc/sys/vm/swappiness")
+
+
+class FoundSetting(NamedTuple):
+    """What preflight says of a setting that a trial would leave as it is: its name, its value, and why it matters."""
+
+    name: str
+    value: str | None
+    why: str
+
+
+class Factor:
+    """Something that a trial sets; subclasses say how.
+
+    `default` are the values of a configuration that does not name the factor. `usual` is the value that labels leave
+    out, because it changes nothing. `calibrated` says that the factor changes what llama.cpp keeps in RAM beside the
+    weights, so that each of its values needs a calibration.
+    """
+
+    help: ClassVar[str]
+    default: ClassVar[tuple[Any, ...]] = ("default",)
+    usual: ClassVar[Any] = "default"
+    calibrated: ClassVar[bool] = False
+
+    def settings(self, value: Any, disk: Disk, group: Group) -> Iterable[KernelSetting]:
+        """The kernel settings of a trial whose model is on `disk` and whose processes are in `group`."""
+        return ()
+
+    def arguments(self, value: Any) -> list[str]:
+        """What is added to the call of llama.cpp."""
+        return []
+
+    def found(self, disk: Disk) -> FoundSetting | None:
+        """What the host has now, None where the factor is no setting of the host."""
+        return None
+
+    def words(self, name: str, value: Any) -> str:
+        """A value in words."""
+        return f"{name.replace('_', ' ')} {value}"
+
+
+class Resident(Factor):
+    """How much of the weights may stay in RAM; pressure makes it so."""
+
+    help = "share of the weights that may stay in RAM; 1.0 is the baseline without pressure"
+    default = (1.0, 0.5, 0.0)
+    usual = None
+
+    def words(self, name: str, value: Any) -> str:
+        """A value in words."""
+        return f"{name} {value:g}"
+
+
+class Pressure(Factor):
+    """What keeps the rest of the weights out of RAM (pagelab.pressure)."""
+
+    help = "cgroup: memory limit of a group; pin: locked dummy memory"
+    default = ("cgroup",)
+    usual = None
+
+    def words(self, name: str, value: Any) -> str:
+        """A value in words."""
+        return str(value)
+
+
+class Weights(Factor):
+    """Whether the weights are pages of their file or anonymous memory."""
+
+    help = "anonymous: --no-mmap, the weights then go to swap"
+    default = ("mmap",)
+    usual = "mmap"
+
+    def arguments(self, value: Any) -> list[str]:
+        """What is added to the call of llama.cpp."""
+        return ["--no-mmap"] if value == "anonymous" else []
+
+
+class Readahead(Factor):
+    """The largest readahead window of the model's disk."""
+
+    help = "the largest readahead window of the model's disk in KiB"
+
+    def settings(self, value: Any, disk: Disk, group: Group) -> Iterable[KernelSetting]:
+        """The disk's setting."""
+        return [] if value == "default" else [KernelSetting(disk.readahead_file, str(value))]
+
+    def found(self, disk: Disk) -> FoundSetting:
+        """The disk's window."""
+        kib = disk.readahead_kib()
+        return FoundSetting(
+            "readahead", None if kib is None else f"{kib} KiB on {disk.name}", "it dominates mapped reads"
+        )
+
+    def words(self, name: str, value: Any) -> str:
+        """A value in words."""
+        return f"readahead {value}" if value == "default" else f"readahead {value} KiB"
+
+
+class Swappiness(Factor):
+    """How the kernel weighs anonymous memory against the page cache."""
+
+    help = "how willingly anonymous memory is swapped out, against dropping page cache; 0 to 200"
+
+    def settings(self, value: Any, disk: Disk, group: Group) -> Iterable[KernelSetting]:
+        """The group's own where the kernel has it (cgroup v1), else the host's.
+
+        vm.swappiness does not reach into v1 groups, which copy it when they are made.
+        """
+        return [] if value == "default" else [KernelSetting(group.swappiness_file or SWAPPINESS_FILE, str(value))]
+
+    def found(self, disk: Disk) -> FoundSetting:
+        """The host's value."""
+        return FoundSetting(
+            "swappiness", read_text(SWAPPINESS_FILE), "it balances the page cache against anonymous memory"
+        )
+
+
+class HugePages(Factor):
+    """Transparent huge pages of anonymous memory."""
+
+    help = "mode of transparent huge pages"
+    calibrated = True
+
+    def settings(self, value: Any, disk: Disk, group: Group) -> Iterable[KernelSetting]:
+        """The host's mode."""
+        return [] if value == "default" else [KernelSetting(HUGE_PAGES_FILE, value)]
+
+    def found(self, disk: Disk) -> FoundSetting:
+        """The host's mode."""
+        return FoundSetting(
+            "huge pages", selected(read_text(HUGE_PAGES_FILE)), "they change how much one fault brings in"
+        )
+
+
+class Strategy(Factor):
+    """Who decides which pages stay in RAM."""
+
+    help = "who decides what stays in RAM"
+    default = ("kernel",)
+    usual = "kernel"
+
+
+class Factors(BaseModel):
+    """What one trial sets: the model, and a value of each factor."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    resident: Annotated[float, Field(ge=0, le=1), Resident()]
+    pressure: Annotated[Literal["cgroup", "pin"], Pressure()]
+    weights: Annotated[Literal["mmap", "anonymous"], Weights()]
+    readahead_kib: Annotated[Annotated[int, Field(ge=0)] | Literal["default"], Readahead()]
+    swappiness: Annotated[Annotated[int, Field(ge=0, le=200)] | Literal["default"], Swappiness()]
+    huge_pages: Annotated[Literal["default", "always", "madvise", "never"], HugePages()]
+    strategy: Annotated[Literal["kernel"], Strategy()]
+
+    def document(self) -> dict[str, Any]:
+        """The values as plain JSON."""
+        return self.model_dump(mode="json")
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is pressure; resident 1.0 is the baseline without any."""
+        return self.resident < 1.0
+
+    def settings(self, disk: Disk, group: Group) -> list[KernelSetting]:
+        """The kernel settings of a trial with these values."""
+        return [one for name, factor in FACTORS.items() for one in factor.settings(getattr(self, name), disk, group)]
+
+    def arguments(self) -> list[str]:
+        """What these values add to the call of llama.cpp."""
+        return [word for name, factor in FACTORS.items() for word in factor.arguments(getattr(self, name))]
+
+    def calibrated(self) -> "Factors":
+        """The same model with only those values that need a calibration of their own, without pressure."""
+        usual = {name: factor.default[0] if factor.usual is None else factor.usual for name, factor in FACTORS.items()}
+        kept = {name: getattr(self, name) for name, factor in FACTORS.items() if factor.calibrated}
+        return self.model_copy(update=usual | {"resident": 1.0} | kept)
+
+    def label(self, without: Collection[str] = ()) -> str:
+        """The model, and each value that is not the usual one, in words."""
+        values = {name: getattr(self, name) for name in FACTORS if name not in without}
+        words = [] if "model" in without else [self.model]
+        words += [FACTORS[name].words(name, value) for name, value in values.items() if value != FACTORS[name].usual]
+        return ", ".join(words)
+
+
+def _factor_of(metadata: Iterable[Any]) -> Factor | None:
+    return next((one for one in metadata if isinstance(one, Factor)), None)
+
+
+FACTORS: dict[str, Factor] = {
+    name: factor for name, field in Factors.model_fields.items() if (factor := _factor_of(field.metadata)) is not None
+}
+"""Each factor by its name, in the order of the configuration."""
+
+
+def unknown_factor(name: str) -> str:
+    """What is said of a name that is no factor's."""
+    return f"unknown factor {name!r}; valid factors: {', '.join(Factors.model_fields)}"
+
+
+def _lists() -> Any:
+    """A model that has for each factor a list of its values."""
+    values = get_type_hints(Factors, include_extras=True)
+    fields: dict[str, Any] = {
+        name: (GenericAlias(list, (values[name],)), Field(list(factor.default), min_length=1, description=factor.help))
+        for name, factor in FACTORS.items()
+    }
+    return create_model("FactorLists", __config__=ConfigDict(extra="forbid", frozen=True), **fields)
+
+
+_Lists = _lists()
+
+
+class FactorLists(_Lists):  # type: ignore[misc,valid-type] # what it has follows from the factors
+    """The trials are the product of these lists; a trial takes one value of each."""
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "FactorLists":
+        for name in FACTORS:
+            values = getattr(self, name)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names a value twice; use repetitions to run one again")
+        return self

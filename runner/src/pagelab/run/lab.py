@@ -1,0 +1,22 @@
+"""Where everything is on this host, and to whom results belong."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagelab.store.files import Owner
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The directories that an experiment uses, and what its results are called after.
+
+    `host` is the name in the results; `image_digest` is that of the container's image, None outside of one.
+    """
+
+    build_directory: Path
+    models_directory: Path
+    results_directory: Path
+    state_directory: Path
+    host: str = "localhost"
+    image_digest: str | None = None
+    owner: Owner | None = None

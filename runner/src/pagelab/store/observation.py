@@ -1,0 +1,138 @@
+"""The shape of observation.json: what a trial saw, before anything is computed from it.
+
+    trials/NNN/
+      observation.json                               last of the raw files: where it is, the trial was measured
+      llama.log  output.txt  tokens.parquet  samples.parquet  residency.parquet  trace/
+      trial.json and the rest                        derived from the files above by pagelab.analysis.analyze
+
+Counters are those of the kernel at one moment; what lies between two moments is for the analysis to say. A value that
+could not be read is absent.
+"""
+
+from pydantic import Field
+
+from pagelab.config.factors import Factors
+from pagelab.host.cgroup import GroupCounters
+from pagelab.host.cpu_interference import CpuInterference
+from pagelab.store.record import SCHEMA_VERSION, HostMemory, Record, Traced
+
+
+class Snapshot(Record):
+    """All counters at one moment; bytes, pages or events since boot or since the group or process was made."""
+
+    monotonic_seconds: float
+    group: GroupCounters
+    limit_hits: int | None = None
+    process_read_bytes: int | None = None
+    process_major_faults: int | None = None
+    process_minor_faults: int | None = None
+    device_read_bytes: int | None = None
+    device_written_bytes: int | None = None
+    swapped_in_bytes: int | None = None
+    swapped_out_bytes: int | None = None
+    host_read_bytes: int | None = None
+    group_read_bytes: int | None = None
+
+
+class ObservedInference(Record):
+    """One inference. Times are seconds since the start of the process, on its monotonic clock.
+
+    The counters were read at the start, when the model was loaded, at the first and at the last token; what was never
+    reached is absent. `started_monotonic_seconds` is the start on CLOCK_MONOTONIC. `resident_at_last_bytes` of the
+    weights were in the page cache after the last token. `exit_status` is negative where a signal ended the process.
+    """
+
+    at_start: Snapshot
+    at_ready: Snapshot | None = None
+    at_first_token: Snapshot | None = None
+    at_last_token: Snapshot | None = None
+    interference_at_ready: CpuInterference | None = None
+    interference_at_last_token: CpuInterference | None = None
+    started_monotonic_seconds: float | None = None
+    ready_seconds: float | None = None
+    resident_at_last_bytes: int | None = None
+    exit_status: int = 0
+    timed_out: bool = False
+
+
+class ObservedModel(Record):
+    """Sizes of the model; `bytes_per_token` of the weights are touched by one token."""
+
+    weights_bytes: int
+    file_bytes: int
+    bytes_per_token: float
+
+
+class ObservedHost(Record):
+    """The host's memory and swap in use at one moment."""
+
+    time: str
+    memory: HostMemory
+    swap_used_bytes: int
+
+
+class ObservedSwap(Record):
+    """An active swap area. `on_model_disk` is absent where the kernel does not show its disk."""
+
+    path: str
+    compressed_memory: bool
+    on_model_disk: bool | None = None
+
+
+class ObservedPressure(Record):
+    """The pressure that was applied: the group's first limit, and the locked dummy memory.
+
+    `share_bytes` of page cache are left to the weights. `in_force` says whether the dummy memory, if there was any, was
+    still locked at the end.
+    """
+
+    limit_bytes: int | None = None
+    share_bytes: int | None = None
+    pinned_bytes: int | None = None
+    in_force: bool = True
+
+
+class ObservedSetting(Record):
+    """A kernel setting while the trial ran, and what it was before."""
+
+    file: str
+    value: str
+    before: str | None = None
+
+
+class Observation(Record):
+    """observation.json.
+
+    `calibrated_non_file_bytes` is what the calibration saw the group hold beside page cache. `refused` says why there
+    was no inference; all that follows it is then absent. `raw_files` has the sha256 of every other raw file of the
+    trial, by its path in the trial's directory.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    trial: int
+    factors: Factors
+    repetition: int
+    order: int
+    model: ObservedModel
+    calibrated_non_file_bytes: int
+    disk_read_bytes_per_second: float | None = None
+    page_bytes: int
+    before: ObservedHost
+    refused: str | None = None
+    after: ObservedHost | None = None
+    command: list[str] = Field(default_factory=list)
+    settings: list[ObservedSetting] = Field(default_factory=list)
+    evicted_bytes: int | None = None
+    resident_before_bytes: int | None = None
+    swap: list[ObservedSwap] = Field(default_factory=list)
+    pressure: ObservedPressure = ObservedPressure()
+    peak_bytes: int | None = None
+    oom_kills: int | None = None
+    inference: ObservedInference | None = None
+    trace: Traced | None = None
+    raw_files: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def swap_on_model_disk(self) -> bool:
+        """Whether the model's disk also serves swap; so it is taken to be where the kernel does not show it."""
+        return any(area.on_model_disk is not False for area in self.swap)
