@@ -43,7 +43,10 @@ PLAYBOOK = $(AS_OWNER) $(BIN)/ansible-playbook $(INVENTORIES) $(if $(or $(ASKS),
 	-e experiment_config=$(abspath $(CONFIG)) -e pagelab_results=$(abspath $(RESULTS)) $(EXTRA)
 ON_HOST = -e pagelab_hosts=$(HOST)
 
-VIRTUAL_LAB = PYTHONPATH=tests/vm $(BIN)/python -m virtual_lab
+# Unit tests alone need nothing of the host, and run beside an experiment.
+TESTS_ON_HOST = $(filter-out tests/unit%,$(or $(TESTS),tests))
+
+VIRTUAL_LAB = PYTHONPATH=tools $(BIN)/python -m virtual_lab
 
 .PHONY: help
 help: ## print this help
@@ -105,8 +108,8 @@ restore: ## put back every kernel setting that a killed run left changed
 	@$(LAUNCHER) restore
 
 .PHONY: test
-test: provision ## set up what is missing, then run the tests (TESTS= names some; N= virtual machines)
-	@$(LAUNCHER) restore
+test: $(if $(TESTS_ON_HOST),provision,$(PACKAGE_STAMP)) ## set up what is missing, then run the tests (TESTS= names some; N= virtual machines)
+	@$(if $(TESTS_ON_HOST),$(LAUNCHER) restore)
 	@PAGELAB_TEST_MACHINES=$(N) $(BIN)/pytest $(or $(TESTS),tests/integration tests/unit tests/vm)
 
 .PHONY: bench
@@ -118,10 +121,11 @@ bench: provision ## time what should be fast; prints ratios
 	@$(BIN)/python benchmarks/trace_decode.py
 
 .PHONY: lint
-lint: $(PACKAGE_STAMP) ## ruff, mypy, ansible-lint, yamllint
+lint: $(PACKAGE_STAMP) ## ruff, mypy, import-linter, ansible-lint, yamllint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
 	$(BIN)/python tools/role-readmes --check
 	$(BIN)/yamllint --strict .

@@ -34,7 +34,7 @@ class Lab:
             cached.unlink()
         self._process = subprocess.Popen(
             [*UP, f"--count={os.environ.get('PAGELAB_TEST_MACHINES', '2')}"],
-            env=os.environ | {"PYTHONPATH": str(TESTS / "vm")},
+            env=os.environ | {"PYTHONPATH": str(TESTS.parent / "tools")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -90,7 +90,7 @@ def memory_facts() -> dict[str, Any]:
         "transparent_huge_pages": transparent_huge_pages(),
         "reserved_huge_pages_bytes": memory.get("Hugetlb"),
         "multi_generational_lru": settings_in(_MM / "lru_gen"),
-        "page_merging": setting(_MM / "ksm" / "run"),
+        "ksm": setting(_MM / "ksm" / "run"),
         "zswap": settings_in(Path("/sys/module/zswap/parameters")),
         "proactive_reclaim": proactive_reclaim(),
         "vm": settings_in(Path("/proc/sys/vm"), leave=_VM_TRIGGERS),

@@ -1,4 +1,8 @@
-"""Counters and tables of /proc. Each function reads one file and answers None, never 0, for what is not there."""
+"""Counters and tables of /proc. Each function reads one file and answers None, never 0, for what is not there.
+
+psutil reads the same files, but answers 0 for a line that a kernel does not have, and knows nothing of refaults and
+locked memory. Processors are counted by it (host.cpu).
+"""
 
 import os
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ from pagelab.errors import ConfigError, ModelError
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.catalog import file_specs, model_path, read_model
 from pagelab.models.synthetic import estimate_bytes
-from pagelab.pressure.pin import HOST_MINIMUM_BYTES
+from pagelab.pressure.pin import HOST_MINIMUM_BYTES, pin_bytes
 from pagelab.units import format_bytes
 
 ASSUMED_READ_BYTES_PER_SECOND = 1e9  # for the estimate of time only; many disks do better in order and worse at random
@@ -126,6 +126,15 @@ def check_sizes(config: Config, weights_bytes: dict[str, int], total_bytes: int)
                     f"{name_of_reserve} ({format_bytes(reserve)}) does not fit into {format_bytes(total_bytes)}; "
                     "lower factors.resident"
                 )
+
+
+def needed_bytes(config: Config, weights_bytes: int, total_bytes: int) -> int:
+    """The most memory that a trial of a model takes: a share of the weights, or locked memory, and the host's own."""
+    shares: list[float] = config.factors.resident
+    needed = round(max(shares) * weights_bytes)
+    if "pin" in config.factors.pressure:
+        needed = max(needed, pin_bytes(total_bytes, config.memory.os_reserve, round(min(shares) * weights_bytes)))
+    return needed + HOST_MINIMUM_BYTES
 
 
 def estimate_result_bytes(plan: Plan, weights_bytes: dict[str, int]) -> int:

@@ -6,6 +6,7 @@ A failed check refuses the run unless it is forced; a warning is recorded with t
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from pagelab.config.factors import FACTORS, FoundSetting
 from pagelab.config.model_specs import ModelSpec, SyntheticSource
@@ -14,14 +15,14 @@ from pagelab.errors import HostError, InferenceError, ModelError
 from pagelab.host import cpu, environment, kernel
 from pagelab.host.cgroup import new_group, remove_parent
 from pagelab.host.procfs import meminfo_bytes, swap_areas
-from pagelab.host.storage import disk_of, free_bytes
-from pagelab.host.swap import swap_places
+from pagelab.host.storage import Disk, disk_of, free_bytes
+from pagelab.host.swap import SwapPlace, swap_places
 from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build, version_of
 from pagelab.models.catalog import read_model, verify_model
 from pagelab.observe.tracer import choose
-from pagelab.pressure.pin import HOST_MINIMUM_BYTES, can_lock_page, pin_bytes
+from pagelab.pressure.pin import can_lock_page
 from pagelab.run.lab import Lab
-from pagelab.run.plan import estimate_result_bytes, known_weights_bytes, make_plan
+from pagelab.run.plan import estimate_result_bytes, known_weights_bytes, make_plan, needed_bytes
 from pagelab.store.record import CheckRecord
 from pagelab.units import MIB, format_bytes
 
@@ -49,27 +50,38 @@ def _swap(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
 
 
 def _swap_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
-    models_disk, declared = disk_of(lab.models_directory), config.memory.swap_disk
-    for swap in swap_places():
-        path, compressed, shared = swap.area.path, swap.is_compressed_memory, swap.is_on(models_disk)
-        undeclared = shared is False and declared == "same"
-        disk = swap.disk.name if swap.disk else "a disk that is not visible here"
-        yield CheckRecord(
-            name="swap disk",
-            verdict="fail" if compressed or undeclared else "warn" if not shared else "pass",
-            found=f"{path} on {disk}, the models on {models_disk.name}",
-            why="zram is memory, and swap on another disk than the model changes what is measured",
-            fix=f"swapoff {path}"
-            if compressed
-            else "put the swap file on the models' disk, or declare memory.swap_disk: any"
-            if undeclared
-            else None,
-        )
+    models_disk = disk_of(lab.models_directory)
+    for place in swap_places():
+        yield swap_disk_check(place, models_disk, config.memory.swap_disk)
+
+
+def swap_disk_check(place: SwapPlace, models_disk: Disk, declared: Literal["same", "any"]) -> CheckRecord:
+    """Whether a swap area is on the models' disk, or on another one that memory.swap_disk allows."""
+    path, compressed, shared = place.area.path, place.is_compressed_memory, place.is_on(models_disk)
+    undeclared = shared is False and declared == "same"
+    disk = place.disk.name if place.disk else "a disk that is not visible here"
+    fix = None
+    if compressed:
+        fix = f"swapoff {path}"
+    elif undeclared:
+        fix = "put the swap file on the models' disk, or declare memory.swap_disk: any"
+    return CheckRecord(
+        name="swap disk",
+        verdict="fail" if compressed or undeclared else "pass" if shared else "warn",
+        found=f"{path} on {disk}, the models on {models_disk.name}",
+        why="zram is memory, and swap on another disk than the model changes what is measured",
+        fix=fix,
+    )
 
 
 def _zswap(_config: Config, _lab: Lab) -> Iterator[CheckRecord]:
-    enabled = kernel.zswap() == "Y"
-    yield CheckRecord(
+    yield zswap_check(kernel.zswap())
+
+
+def zswap_check(setting: str | None) -> CheckRecord:
+    """Whether zswap is on, which a run may go on with: its share of the swap is then no disk."""
+    enabled = setting == "Y"
+    return CheckRecord(
         name="zswap",
         verdict="warn" if enabled else "pass",
         found="on" if enabled else "off",
@@ -167,12 +179,7 @@ def _free_memory(config: Config, lab: Lab) -> Iterator[CheckRecord]:
             weights = read_model(spec, lab.models_directory).weights_bytes
         except ModelError:
             continue  # the model's own check says so
-        needed = round(max(config.factors.resident) * weights) + HOST_MINIMUM_BYTES
-        if "pin" in config.factors.pressure:
-            lowest = min(config.factors.resident)
-            needed = max(
-                needed, pin_bytes(total, config.memory.os_reserve, round(lowest * weights)) + HOST_MINIMUM_BYTES
-            )
+        needed = needed_bytes(config, weights, total)
         enough = available >= needed
         yield CheckRecord(
             name=f"free memory for {spec.name}",

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[2]
 CACHE = PROJECT / ".cache" / "vm"
 IMAGES = CACHE / "images"
 MACHINES = CACHE / "machines"
