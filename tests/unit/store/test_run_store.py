@@ -17,7 +17,7 @@ from pagelab.errors import StoreError
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
 from pagelab.store import files as store_module
-from pagelab.store.files import adopt, owner_from_environment, read_table, unit_of, write_bytes
+from pagelab.store.files import adopt, read_table, unit_of, write_bytes
 from pagelab.store.observation import Snapshot
 from pagelab.store.record import Identity, RunRecord, Tokens, TrialRecord, Validity
 from pagelab.store.run_store import RunStore, find_runs
@@ -264,12 +264,6 @@ class TestOwnership:
         assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(1234, 2345)}
         assert {path.stat().st_mode & 0o777 for path in made} == {0o755, 0o644}
         assert tmp_path.stat().st_uid == 0
-
-    def test_from_environment(self) -> None:
-        assert owner_from_environment({"PAGELAB_OWNER": "1000:100"}) == (1000, 100)
-        assert owner_from_environment({}) is None
-        with pytest.raises(StoreError, match="uid:gid"):
-            owner_from_environment({"PAGELAB_OWNER": "ann"})
 
 
 class TestRefusals:

@@ -22,7 +22,7 @@ from pagelab.traces.convert import convert
 
 @dataclass
 class Analysed:
-    """What became of a run: the numbers of trials computed again, and of those that could not be.
+    """How it went: the numbers of the trials that were computed again, and of the trials that could not be.
 
     `notes` are sentences on trials: what of their traces could not be read, and why one failed.
     """

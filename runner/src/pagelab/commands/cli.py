@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from pagelab import __version__
+from pagelab.commands.environment import build_directory, models_directory, owner_from_environment, state_directory
 from pagelab.commands.model import model_app
 from pagelab.commands.trace import trace_app
 from pagelab.errors import ConfigError, PagelabError, StoreError
@@ -44,20 +45,6 @@ ResultsOption = Annotated[Path, typer.Option("--results", help="directory that h
 OnlyOption = Annotated[
     list[str] | None, typer.Option("--only", metavar="FACTOR=VALUE", help="only the trials with this value; may repeat")
 ]
-
-
-def _directory(variable: str, default: str) -> Path:
-    return Path(os.environ.get(variable) or default)
-
-
-def models_directory() -> Path:
-    """Where the models are, inside the container as outside."""
-    return _directory("PAGELAB_MODELS", "/var/lib/pagelab/models")
-
-
-def state_directory() -> Path:
-    """Where the journal and the lock are."""
-    return _directory("PAGELAB_STATE", "/var/lib/pagelab/state")
 
 
 @app.callback()
@@ -155,7 +142,6 @@ IncludeInvalidOption = Annotated[
 def report(runs: RunsArgument, include_invalid: IncludeInvalidOption = False) -> None:
     """Write the report of each run again from its files, and print its table."""
     from pagelab.report.page import write_report
-    from pagelab.store.files import owner_from_environment
     from pagelab.store.run_store import RunStore
     from pagelab.terminal.summary import print_summary
 
@@ -169,7 +155,6 @@ def report(runs: RunsArgument, include_invalid: IncludeInvalidOption = False) ->
 def analyze(runs: RunsArgument) -> None:
     """Compute every derived file of each run again from its raw files, here or on another machine."""
     from pagelab.analysis.analyze import analyse_run
-    from pagelab.store.files import owner_from_environment
     from pagelab.store.run_store import RunStore
 
     failed = 0
@@ -229,10 +214,9 @@ def _selected_plan(config: "Config", only: list[str] | None) -> "Plan":
 
 def _lab(results: Path) -> "Lab":
     from pagelab.run.lab import Lab
-    from pagelab.store.files import owner_from_environment
 
     return Lab(
-        build_directory=_directory("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current"),
+        build_directory=build_directory(),
         models_directory=models_directory(),
         results_directory=results,
         state_directory=state_directory(),

@@ -10,9 +10,8 @@ from typing import Annotated
 
 import typer
 
+from pagelab.commands.environment import owner_from_environment
 from pagelab.errors import ConfigError
-from pagelab.store.files import make_directory, owner_from_environment, write_json
-from pagelab.store.run_store import RunStore, trace_record_of_tables
 from pagelab.units import GIB, KIB, format_bytes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -52,6 +51,7 @@ def import_blktrace(
     """Import the files of blktrace, of any number of CPUs and devices, in any order."""
     _keep_memory()
     from pagelab.analysis.access.pattern import access_of_block_io
+    from pagelab.store.files import make_directory, write_json
     from pagelab.traces.convert import BLOCK_IO_FILE
     from pagelab.traces.convert import import_blktrace as import_files
 
@@ -108,6 +108,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a table for other programs, or the reads as a log for fio's read_iolog."""
+    from pagelab.store.run_store import trace_record_of_tables
     from pagelab.traces.export import export_csv, export_iolog, export_parquet
 
     directory, owner = _directory(place, trial), owner_from_environment()
@@ -127,6 +128,8 @@ def _directory(place: Path, trial: int | None) -> Path:
         if trial is not None:
             raise ConfigError(f"{place} is no run, so it has no trial {trial}: leave --trial out, or name a run")
         return place
+    from pagelab.store.run_store import RunStore
+
     store = RunStore.open(place)
     traced = [record.trial for record in store.read_trials() if store.trace_directory(record.trial).is_dir()]
     if trial is None and len(traced) == 1:

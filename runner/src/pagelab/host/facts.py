@@ -23,8 +23,8 @@ def manifest(models_directory: Path) -> dict[str, Any]:
     """Everything known of the host, as plain JSON; a fact that cannot be read is left out.
 
     What is of the runner's container and not of the host is under `runner`, what only describes this moment under
-    `at_start`. Nothing identifies the machine (no serial numbers, addresses or UUIDs, but those that the kernel's
-    command line or the name of a mapping has).
+    `at_start`. Nothing identifies the machine (no serial numbers, addresses or UUIDs, except in the kernel's
+    command line and in names of mappings).
     """
     facts: dict[str, Any] = {
         "operating_system": host_operating_system(),

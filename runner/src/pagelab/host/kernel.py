@@ -79,7 +79,7 @@ def kernel_facts() -> dict[str, Any]:
 
 
 def memory_facts() -> dict[str, Any]:
-    """How much memory there is, and everything that decides what of it is given back when it runs short.
+    """How much memory there is, and the settings that decide what is reclaimed when it runs short.
 
     `vm` has every setting of /proc/sys/vm under the kernel's name.
     """

@@ -26,7 +26,7 @@ class SwapArea:
 class Mount:
     """One line of /proc/self/mountinfo (proc(5)).
 
-    `mount_options` are those of this mount, `file_system_options` those that all mounts of the file system share.
+    `mount_options` belong to this mount, `file_system_options` to all mounts of the file system.
     """
 
     mount_point: str

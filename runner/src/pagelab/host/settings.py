@@ -11,7 +11,7 @@ _LONGEST = 1024  # a setting is short; what is longer is a table or a log
 
 
 def present(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that are known: without those that are None, an empty text or an empty mapping.
+    """The facts that are known: without None, empty texts and empty mappings.
 
     An empty list stays: that there is none of something is a fact too.
     """

@@ -86,7 +86,7 @@ class GgufMap:
 
     @property
     def shared_experts(self) -> int:
-        """Experts that work on every token beside those that the router chooses; 1 where the file does not count."""
+        """Shared experts, which work on every token whatever the router chooses; 1 where the file does not count."""
         if not any(tensor.tensor_class == "shared_experts" for tensor in self.tensors):
             return 0
         return integer(self.metadata, f"{self.architecture}.expert_shared_count") or 1

@@ -4,18 +4,15 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pagelab.host.page_cache import Pages, opened, resident_pages
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.gguf_map import GgufMap
 from pagelab.models.tensors import Tensor
-
-if TYPE_CHECKING:  # pyarrow takes a moment to load
-    import pyarrow as pa
 
 
 class TensorResidency:
@@ -84,10 +81,8 @@ class TensorResidency:
             self._decoding = False
         return _total_bytes(self.after)
 
-    def table(self) -> "pa.Table":
+    def table(self) -> pa.Table:
         """One row a tensor, in the order of the files; bytes of it in RAM, null where nothing was seen."""
-        import pyarrow as pa
-
         sizes = np.array([tensor.bytes for tensor in self._tensors], dtype=np.int64)
         mean = self._sum / self._looks if self._looks else None
         return pa.table(
@@ -114,10 +109,8 @@ def _total_bytes(pages: Pages) -> int:
     return int(pages.sum()) * PAGE_BYTES
 
 
-def _bytes(pages: Pages | NDArray[np.float64] | None, sizes: NDArray[np.int64]) -> "pa.Array":
+def _bytes(pages: Pages | NDArray[np.float64] | None, sizes: NDArray[np.int64]) -> pa.Array:
     """Pages as bytes of the tensor, which may end inside its last page."""
-    import pyarrow as pa
-
     if pages is None:
         return pa.nulls(len(sizes), pa.float64())
     return pa.array(np.minimum(pages * PAGE_BYTES, sizes).astype(np.float64))

@@ -108,7 +108,7 @@ def _memory_lock(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
         name="memory lock",
         verdict="pass" if able and capable else "fail" if wanted else "warn",
         found=f"a page {'was' if able else 'could not be'} locked, CAP_IPC_LOCK is {'there' if capable else 'missing'}",
-        why="pinning locks dummy memory; the capability lifts `ulimit -l`, which is then of no account",
+        why="pinning locks dummy memory; with the capability `ulimit -l` does not matter",
         fix=None if able and capable else "start through `make`, which gives the container CAP_IPC_LOCK",
     )
 

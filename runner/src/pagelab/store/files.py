@@ -9,23 +9,21 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from pagelab.errors import StoreError
 from pagelab.store.record import SCHEMA_VERSION, Record
 
-if TYPE_CHECKING:  # pyarrow takes a moment to load, and most commands never open a table
-    import pyarrow as pa
-
 Owner = tuple[int, int]
 RecordType = TypeVar("RecordType", bound=Record)
 
-OWNER_VARIABLE = "PAGELAB_OWNER"
 VERSION_KEY = b"pagelab_schema_version"
 UNITS_KEY = b"pagelab_units"
 
@@ -40,21 +38,6 @@ _UNIT_SUFFIXES = {
     "ns": "nanoseconds",
     "sector": "512-byte sectors",
 }
-
-
-def owner_from_environment(environment: Mapping[str, str] = os.environ) -> Owner | None:
-    """The uid and gid that results should belong to (`PAGELAB_OWNER=uid:gid`), None where it is not set.
-
-    Raises:
-        StoreError: the variable is not two numbers.
-    """
-    text = environment.get(OWNER_VARIABLE, "")
-    if not text:
-        return None
-    uid, _, gid = text.partition(":")
-    if not (uid.isdecimal() and gid.isdecimal()):
-        raise StoreError(f"{OWNER_VARIABLE} is {text!r} in the environment: set it to uid:gid, for example 1000:1000")
-    return int(uid), int(gid)
 
 
 def unit_of(column: str) -> str | None:
@@ -134,22 +117,18 @@ def write_json(path: Path, record: Record | dict[str, Any], owner: Owner | None 
     write_text(path, text + "\n", owner)
 
 
-def write_table(path: Path, table: "pa.Table", owner: Owner | None = None) -> None:
+def write_table(path: Path, table: pa.Table, owner: Owner | None = None) -> None:
     """Replace a file by a Parquet table, with the schema version and the columns' units in its metadata."""
-    import pyarrow.parquet as pq
-
     stamped = table.replace_schema_metadata(_stamped(table.schema).metadata)
     _replace(path, lambda stream: pq.write_table(stamped, stream, compression="zstd"), owner)
 
 
 @contextmanager
-def open_table(path: Path, schema: "pa.Schema", owner: Owner | None = None, **options: Any) -> Iterator[Any]:
+def open_table(path: Path, schema: pa.Schema, owner: Owner | None = None, **options: Any) -> Iterator[Any]:
     """Replace a file by a Parquet table that is written in pieces: the context gives a `pyarrow.parquet.ParquetWriter`.
 
     As `open_file`; `options` are those of ParquetWriter, and metadata are as those of `write_table`.
     """
-    import pyarrow.parquet as pq
-
     with (
         open_file(path, owner) as stream,
         pq.ParquetWriter(stream, _stamped(schema), compression="zstd", **options) as w,
@@ -157,15 +136,12 @@ def open_table(path: Path, schema: "pa.Schema", owner: Owner | None = None, **op
         yield w
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a Parquet table back, or some of its columns.
 
     Raises:
         StoreError: it is missing, damaged, or written by a newer pagelab, or it lacks one of the columns.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(path) as file:
             table = file.read(None if columns is None else list(columns))
@@ -179,7 +155,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> "pa.Table":
     return table
 
 
-def _stamped(schema: "pa.Schema") -> "pa.Schema":
+def _stamped(schema: pa.Schema) -> pa.Schema:
     """A schema with the schema version and the columns' units in its metadata."""
     units = {name: unit for name in schema.names if (unit := unit_of(name)) is not None}
     stamps = {VERSION_KEY: str(SCHEMA_VERSION).encode(), UNITS_KEY: json.dumps(units).encode()}

@@ -9,7 +9,9 @@ be computed again. `trial.json` is the last derived one.
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import pyarrow as pa
 
 from pagelab.errors import StoreError
 from pagelab.store.files import (
@@ -30,9 +32,6 @@ from pagelab.store.files import (
 from pagelab.store.observation import Observation
 from pagelab.store.record import RunRecord, TrialRecord
 from pagelab.store.trace_record import TRACE_VERSION, TraceRecord
-
-if TYPE_CHECKING:  # pyarrow takes a moment to load, and most commands never open a table
-    import pyarrow as pa
 
 _RUN, _CONFIG, _TRIAL, _TRIALS, _SUMMARY = "run.json", "config.yml", "trial.json", "trials", "summary.parquet"
 _OBSERVATION, _TRACE, _TRACE_RECORD = "observation.json", "trace", "trace.json"
@@ -141,11 +140,11 @@ class RunStore:
         paths = (self.directory / _TRIALS).glob(f"*/{_TRIAL}")
         return sorted((read_record(path, TrialRecord) for path in paths), key=lambda record: record.trial)
 
-    def write_trial_table(self, number: int, name: str, table: "pa.Table") -> None:
+    def write_trial_table(self, number: int, name: str, table: pa.Table) -> None:
         """Write one table of a trial, such as `tokens`, as NAME.parquet."""
         write_table(self.trial_directory(number) / f"{name}.parquet", table, self.owner)
 
-    def read_trial_table(self, number: int, name: str) -> "pa.Table | None":
+    def read_trial_table(self, number: int, name: str) -> pa.Table | None:
         """Read one table of a trial; None where it was not written, StoreError where it is damaged."""
         path = self.trial_table_path(number, name)
         return read_table(path) if path.is_file() else None
@@ -191,7 +190,7 @@ class RunStore:
 
     # what is derived from them
 
-    def write_summary(self, table: "pa.Table") -> None:
+    def write_summary(self, table: pa.Table) -> None:
         """Write summary.parquet, one row a trial."""
         write_table(self.directory / _SUMMARY, table, self.owner)
 
