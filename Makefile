@@ -44,7 +44,7 @@ PLAYBOOK = $(AS_OWNER) $(BIN)/ansible-playbook $(INVENTORIES) $(if $(or $(ASKS),
 ON_HOST = -e pagelab_hosts=$(HOST)
 
 # Unit tests alone need nothing of the host, and run beside an experiment.
-TESTS_ON_HOST = $(filter-out tests/unit%,$(or $(TESTS),tests))
+TESTS_ON_HOST = $(filter tests tests/integration% tests/vm%,$(or $(TESTS),tests))
 
 VIRTUAL_LAB = PYTHONPATH=tools $(BIN)/python -m virtual_lab
 
