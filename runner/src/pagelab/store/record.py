@@ -122,7 +122,7 @@ class Access(Record):
     sequential_fraction_next: float | None = None
     mean_run_bytes: float | None = None
     median_run_bytes: float | None = None
-    half_run_bytes: int | None = None
+    n50_run_bytes: int | None = None
     forward_fraction: float | None = None
     backward_fraction: float | None = None
     distinct_bytes: int | None = None
