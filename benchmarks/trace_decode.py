@@ -40,13 +40,20 @@ import sys
 from pathlib import Path
 from pagelab.traces.convert import convert
 result = convert(Path(sys.argv[1]), Path(sys.argv[2]))
-assert result.whole, result.notes
+assert not result.notes, result.notes
 """
 DECODE = """
 import sys
 from pathlib import Path
-from pagelab.traces.convert import read_events
-print(sum(len(table["time_ns"]) for batch in read_events(Path(sys.argv[1])) for table in batch.values()))
+from pagelab.store.run_store import read_trace_record
+from pagelab.traces.convert import raw_sources
+from pagelab.traces.events import Devices
+from pagelab.traces.merge import merged
+from pagelab.traces.problems import Problems
+directory = Path(sys.argv[1])
+record = read_trace_record(directory)
+batches = merged(raw_sources(directory, record, Devices.of(record.devices), {}, Problems()))
+print(sum(len(table["time_ns"]) for batch in batches for table in batch.values()))
 """
 READ_TEXT = r"""
 import re, sys

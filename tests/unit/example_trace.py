@@ -9,13 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
+from pagelab.analysis.access.order import ReadStream
 from pagelab.store.files import write_json, write_table
 from pagelab.store.record import Load, TrialRecord
 from pagelab.store.run_store import RunStore
 from pagelab.store.trace_record import TracedDevice, TracedExtent, TracedFile, TracedTensor, TraceRecord
-from pagelab.units import MIB, NANOSECONDS
+from pagelab.units import MIB, NANOSECONDS, SECTOR_BYTES
 
 HEADER = MIB
 FILE_BYTES = 16 * MIB
@@ -62,7 +64,7 @@ def block_table(requests: Iterable[Request], placed: bool = True) -> pa.Table:
             "time_ns": pa.array([ns(one.at) for one in rows], pa.int64()),
             "issued_ns": pa.array(issued, pa.int64()),
             "device": texts(one.device for one in rows),
-            "sector": pa.array([offset // 512 for offset in disk], pa.int64()),
+            "sector": pa.array([offset // SECTOR_BYTES for offset in disk], pa.int64()),
             "bytes": pa.array([one.bytes for one in rows], pa.int64()),
             "operation": texts(one.operation for one in rows),
             "readahead": pa.array([True] * len(rows)),
@@ -89,6 +91,12 @@ def page_table(events: Iterable[PageEvent]) -> pa.Table:
             "bytes": pa.array([one.bytes for one in rows], pa.int64()),
         }
     )
+
+
+def stream_of(reads: Iterable[tuple[int, int, int]]) -> ReadStream:
+    """A stream of (space, start, bytes)."""
+    table = np.array(list(reads), dtype=np.int64).reshape(-1, 3)
+    return ReadStream(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy())
 
 
 def ns(seconds: float) -> int:

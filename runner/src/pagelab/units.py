@@ -6,6 +6,7 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 NANOSECONDS = 10**9  # in a second
+SECTOR_BYTES = 512  # the kernel counts disks in these, whatever their own blocks are
 
 _FACTORS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")

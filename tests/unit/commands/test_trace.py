@@ -55,7 +55,7 @@ def test_an_import_says_how_the_recording_reads(tmp_path: Path) -> None:
     assert access["sequential_fraction_notes"] == 0
     assert access["readahead_bytes"] == 256 << 10
     assert access["events"] == {"blktrace issue": 3, "blktrace complete": 4}
-    assert access["notes"] == ["vda.blktrace.1: ends in the middle of a record; what came before was kept (at byte 48)"]
+    assert access["notes"] == ["vda.blktrace.1: ends in the middle of a record; whole records were kept (at byte 48)"]
     assert pq.read_table(out / "block_io.parquet").num_rows == 4
     assert "3 reads, 393 kB" in said
     assert f"note: {access['notes'][0]}" in said

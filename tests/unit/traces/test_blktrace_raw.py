@@ -64,7 +64,7 @@ def test_a_request_counts_once_with_its_last_issue(tmp_path: Path, version: int,
         ]
     )
     rows, converted = one_file(tmp_path, content)
-    assert converted == Converted({"blktrace issue": 2, "blktrace complete": 1}, {"block_io.parquet": 1}, [], True)
+    assert converted == Converted({"blktrace issue": 2, "blktrace complete": 1}, {"block_io.parquet": 1}, [])
     row = {name: value for name, value in rows[0].items() if value is not None}
     assert row == {
         "time_ns": 900,  # since the first record that is no note
@@ -113,7 +113,7 @@ def test_notes_and_what_stands_behind_a_head_are_stepped_over(tmp_path: Path) ->
     )
     rows, converted = one_file(tmp_path, content)
     assert [row["sector"] for row in rows] == [8 * number for number in range(6)]
-    assert converted.whole
+    assert converted.notes == []
 
 
 def test_files_of_all_cpus_and_devices_in_any_order_give_one_table(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_files_of_all_cpus_and_devices_in_any_order_give_one_table(tmp_path: Pat
     empty.write_bytes(b"")
     rows, converted = imported(tmp_path, *files, empty)
     first = (tmp_path / "block_io.parquet").read_bytes()
-    assert converted.whole
+    assert converted.notes == []
     assert [row["time_ns"] for row in rows] == sorted([*range(0, 30_000, 1000), 500])
     assert {row["device"] for row in rows} == {"254:0", "259:3"}
     imported(tmp_path, empty, *reversed(files))
@@ -140,7 +140,7 @@ def test_records_lie_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(convert, "_LARGEST_CHUNK", chunk)
     rows, converted = one_file(tmp_path, content)
     assert rows == whole
-    assert (len(rows), converted.whole) == (9005, True)
+    assert (len(rows), converted.notes) == (9005, [])
 
 
 def test_damage_costs_what_is_damaged(tmp_path: Path) -> None:
@@ -149,13 +149,13 @@ def test_damage_costs_what_is_damaged(tmp_path: Path) -> None:
     rows, converted = one_file(tmp_path, b"".join(records))
     assert [row["sector"] // 8 for row in rows] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert converted.notes == [
-        "vda.blktrace.0: stretch that is no record; the records around it were kept (at byte 192)"
+        "vda.blktrace.0: holds something that is no record; whole records were kept (at byte 192)"
     ]
     records = requests(10)
     records[6] = records[6][:46] + b"\xff\x13"  # so many bytes are said to follow the head
     rows, converted = one_file(tmp_path, b"".join(records))
     assert [row["sector"] // 8 for row in rows] == list(range(10))
-    assert not converted.whole
+    assert converted.notes
 
 
 def test_nothing_but_garbage_for_more_than_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_nothing_but_garbage_for_more_than_is_read_at_once(tmp_path: Path, monke
     garbage = bytes(range(256)) * 2000
     rows, converted = one_file(tmp_path, b"".join(requests(5)) + garbage + b"".join(requests(5, 5)))
     assert [row["sector"] // 8 for row in rows] == list(range(10))
-    assert not converted.whole
+    assert converted.notes
 
 
 def test_a_record_that_is_cut(tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_a_record_that_is_cut(tmp_path: Path) -> None:
     rows, converted = one_file(tmp_path, content[:-1])  # the head is whole
     assert (len(rows), converted.notes) == (
         3,
-        ["vda.blktrace.0: ends in the middle of a record; what came before was kept (at byte 155)"],
+        ["vda.blktrace.0: ends in the middle of a record; whole records were kept (at byte 155)"],
     )
     rows, converted = one_file(tmp_path, content[:-10])
-    assert (len(rows), converted.whole) == (2, False)
+    assert (len(rows), len(converted.notes)) == (2, 1)
 
 
 def test_a_time_that_cannot_be_costs_its_record(tmp_path: Path) -> None:

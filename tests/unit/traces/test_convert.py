@@ -1,8 +1,9 @@
 """Traces with known content, whole and damaged, to tables."""
 
 import json
+import re
 import shutil
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from hypothesis import strategies as st
 
 from pagelab.errors import StoreError, TraceError
 from pagelab.store.files import read_table
+from pagelab.store.run_store import read_trace_record
 from pagelab.store.trace_record import RawFile, TracedDevice, TracedFile
 from pagelab.traces import convert as convert_module
-from pagelab.traces.convert import Converted, convert, read_events
-from pagelab.traces.events import Kind
+from pagelab.traces.convert import Converted, convert, raw_sources
+from pagelab.traces.events import Devices, Kind
+from pagelab.traces.merge import merged
 from pagelab.traces.placement import DiskMap
+from pagelab.traces.problems import Problems
 from raw_traces import (
     ADD,
     COMPLETED,
@@ -110,7 +114,7 @@ def test_a_request_is_one_row_with_where_it_lies(tmp_path: Path) -> None:
     events = {"block/block_rq_issue": 2, "block/block_rq_complete": 2} | {
         f"filemap/mm_filemap_{name}": 0 for name in names
     }
-    assert result == Converted(events, {"block_io.parquet": 2, "page_cache.parquet": 0}, [], True)
+    assert result == Converted(events, {"block_io.parquet": 2, "page_cache.parquet": 0}, [])
 
 
 def test_requests_that_lie_in_several_files_or_partly_in_one(tmp_path: Path) -> None:
@@ -186,14 +190,15 @@ def test_events_of_other_kinds_and_other_devices_are_passed_over(tmp_path: Path)
     page = Page(0).event(b"\x05\0" + bytes(30)).event(complete(8, 8, device=1)).event(complete(8, 8))
     tables, result = converted(tmp_path, {"cpu0.raw": page.bytes()})
     assert len(tables["block_io"]) == 1
-    assert result.whole
+    assert result.notes == []
     tables, _ = converted(tmp_path, {"cpu0.raw": page.bytes()}, devices=[])
     assert [row["device"] for row in tables["block_io"]] == ["0:1", "254:0"]
 
 
 def test_the_events_alone(tmp_path: Path) -> None:
     write_trace(tmp_path, {f"cpu{cpu}.raw": b"".join(many_pages(cpu)) for cpu in range(2)})
-    batches = list(read_events(tmp_path))
+    record = read_trace_record(tmp_path)
+    batches = list(merged(raw_sources(tmp_path, record, Devices.of(record.devices), {}, Problems())))
     assert sum(len(table["time_ns"]) for batch in batches for table in batch.values()) == 2 * 40 * 40
     for kind in Kind:
         times = np.concatenate([batch[kind]["time_ns"] for batch in batches])
@@ -217,7 +222,6 @@ def test_where_a_file_has_no_place_on_the_disk_requests_are_not_attributed(tmp_p
     names = ("source", "model_bytes", "file_part")
     assert [tuple(row[name] for name in names) for row in tables["block_io"]] == [(None,) * 3, ("swap", None, None)]
     assert result.notes == ["requests are not attributed to /m/m.gguf: it lies on btrfs"]
-    assert result.whole
     record["files"] = []
     (tmp_path / "trace" / "trace.json").write_text(json.dumps(record))
     tables, result = _rows(tmp_path)
@@ -282,7 +286,7 @@ def test_the_tables_do_not_depend_on_the_host_nor_on_how_much_is_read_at_once(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(convert_module, "_LARGEST_CHUNK", 3 * PAGE_BYTES)
     again, result = _rows(Path("elsewhere"))
-    assert result.whole
+    assert result.notes == []
     assert {name: (tmp_path / "elsewhere" / name).read_bytes() for name in names} == first
     assert again == tables
     for rows in tables.values():
@@ -328,75 +332,66 @@ def test_row_groups_are_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def block_rows(tables: Tables) -> list[int]:
-    return [row["sector"] for row in tables["block_io"]]
-
-
 def numbered_pages(count: int) -> list[bytes]:
     """Page n has one completion, of sector n, at n seconds."""
     return [Page(number * 10**9).event(complete(number, 8)).bytes() for number in range(1, count + 1)]
 
 
-def test_nothing_but_half_a_page_and_nothing_at_all(tmp_path: Path) -> None:
-    tables, result = converted(tmp_path, {"cpu0.raw": numbered_pages(1)[0][:2000], "cpu1.raw": b""})
-    assert block_rows(tables) == []
-    assert result.notes == ["cpu0.raw: page of which only a part is there; left out (at byte 0)"]
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pages: pages[4][:2000], r"cpu0\.raw ends in the middle of a page \(at byte 18384\)"),
+        (
+            lambda pages: Page(5 * 10**9).event(complete(5, 8)).bytes(commit=5000),
+            r"cpu0\.raw has a page that says it holds more than it can \(at byte 16384\)",
+        ),
+        (
+            lambda pages: Page(5 * 10**9).event(complete(5, 8)).word(28, 0, 1).bytes(),
+            r"cpu0\.raw has an event of impossible length \(at byte 16\d\d\d\)",
+        ),
+        (lambda pages: Page(5).event(complete(5, 8)).bytes(), r"cpu0\.raw goes back in time \(at byte 16404\)"),
+        (
+            lambda pages: Page(5 * 10**9).event(complete(5, 8)[:20]).bytes(),
+            r"has an event that is shorter than block/block_rq_complete \(at byte 16404\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("chunk_pages", [1, 3, 1000])
+def test_a_damaged_recording_is_refused_with_file_and_byte_and_leaves_no_table(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[list[bytes]], bytes],
+    message: str,
+    chunk_pages: int,
+) -> None:
+    """The fifth page is damaged; also where it is the first, or the last, of those that are read at once."""
+    monkeypatch.setattr(convert_module, "_LARGEST_CHUNK", chunk_pages * PAGE_BYTES)
+    monkeypatch.setattr(convert_module, "_LEAST_CHUNK", chunk_pages * PAGE_BYTES)
+    pages = numbered_pages(5)
+    with pytest.raises(TraceError, match=f"{message}: restore it from a copy, or repeat the trial"):
+        converted(tmp_path, {"cpu0.raw": b"".join(pages[:4]) + change(pages)})
+    assert [path.name for path in tmp_path.iterdir()] == ["trace"]
 
 
-def test_half_a_page(tmp_path: Path) -> None:
-    tables, result = converted(tmp_path, {"cpu0.raw": b"".join(numbered_pages(3)) + numbered_pages(4)[3][:2000]})
-    assert block_rows(tables) == [1, 2, 3]
-    assert not result.whole
-    assert result.notes == ["cpu0.raw: page of which only a part is there; left out (at byte 12288)"]
-
-
-def test_a_cut_stream_and_a_missing_file(tmp_path: Path) -> None:
-    pages = many_pages(1, 200)
-    whole = zstd(b"".join(pages))
-    write_trace(tmp_path / "trace", {"cpu0.raw.zst": whole[: len(whole) * 3 // 4], "cpu1.raw": b""})
+def test_a_cut_stream_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    whole = zstd(b"".join(many_pages(1, 200)))
+    with pytest.raises(TraceError, match=r"cpu0\.raw\.zst cannot be read any further \(at byte \d+ after decompr"):
+        converted(tmp_path, {"cpu0.raw.zst": whole[: len(whole) * 3 // 4]})
+    write_trace(tmp_path / "trace", {"cpu0.raw": numbered_pages(1)[0], "cpu1.raw": b""})
     (tmp_path / "trace" / "cpu1.raw").unlink()
-    tables, result = _rows(tmp_path)
-    assert len(tables["page_cache"]) > 500
-    kinds = [note.partition(" (")[0] for note in result.notes]
-    assert "cpu0.raw.zst: ends in the middle of compressed data; what came before was kept" in kinds
-    assert "cpu1.raw: the file is missing" in kinds
+    with pytest.raises(TraceError, match=r"cpu1\.raw is missing"):
+        _rows(tmp_path)
 
 
-def test_a_damaged_frame_costs_itself(tmp_path: Path) -> None:
-    pages = numbered_pages(60)
-    frames = [bytearray(zstd(b"".join(pages[first : first + 20]))) for first in (0, 20, 40)]
-    frames[1][6:30] = bytes(24)
-    tables, result = converted(tmp_path, {"cpu0.raw.zst": b"".join(frames)})
-    sectors = block_rows(tables)
-    assert set(sectors) >= {*range(1, 21), *range(41, 61)}
-    assert sectors == sorted(sectors)
-    assert not result.whole
-
-
-def test_pages_that_cannot_be(tmp_path: Path) -> None:
-    pages = numbered_pages(9)
-    pages[1] = Page(2 * 10**9).event(complete(2, 8)).bytes(commit=5000)
-    pages[3] = Page(1 << 62).event(complete(4, 8)).bytes()
-    pages[5] = Page(5).event(complete(6, 8)).bytes()
-    pages[7] = Page(8 * 10**9).event(complete(8, 8)).word(28, 0, 1).bytes()
-    tables, result = converted(tmp_path, {"cpu0.raw": b"".join(pages)})
-    assert block_rows(tables) == [1, 3, 5, 7, 8, 9]
-    assert result.notes == [
-        "cpu0.raw: page that says it holds more than a page can; left out (at byte 4096)",
-        "cpu0.raw: page with an event of impossible length; the events before it were kept (at byte 28672)",
-        "cpu0.raw: page or record whose time does not fit those around it; left out (2 times, first at byte 12288)",
-    ]
-
-
-@pytest.mark.parametrize("odd", range(7))
-def test_a_page_of_a_time_to_come_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: int) -> None:
-    """Also where it is the last of those that are read at once."""
-    monkeypatch.setattr(convert_module, "_LARGEST_CHUNK", 2 * PAGE_BYTES)
-    monkeypatch.setattr(convert_module, "_LEAST_CHUNK", 2 * PAGE_BYTES)
-    pages = numbered_pages(9)
-    pages[odd] = Page(1 << 62).event(complete(odd + 1, 8)).bytes()
-    tables, _ = converted(tmp_path, {"cpu0.raw": b"".join(pages), "cpu1.raw": b"".join(numbered_pages(9))})
-    assert Counter(block_rows(tables)) == {number: 1 if number == odd + 1 else 2 for number in range(1, 10)}
+def test_a_damaged_recording_of_our_own_blktrace_is_refused(tmp_path: Path) -> None:
+    content = b"".join(blk_record(1000 * number, 8 * number, 4096, COMPLETED | READ) for number in range(5))
+    raw_files = [RawFile(name="vda.blktrace.0", recorder="blktrace", cpu=0, bytes=0, device="vda")]
+    with pytest.raises(TraceError, match=r"vda\.blktrace\.0 ends in the middle of a record \(at byte 192\)"):
+        converted(tmp_path, {"vda.blktrace.0": content[:-10]}, raw_files=raw_files, recorder="blktrace")
+    with pytest.raises(TraceError, match=r"vda\.blktrace\.0 holds something that is no record \(at byte 0\)"):
+        converted(tmp_path, {"vda.blktrace.0": content[7:]}, raw_files=raw_files, recorder="blktrace")
+    with pytest.raises(TraceError, match=r"vda\.blktrace\.0 holds no records of blktrace \(at byte 0\)"):
+        converted(tmp_path, {"vda.blktrace.0": bytes(200)}, raw_files=raw_files, recorder="blktrace")
 
 
 def test_a_small_step_back_of_the_clock_is_no_damage(tmp_path: Path) -> None:
@@ -405,21 +400,13 @@ def test_a_small_step_back_of_the_clock_is_no_damage(tmp_path: Path) -> None:
         for number, time_ns in enumerate((5_000_000, 4_900_000, 6_000_000))
     ]
     tables, result = converted(tmp_path, {"cpu0.raw": b"".join(pages)})
-    assert block_rows(tables) == [1, 0, 2]
-    assert result.whole
-
-
-def test_an_event_that_is_too_short_for_its_kind(tmp_path: Path) -> None:
-    page = Page(0).event(complete(1, 8)[:20]).event(complete(2, 8)).bytes()
-    tables, result = converted(tmp_path, {"cpu0.raw": page})
-    assert block_rows(tables) == [2]
-    assert result.notes == ["cpu0.raw: event that is shorter than its kind; left out"]
+    assert [row["sector"] for row in tables["block_io"]] == [1, 0, 2]
+    assert result.notes == []
 
 
 def test_events_that_the_kernel_dropped_are_told(tmp_path: Path) -> None:
     page = Page(0, flags=1 << 31).event(complete(1, 8)).bytes()
     _, result = converted(tmp_path, {"cpu0.raw": page})
-    assert not result.whole
     assert result.notes == [
         "cpu0.raw: place where the kernel says that it could not keep up and events are missing (at byte 0)"
     ]
@@ -427,7 +414,7 @@ def test_events_that_the_kernel_dropped_are_told(tmp_path: Path) -> None:
 
 @settings(max_examples=25)
 @given(st.data())
-def test_whatever_is_damaged_in_a_recording_what_is_left_is_in_order(
+def test_whatever_is_damaged_in_a_recording_it_is_read_in_order_or_refused(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     directory = tmp_path_factory.mktemp("damaged")
@@ -437,12 +424,15 @@ def test_whatever_is_damaged_in_a_recording_what_is_left_is_in_order(
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=40)):
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(zstd(bytes(content))[: data.draw(st.integers(0, 20_000))])
-    tables, result = _rows(directory)
-    assert result.events["block/block_rq_complete"] <= 657 + 40 * 100
+    refusal, tables = None, Tables()
+    try:
+        tables, _ = _rows(directory)
+    except TraceError as error:
+        refusal = str(error)
+    assert refusal is None or re.search(r"cpu0\.raw\.zst .* \(at byte \d+ after decompression\): restore it", refusal)
     for rows in tables.values():
         times = [row["time_ns"] for row in rows]
         assert times == sorted(times)
-    assert len(tables["block_io"]) >= 657  # they are all of CPU 1, which is whole
 
 
 @pytest.mark.parametrize(
@@ -479,7 +469,7 @@ def test_direct_reads_of_a_real_recording_are_found_one_after_the_other(tmp_path
     """The recording ends with reads of 64 KiB, in order, to the end of a file of 64 MiB on ext4."""
     result = convert(SAMPLE, tmp_path)
     rows = [row for row in read_table(tmp_path / "block_io.parquet").to_pylist() if row["bytes"] == 65_536]
-    assert result.whole
+    assert result.notes == []
     assert result.rows == {"block_io.parquet": 657, "page_cache.parquet": 3328}
     offsets = [row["file_offset_bytes"] for row in rows]
     assert offsets == list(range((64 << 20) - 654 * 65_536, 64 << 20, 65_536))
@@ -494,7 +484,9 @@ def test_pages_that_entered_the_cache_are_those_that_were_read(tmp_path: Path) -
     convert(SAMPLE, tmp_path)
     requests = [row for row in read_table(tmp_path / "block_io.parquet").to_pylist() if row["readahead"]][:2]
     sectors = np.array([row["sector"] for row in requests])
-    _, _, _, offset, size = DiskMap.of(SAMPLE_RECORD).pieces("vda", sectors, np.array([4 << 20, 4 << 20]))
+    disks = DiskMap.of(SAMPLE_RECORD)
+    device = np.full(2, disks.index_of("vda"))
+    _, _, _, offset, size = disks.pieces(device, sectors, np.array([4 << 20, 4 << 20]))
     events = read_table(tmp_path / "page_cache.parquet").to_pylist()
     added = [row for row in events if row["event"] == "add" and row["time_ns"] < requests[0]["time_ns"]]
     by_events = {row["file_offset_bytes"] + 4096 * page for row in added for page in range(row["bytes"] // 4096)}

@@ -70,10 +70,10 @@ def test_a_text_that_describes_no_event(text: str) -> None:
 
 
 def test_where_the_data_of_a_page_begin() -> None:
-    assert parse_header_page(HEADER_PAGE) == PageLayout(0, 8, 8, 16, 4080)
+    assert parse_header_page(HEADER_PAGE) == PageLayout(0, 8, 16, 4080)
     narrow = HEADER_PAGE.replace("commit;\toffset:8;\tsize:8", "commit;\toffset:8;\tsize:4")
     layout = parse_header_page(narrow.replace("data;\toffset:16;\tsize:4080", "data;\toffset:12;\tsize:16372"))
-    assert (layout.commit_bytes, layout.data_offset, layout.page_bytes) == (4, 12, 16384)
+    assert (layout.data_offset, layout.page_bytes) == (12, 16384)
 
 
 def test_a_page_of_unknown_shape() -> None:

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pagelab.store.trace_record import TracedExtent, TracedFile, TracedTensor
-from pagelab.traces.placement import MODEL, SWAP, DiskMap, Placement
+from pagelab.traces.events import MODEL, SWAP
+from pagelab.traces.placement import DiskMap, Placement
+from pagelab.units import SECTOR_BYTES
 from raw_traces import record_of
 
 GIB, KIB = 1 << 30, 1 << 10
@@ -87,9 +89,9 @@ def test_a_model_without_tensors() -> None:
 def test_a_request_falls_into_the_pieces_of_files() -> None:
     disk = DiskMap.of(record_of([]))
     first, second, swap = (1 * GIB, 3 * GIB, 8 * GIB)
-    sectors = ints(first, first + 510 * KIB, second, swap, swap - 4096, 0, second + 511 * KIB) // 512
+    sectors = ints(first, first + 510 * KIB, second, swap, swap - 4096, 0, second + 511 * KIB) // SECTOR_BYTES
     sizes = ints(4096, 8192, 4096, 4096, 8192, 4096, 4096)
-    row, kind, part, offset, shared = disk.pieces("vda", sectors, sizes)
+    row, kind, part, offset, shared = disk.pieces(np.full(len(sectors), disk.index_of("vda")), sectors, sizes)
     assert row.tolist() == [0, 1, 2, 3, 4, 6]
     assert kind.tolist() == [MODEL, MODEL, MODEL, SWAP, SWAP, MODEL]
     assert offset.tolist() == [0, 510 * KIB, 512 * KIB, 0, 0, 1023 * KIB]
@@ -104,7 +106,7 @@ def test_extents_that_lie_next_to_each_other_give_a_piece_each() -> None:
         TracedExtent(file_offset=0, disk_offset=4096, bytes=8192),
     ]
     file = TracedFile(kind="model", path="/m", bytes=12_288, device="sda", extents=extents)
-    row, _, _, offset, shared = DiskMap([file]).pieces("sda", ints(0), ints(12_288))
+    row, _, _, offset, shared = DiskMap([file]).pieces(ints(0), ints(0), ints(12_288))
     assert (row.tolist(), offset.tolist(), shared.tolist()) == ([0, 0], [8192, 0], [4096, 8192])
 
 
@@ -118,7 +120,9 @@ def test_each_device_has_its_own_places_and_others_have_none() -> None:
             ]
         )
     ]
-    row, _, part, _, _ = DiskMap(files).pieces(["loop0", "sda", "sdb"], ints(0, 0, 0), ints(512, 512, 512))
+    disks = DiskMap(files)
+    device = ints(*map(disks.index_of, ("loop0", "sda", "sdb")))
+    row, _, part, _, _ = disks.pieces(device, ints(0, 0, 0), ints(512, 512, 512))
     assert (row.tolist(), part.tolist()) == ([0, 2], [1, 0])
 
 
@@ -126,16 +130,16 @@ def test_a_block_that_two_files_share_belongs_to_one_and_what_is_behind_the_end_
     shared = [TracedExtent(file_offset=0, disk_offset=0, bytes=8192)]
     model = TracedFile(kind="model", path="/m", bytes=6000, device="sda", extents=shared)
     copy = TracedFile(kind="model", part=1, path="/n", bytes=8192, device="sda", extents=shared)
-    row, _, part, offset, count = DiskMap([model]).pieces("sda", ints(8), ints(4096))
+    row, _, part, offset, count = DiskMap([model]).pieces(ints(0), ints(8), ints(4096))
     assert (row.tolist(), offset.tolist(), count.tolist()) == ([0], [4096], [6000 - 4096])
-    row, _, part, offset, count = DiskMap([model, copy]).pieces("sda", ints(0), ints(8192))
+    row, _, part, offset, count = DiskMap([model, copy]).pieces(ints(0), ints(0), ints(8192))
     assert (part.tolist(), offset.tolist(), count.tolist()) == ([0, 1], [0, 6000], [6000, 2192])
 
 
 def test_a_swap_area_is_as_large_as_its_extents() -> None:
     extent = TracedExtent(file_offset=0, disk_offset=0, bytes=8192)
     swap = TracedFile(kind="swap", path="/dev/sda2", bytes=4096, device="sda", extents=[extent])
-    _, kind, _, _, count = DiskMap([swap]).pieces("sda", ints(8), ints(4096))
+    _, kind, _, _, count = DiskMap([swap]).pieces(ints(0), ints(8), ints(4096))
     assert (kind.tolist(), count.tolist()) == ([SWAP], [4096])
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagelab.traces.event_format import parse_header_page
-from pagelab.traces.ring_buffer import RingEvents, read_heads, walk
+from pagelab.traces.problems import DamagedError
+from pagelab.traces.ring_buffer import RingEvents, walk
 from raw_traces import ADD, COMPLETE, DELETE, FAULT, HEADER_PAGE, ISSUE, MAP, PAGE_BYTES, SAMPLE, Page
 
 LAYOUT = parse_header_page(HEADER_PAGE)
@@ -46,8 +47,7 @@ def plainly(page: bytes) -> list[tuple[int, int, int]]:
 
 def walked(pages: list[bytes]) -> RingEvents:
     data = np.frombuffer(b"".join(pages), dtype=np.uint8).reshape(len(pages), PAGE_BYTES)
-    heads = read_heads(data, LAYOUT)
-    return walk(data, LAYOUT, heads, np.flatnonzero(heads.data_bytes <= LAYOUT.data_bytes))
+    return walk(data, LAYOUT)
 
 
 def as_tuples(events: RingEvents) -> list[tuple[int, int, int]]:
@@ -93,18 +93,23 @@ def sound_pages(draw: st.DrawFn) -> bytes:
 @settings(max_examples=60)
 @given(st.lists(sound_pages(), min_size=1, max_size=5))
 def test_all_kinds_of_events_are_found_in_step_as_one_by_one(pages: list[bytes]) -> None:
-    events = walked(pages)
-    assert as_tuples(events) == expected(pages)
-    assert len(events.broken) == 0
+    assert as_tuples(walked(pages)) == expected(pages)
 
 
 @settings(max_examples=80)
 @given(st.binary(max_size=300), st.integers(0, 5000), st.integers(0, 1 << 63))
 def test_whatever_is_on_a_page_events_lie_within_its_data(data: bytes, commit: int, time_ns: int) -> None:
     sound = Page(5).event(b"abcd", 7).bytes()
-    events = walked([sound, Page(time_ns, data).bytes(commit), sound])
+    refused: DamagedError | None = None
+    try:
+        events = walked([sound, Page(time_ns, data).bytes(commit), sound])
+    except DamagedError as error:
+        refused = error
+    if refused is not None:
+        assert PAGE_BYTES <= refused.at_byte < 2 * PAGE_BYTES
+        return
     places, words = events.at_word.astype(np.int64) * 4, events.words.astype(np.int64)
-    of_second = events.page == 1
+    of_second = (places > PAGE_BYTES) & (places < 2 * PAGE_BYTES)
     assert (places[of_second] >= PAGE_BYTES + 16).all()
     assert ((places + words * 4)[of_second] <= 2 * PAGE_BYTES).all()
     assert as_tuples(events)[0] == (12, 20, 1)
@@ -129,24 +134,27 @@ def test_time_moves_by_deltas_extends_and_stamps() -> None:
     ("kind", "words"),
     [(28, [1]), (0, [4000, 1]), (0, [2**32 - 1]), (0, [3]), (0, []), (30, []), (31, []), (29, [4096])],
 )
-def test_an_event_of_impossible_length_ends_its_page(kind: int, words: list[int]) -> None:
+def test_an_event_of_impossible_length_is_told_with_its_place(kind: int, words: list[int]) -> None:
     page = Page(0).event(b"good", 5).word(kind, 9, *words).bytes()
-    events = walked([page, Page(50).event(b"next", 1).bytes()])
-    assert as_tuples(events) == [(5, 20, 1), (51, PAGE_BYTES + 20, 1)]
-    assert events.broken.tolist() == [0]
-    assert events.page_ends_ns.tolist() == [5, 51]
+    with pytest.raises(DamagedError, match="has an event of impossible length") as caught:
+        walked([Page(50).event(b"next", 1).bytes(), page])
+    assert caught.value.at_byte == PAGE_BYTES + 24
 
 
-def test_what_a_head_says_of_missing_events() -> None:
+def test_a_page_that_says_it_holds_more_than_it_can() -> None:
+    with pytest.raises(DamagedError, match="has a page that says it holds more than it can") as caught:
+        walked([Page(0).bytes(), Page(0).bytes(commit=5000)])
+    assert caught.value.at_byte == PAGE_BYTES
+
+
+def test_pages_before_which_events_are_missing() -> None:
     counted = Page(1, flags=3 << 30, behind=struct.pack("<Q", 41)).event(b"abcd").bytes()
     # The kernel adds a negative number of 32 bits for the flag, which fills the upper half of the word.
     page = bytearray(Page(1, flags=1 << 31).event(b"abcd").bytes())
     page[12:16] = b"\xff" * 4
-    data = np.frombuffer(counted + bytes(page) + Page(1).event(b"abcd").bytes(), np.uint8).reshape(3, PAGE_BYTES)
-    heads = read_heads(data, LAYOUT)
-    assert heads.missed.tolist() == [True, True, False]
-    assert heads.missed_events.tolist() == [41, 0, 0]
-    assert heads.data_bytes.tolist() == [8, 8, 8]
+    events = walked([Page(1).event(b"abcd").bytes(), counted, bytes(page)])
+    assert events.missed.tolist() == [1, 2]
+    assert len(events.time_ns) == 3
 
 
 def test_a_recording_of_a_real_kernel() -> None:

@@ -7,56 +7,29 @@ be of any length, records are found by the number that each begins with, and by 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.errors import TraceError
-from pagelab.traces.damage import Damage, Problem
-from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, WRITE, Chunk, Columns, Devices, Integers, Kind, rows
-from pagelab.traces.raw_files import Bytes, RawStream
-from pagelab.traces.time_order import TimeOrder
+from pagelab.traces.arrays import Bytes, Columns, Integers, Mask, known
+from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, SLACK_NS, WRITE, Chunk, Devices, Kind
+from pagelab.traces.problems import Problems
+from pagelab.traces.raw_files import RawStream
 
 _MAGIC = 0x65617400
-_HEADS = {
-    7: (
-        ("magic", "u4"),
-        ("sequence", "u4"),
-        ("time", "u8"),
-        ("sector", "u8"),
-        ("bytes", "u4"),
-        ("action", "u4"),
-        ("pid", "u4"),
-        ("device", "u4"),
-        ("cpu", "u4"),
-        ("error", "i2"),
-        ("pdu_len", "u2"),
-    ),
-    8: (
-        ("magic", "u4"),
-        ("sequence", "u4"),
-        ("time", "u8"),
-        ("sector", "u8"),
-        ("bytes", "u4"),
-        ("pid", "u4"),
-        ("action", "u8"),
-        ("device", "u4"),
-        ("cpu", "u4"),
-        ("error", "i2"),
-        ("pdu_len", "u2"),
-        ("pad", "V12"),
-    ),
-}
+_BEGINNING, _END = "magic u4, sequence u4, time u8, sector u8, bytes u4", "device u4, cpu u4, error i2, pdu_len u2"
+_HEADS = {7: f"{_BEGINNING}, action u4, pid u4, {_END}", 8: f"{_BEGINNING}, pid u4, action u8, {_END}, pad V12"}
 # The lower 16 bits of `action` say what happened (without the flag that a control group's number follows), the upper
 # ones of what kind the request is.
 _FROM_GROUP = 1 << 8
 _ISSUED, _COMPLETED = 7, 8
 _CATEGORY_SHIFT = 16
 _READ, _WRITE, _FLUSH, _NOTIFY, _AHEAD, _DISCARD = (1 << bit for bit in (0, 1, 2, 10, 11, 13))
-_LONGEST_PAYLOAD = 0xFFFF
+_LONGEST_RECORD = 64 + 0xFFFF
 _LARGEST_FIELD = 8  # bytes
-_FIRST_RECORDS = 16
+_FIRST_RECORDS = _LAST_RECORDS = 16
 _NOTE = _NOTIFY << _CATEGORY_SHIFT
 _HAPPENED = _NOTE | 0xFFFF & ~_FROM_GROUP
 _ZONE_AND_ZEROES = 0x7F << 16  # categories of version 8: operations on zones, and writing zeroes
@@ -77,7 +50,7 @@ class _Layout:
 
 _LAYOUTS = [
     _Layout(
-        np.dtype([(name, order + kind if kind[0] != "V" else kind) for name, kind in head]),
+        np.dtype([(name, kind if kind[0] == "V" else order + kind) for name, kind in map(str.split, head.split(","))]),
         (_MAGIC | version).to_bytes(4, "little" if order == "<" else "big"),
     )
     for version, head in _HEADS.items()
@@ -122,142 +95,144 @@ class _Heads:
 class BlktraceFile:
     """One file of blktrace, read a chunk at a time.
 
-    `counts` gathers how many issues and completions there were. The last record of a chunk is held back until the next
-    one is known, by which it is judged.
+    `counts` gathers how many issues and completions there were. Of damaged files of others whole records are kept. The
+    last record of a chunk is held back, with what there is of it, until more has been read.
     """
 
     def __init__(
-        self, stream: RawStream, devices: Devices, counts: dict[str, int], damage: Damage, chunk_bytes: int
+        self, stream: RawStream, devices: Devices, counts: dict[str, int], problems: Problems, chunk_bytes: int
     ) -> None:
         self._stream = stream
         self._devices = devices
         self._counts = counts
-        self._damage = damage
+        self._problems = problems
         self._chunk_bytes = chunk_bytes
         self._layout: _Layout | None = None
-        self._held: Bytes | None = None
-        self._order = TimeOrder()
+        self._held: Bytes = np.empty(0, dtype=np.uint8)
+        self._through_ns = self._last_ns = 0
         self._first: Chunk | None = None
         self.start_ns: int | None = None
-        """The time of the first record that was kept, None before there is one."""
+        """The time of the first record that is no note, None before there is one."""
 
-    @property
-    def recognised(self) -> bool:
-        """Whether records of blktrace were found."""
-        return self._layout is not None
-
-    def open(self) -> None:
-        """Read the first chunk, which the next call of `chunk` gives.
+    def open(self) -> bool:
+        """Read the first chunk, which the next call of `chunk` gives; says whether it has records of blktrace.
 
         Raises:
-            TraceError: the file begins with a record of a version that is not known.
+            TraceError: the file begins with a record of a version that is not known, or is our own and damaged.
         """
-        self._first = self._read()
+        self._first = self.chunk()
+        return self._layout is not None
 
     def chunk(self) -> Chunk | None:
         """The events of the next records, None at the end of the file."""
-        first, self._first = self._first, None
-        return first or self._read()
-
-    def _read(self) -> Chunk | None:
-        if self._stream.ended and self._held is None:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        if self._stream.ended and not len(self._held):
             return None
-        begin = self._stream.offset - (0 if self._held is None else len(self._held))
+        begin = self._stream.offset - len(self._held)
         data = self._stream.read(self._chunk_bytes, before=self._held)
-        whole = len(data) - (0 if self._held is None else len(self._held)) == self._chunk_bytes
-        self._held = None
+        self._held = self._held[:0]
+        self._layout = self._layout or _recognise(data, self._stream.path.name)
         if self._layout is None:
-            self._layout = _recognise(data, self._stream.name)
-        if self._layout is None:
-            self._damage.add(self._stream.name, Problem.BAD_RECORD, int(len(data) > 0), begin)
-            return Chunk({}, self._order.through_ns)
-        places, held_from = self._follow(data, begin, self._layout, goes_on=whole)
-        heads = _Heads.at(data, self._layout, places)
-        table = self._tables(heads, follows=held_from is not None and len(places) > 0)
-        self._held = None if held_from is None else data[held_from:].copy()
-        return Chunk(table, self._order.through_ns)
+            if len(data):
+                self._problems.damage(self._stream.path, "holds no records of blktrace", begin)
+            return Chunk({}, self._through_ns)
+        places, held_from = self._records(data, begin, self._layout)
+        self._held = data[held_from:].copy()
+        return Chunk(self._tables(_Heads.at(data, self._layout, places), held_from, begin), self._through_ns)
 
-    def _follow(self, data: Bytes, begin: int, layout: _Layout, goes_on: bool) -> tuple[Integers, int | None]:
-        """Where records begin, and from where on the data are held back; that record is the last of those given."""
-        size = layout.head.itemsize
-        places = _candidates(data, layout, 4)
-        chain = _Chain(data, layout, places, goes_on)
-        if not chain.is_whole:
-            places = _candidates(data, layout, 1)
-            chain = _Chain(data, layout, places, goes_on)
+    def _records(self, data: Bytes, begin: int, layout: _Layout) -> tuple[Integers, int]:
+        """Where records begin, and from where on the data are held back: the last record, where more will come."""
+        head_bytes = layout.head.itemsize
+        goes_on = not self._stream.ended
+        places, ends = _candidates(data, layout, 4)
+        if not len(places) or places[0] > 0 or ends[-1] <= len(data) - head_bytes or (ends[:-1] != places[1:]).any():
+            places, ends = _candidates(data, layout, 1)
+        if not len(places) or places[0] > 0:
+            self._damage("holds something that is no record", begin)
         if not len(places):
-            self._note(Problem.BAD_RECORD, begin)
-            return places, max(len(data) - size + 1, 0) if goes_on else None
-        if places[0] > 0:
-            self._note(Problem.BAD_RECORD, begin)
-        kept, following = chain.follow(), chain.following
-        for place in chain.bad:
-            self._note(Problem.BAD_RECORD, begin + place)
-        places, end = places[kept], int(following[kept][-1])
-        if goes_on and len(data) - places[-1] <= _LONGEST_PAYLOAD + 2 * size:
+            return places, max(len(data) - head_bytes + 1, 0) if goes_on else len(data)
+        kept, bad = _chain(places, ends, head_bytes, len(data), goes_on)
+        for place in bad:
+            self._damage("holds something that is no record", begin + place)
+        places, end = places[kept], int(ends[kept][-1])
+        if goes_on and len(data) - places[-1] <= _LONGEST_RECORD + head_bytes:
             return places, int(places[-1])
-        if end > len(data) or 0 < len(data) - end < size:
-            self._note(Problem.CUT_RECORD, begin + min(end, len(data)))
-        elif end < len(data):
-            self._note(Problem.BAD_RECORD, begin + end)
-        return places, None
+        if end != len(data):
+            what = (
+                "ends in the middle of a record"
+                if end > len(data) - head_bytes
+                else "holds something that is no record"
+            )
+            self._damage(what, begin + min(end, len(data)))
+        return places, len(data)
 
-    def _note(self, problem: Problem, at_byte: int) -> None:
-        self._damage.add(self._stream.name, problem, at_byte=at_byte)
+    def _damage(self, what: str, at_byte: int) -> None:
+        self._problems.damage(self._stream.path, what, at_byte)
 
-    def _tables(self, heads: _Heads, follows: bool) -> dict[Kind, Columns]:
-        """The issues and completions among records; the last one is only looked at where it is held back."""
+    def _tables(self, heads: _Heads, held_from: int, begin: int) -> dict[Kind, Columns]:
+        """The issues and completions among records; one that is held back serves only to judge the one before it."""
         happened = heads["action"] & _HAPPENED  # with the flag of a note, it is no request's
-        wanted = (happened == _ISSUED) | (happened == _COMPLETED)
+        chosen = np.flatnonzero((happened == _ISSUED) | (happened == _COMPLETED))
         if self.start_ns is None:
-            self.start_ns = _first_time(heads.taken((happened & _NOTE) == 0))
-        if follows:
-            wanted[-1:] = False
-        chosen = np.flatnonzero(wanted)
-        looked_at = np.append(chosen, len(happened) - 1) if follows else chosen
-        time_ns = heads.taken(looked_at)["time"].astype(np.int64)
-        kept = self._order.fitting(time_ns, time_ns[: len(chosen)])
-        self._damage.add(self._stream.name, Problem.BAD_TIME, int((~kept).sum()))
-        chosen = chosen[kept]
+            times = heads.taken(np.flatnonzero((happened & _NOTE) == 0)[:_FIRST_RECORDS])["time"].astype(np.int64)
+            self.start_ns = next(iter(times[self._fitting(times)].tolist()), None)
+        time_ns = heads.taken(chosen)["time"].astype(np.int64)
+        fitting = self._fitting(time_ns)
+        count = int(np.searchsorted(heads.places[chosen], held_from))
+        chosen, fitting, time_ns = chosen[:count], fitting[:count], time_ns[:count]
+        if not fitting.all():
+            bad = heads.places[chosen[~fitting]]
+            what = "has a record whose time does not fit those around it"
+            self._problems.damage(self._stream.path, what, begin + int(bad[0]), len(bad))
+            chosen, time_ns = chosen[fitting], time_ns[fitting]
+        if len(time_ns):
+            self._last_ns = int(time_ns[-1])
+            self._through_ns = max(self._through_ns, int(time_ns[-_LAST_RECORDS:].min()))
         is_issue = happened[chosen] == _ISSUED
         issues, completions = heads.taken(chosen[is_issue]), heads.taken(chosen[~is_issue])
         return {Kind.ISSUE: self._issues(issues), Kind.COMPLETE: self._completions(completions)}
 
+    def _fitting(self, time_ns: Integers) -> Mask:
+        """Which times fit: none before what was given, and none that stands out from two neighbours in order."""
+        before = np.append(self._last_ns, time_ns)[: len(time_ns)] - SLACK_NS
+        fitting: Mask = time_ns >= np.maximum(before, self._through_ns - SLACK_NS)
+        if not fitting.all():
+            after = np.append(time_ns[1:], time_ns[-1:]) + SLACK_NS
+            alone = (before <= after) & ((time_ns < before) | (time_ns > after))
+            fitting = ~alone & (time_ns >= self._through_ns - SLACK_NS)
+        return fitting
+
     def _issues(self, heads: _Heads) -> Columns:
         self._counts["blktrace issue"] = self._counts.get("blktrace issue", 0) + len(heads.places)
-        return self._traced(
-            Kind.ISSUE.columns(time_ns=heads["time"], device=self._device(heads), sector=heads["sector"])
-        )
+        device = self._device(heads)
+        return known(Kind.ISSUE.columns(time_ns=heads["time"], device=device, sector=heads["sector"]), "device")
 
     def _completions(self, heads: _Heads) -> Columns:
         self._counts["blktrace complete"] = self._counts.get("blktrace complete", 0) + len(heads.places)
         category, byte_count = heads["action"].astype(np.int64) >> _CATEGORY_SHIFT, heads["bytes"]
-        return self._traced(
-            Kind.COMPLETE.columns(
-                time_ns=heads["time"],
-                device=self._device(heads),
-                sector=heads["sector"],
-                bytes=byte_count,
-                operation=_operations(category, byte_count),
-                readahead=(category & _AHEAD) != 0,
-                error=heads["error"],
-            )
+        completions = Kind.COMPLETE.columns(
+            time_ns=heads["time"],
+            device=self._device(heads),
+            sector=heads["sector"],
+            bytes=byte_count,
+            operation=_operations(category, byte_count),
+            readahead=(category & _AHEAD) != 0,
+            error=heads["error"],
         )
+        return known(completions, "device")
 
     def _device(self, heads: _Heads) -> NDArray[np.int16]:
         return self._devices.indices(heads["device"].astype(np.int64))
-
-    @staticmethod
-    def _traced(table: Columns) -> Columns:
-        traced = table["device"] >= 0
-        return table if traced.all() else rows(table, traced)
 
 
 def _recognise(data: Bytes, name: str) -> _Layout | None:
     """The layout of the first record, None where there is none."""
     text = data.tobytes()
-    for order in ("little", "big"):
-        word = int.from_bytes(text[:4], "little" if order == "little" else "big")
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    for order in orders:
+        word = int.from_bytes(text[:4], order)
         if word & ~0xFF == _MAGIC and word & 0xFF not in _HEADS:
             raise TraceError(
                 f"{name} is of version {word & 0xFF} of blktrace's format, and this pagelab reads {sorted(_HEADS)}: "
@@ -267,84 +242,50 @@ def _recognise(data: Bytes, name: str) -> _Layout | None:
     return found[min(found)] if found else None
 
 
-def _candidates(data: Bytes, layout: _Layout, step: int) -> Integers:
-    """Where, at multiples of `step` bytes (1 or 4), the magic number stands, with room for a head behind it.
+def _candidates(data: Bytes, layout: _Layout, step: int) -> tuple[Integers, Integers]:
+    """Where, at multiples of `step` bytes (1 or 4), the magic number stands with room for a head; where records end.
 
     It may also stand in what follows a head. Nearly always that is a multiple of 4 bytes long, and so all records are
     at multiples of 4, which are looked through twenty times as fast as all bytes.
     """
+    last = len(data) - layout.head.itemsize
     if step == 4:
         words = data[: len(data) // 4 * 4].view("<u4")
         at = np.flatnonzero(words == int.from_bytes(layout.magic, "little")) * 4
-        return at[: np.searchsorted(at, len(data) - layout.head.itemsize, side="right")]
-    rare = layout.magic.index(_MAGIC >> 24)
-    at = np.flatnonzero(data == _MAGIC >> 24) - rare
-    at = at[(at >= 0) & (at <= len(data) - layout.head.itemsize)]
-    found: Integers = at[
-        _Heads.at(data, layout, at)["magic"] == int.from_bytes(layout.magic, "little" if rare else "big")
-    ]
-    return found
+        at = at[: np.searchsorted(at, last, side="right")]
+    else:
+        rare = layout.magic.index(_MAGIC >> 24)
+        at = np.flatnonzero(data == _MAGIC >> 24) - rare
+        at = at[(at >= 0) & (at <= last)]
+        order: Literal["little", "big"] = "little" if rare else "big"
+        at = at[_Heads.at(data, layout, at)["magic"] == int.from_bytes(layout.magic, order)]
+    return at, at + layout.head.itemsize + _Heads.at(data, layout, at)["pdu_len"]
 
 
-class _Chain:
-    """Follows records from each to the next.
+def _chain(
+    places: Integers, ends: Integers, head_bytes: int, data_bytes: int, goes_on: bool
+) -> tuple[Mask | slice, list[int]]:
+    """Which of the candidates are records, and where the damaged ones are, behind which no record follows.
 
-    Nearly always a record ends where the next candidate begins (`following` says where each ends). Where it does not,
-    either a record is there further on, or the data end there, and the candidates between are chance; or something is
-    damaged: `bad` has the places of the records behind which that is.
+    Nearly always a record ends where the next candidate begins. Where it does not, a record is there further on, or the
+    data end there, and the candidates between are chance; or something is damaged, and the next candidate is a record.
     """
-
-    def __init__(self, data: Bytes, layout: _Layout, places: Integers, goes_on: bool) -> None:
-        self.places = places
-        self.following: Integers = places + layout.head.itemsize + _Heads.at(data, layout, places)["pdu_len"]
-        self.bad: list[int] = []
-        self._head_bytes = layout.head.itemsize
-        self._data_bytes = len(data)
-        self._goes_on = goes_on
-        self._breaks = np.flatnonzero(self.following[:-1] != self.places[1:]).tolist()
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it begins with the data, leads over all candidates, and ends less than a head before the data."""
-        return bool(
-            len(self.places)
-            and self.places[0] == 0
-            and not self._breaks
-            and self.following[-1] > self._data_bytes - self._head_bytes
-        )
-
-    def follow(self) -> NDArray[np.bool_] | slice:
-        """Which of the candidates are records."""
-        if not self._breaks:
-            return slice(None)
-        kept = np.ones(len(self.places), dtype=np.bool_)
-        reached = 0
-        for one in self._breaks:
-            if one < reached:
-                continue
-            reached = int(np.searchsorted(self.places, self.following[one]))
-            if not self._leads_on(one, reached):
-                self.bad.append(int(self.places[one]))
-                if self._is_sound(one + 1) or reached == len(self.places):
-                    reached = one + 1
-                kept[one] = self.places[one + 1] - self.places[one] >= self._head_bytes
-            kept[one + 1 : reached] = False
-        return kept
-
-    def _leads_on(self, one: int, reached: int) -> bool:
-        if reached < len(self.places):
-            return bool(self.places[reached] == self.following[one])
-        return self._goes_on or bool(self.following[one] == self._data_bytes)
-
-    def _is_sound(self, one: int) -> bool:
-        return one + 1 < len(self.places) and bool(self.following[one] == self.places[one + 1])
-
-
-def _first_time(heads: _Heads) -> int | None:
-    """The time of the first record, unless that time cannot be."""
-    times = heads.taken(slice(_FIRST_RECORDS))["time"].astype(np.int64)
-    sound = times[TimeOrder().fitting(times, times)]
-    return int(sound[0]) if len(sound) else None
+    breaks = np.flatnonzero(ends[:-1] != places[1:]).tolist()
+    if not breaks:
+        return slice(None), []
+    kept = np.ones(len(places), dtype=np.bool_)
+    bad, reached = [], 0
+    for one in breaks:
+        if one < reached:
+            continue
+        reached = int(np.searchsorted(places, ends[one]))
+        followed = places[reached] == ends[one] if reached < len(places) else goes_on or ends[one] == data_bytes
+        if not followed:
+            bad.append(int(places[one]))
+            reached = one + 1
+            kept[one] = places[one + 1] - places[one] >= head_bytes
+        kept[one + 1 : reached] = False
+    return kept, bad
 
 
 def _operations(category: Integers, byte_count: NDArray[Any]) -> NDArray[np.int8]:

@@ -13,12 +13,13 @@ from pagelab.errors import TraceError
 from pagelab.store.files import Owner
 from pagelab.store.run_store import read_trace_record
 from pagelab.store.trace_record import TraceRecord
+from pagelab.traces.arrays import Columns, rows
 from pagelab.traces.blktrace_raw import BlktraceFile
-from pagelab.traces.damage import Damage
-from pagelab.traces.events import Columns, Devices, Kind, rows
-from pagelab.traces.merge import Source, merged
+from pagelab.traces.events import Devices, Kind
+from pagelab.traces.merge import NextChunk, merged
 from pagelab.traces.pairing import IssueMatcher
 from pagelab.traces.placement import DiskMap, Placement
+from pagelab.traces.problems import Problems
 from pagelab.traces.raw_files import RawStream
 from pagelab.traces.tables import (
     BLOCK_IO,
@@ -44,17 +45,16 @@ class Converted:
 
     `events` counts the events of each kind that were found in the raw files, by their name in the kernel; `rows` those
     of each table that was written, by its file. `notes` say what is damaged or missing and what could not be
-    attributed; `whole` that nothing is damaged or missing.
+    attributed.
     """
 
     events: dict[str, int]
     rows: dict[str, int]
     notes: list[str]
-    whole: bool
 
 
 def convert(trace_directory: Path, target_directory: Path, owner: Owner | None = None) -> Converted:
-    """Write the tables of what a trace recorded; of damaged raw files, of what is whole in them.
+    """Write the tables of what a trace recorded.
 
     Args:
         trace_directory: holds trace.json and the raw files.
@@ -63,16 +63,16 @@ def convert(trace_directory: Path, target_directory: Path, owner: Owner | None =
 
     Raises:
         StoreError: trace.json is missing or damaged, or a table cannot be written; nothing incomplete is left then.
-        TraceError: the kernel's descriptions of its events in trace.json cannot be used.
+        TraceError: a raw file is damaged, or the kernel's descriptions of its events in trace.json cannot be used.
     """
     record = read_trace_record(trace_directory)
-    damage, devices, counts = Damage(), Devices.of(record.devices), dict[str, int]()
-    sources = _sources(trace_directory, record, devices, counts, damage)
+    problems, devices, counts = Problems(), Devices.of(record.devices), dict[str, int]()
+    sources = raw_sources(trace_directory, record, devices, counts, problems)
     attribution = Attribution(Placement.of(record))
     disks = DiskMap.of(record)
     requests = Requests(devices, disks, attribution, record.origin_ns)
     with ExitStack() as stack:
-        output = _Output(IssueMatcher(damage))
+        output = _Output(IssueMatcher(problems))
         if "block" in record.profiles:
             output.blocks = stack.enter_context(table_writer(target_directory / BLOCK_IO_FILE, BLOCK_IO, owner))
         if "page" in record.profiles:
@@ -81,24 +81,14 @@ def convert(trace_directory: Path, target_directory: Path, owner: Owner | None =
             output.write_blocks(batch, requests)
             output.write_pages(batch, record.origin_ns, attribution)
     not_attributed = list(disks.unknown) if output.blocks else []
-    return Converted(counts, output.rows(), damage.sentences() + not_attributed, whole=damage.whole)
-
-
-def read_events(trace_directory: Path) -> Iterator[dict[Kind, Columns]]:
-    """The events of a trace as columns, in batches that follow each other in time; damage is passed over in silence.
-
-    Raises:
-        StoreError: trace.json is missing or damaged.
-        TraceError: the kernel's descriptions of its events in trace.json cannot be used.
-    """
-    record = read_trace_record(trace_directory)
-    return merged(_sources(trace_directory, record, Devices.of(record.devices), {}, Damage()))
+    return Converted(counts, output.rows(), problems.sentences() + not_attributed)
 
 
 def import_blktrace(files: Sequence[Path], target_directory: Path, owner: Owner | None = None) -> Converted:
     """Write block_io.parquet of files that blktrace wrote, of any number of devices and CPUs, in any order.
 
-    Times count from the first record. Devices are called MAJOR:MINOR, since a file's name may be anything.
+    Of damaged files the whole records are read, and the notes of the result say what was damaged. Times count from the
+    first record. Devices are called MAJOR:MINOR, since a file's name may be anything.
 
     Args:
         files: what blktrace wrote, compressed with zstd (`.zst`) or not.
@@ -109,16 +99,16 @@ def import_blktrace(files: Sequence[Path], target_directory: Path, owner: Owner 
         TraceError: one of the files is not there, or holds no records of blktrace.
         StoreError: the table cannot be written.
     """
-    damage, devices, counts = Damage(), Devices(), dict[str, int]()
+    problems, devices, counts = Problems(own=False), Devices(), dict[str, int]()
     paths = sorted(set(files), key=lambda path: (path.name, str(path)))
-    sources = [_opened(path, devices, counts, damage, _chunk_bytes(len(paths))) for path in paths]
+    sources = [_opened(path, devices, counts, problems, _chunk_bytes(len(paths))) for path in paths]
     begins = [source.start_ns for source in sources if source.start_ns is not None]
     requests = Requests(devices, DiskMap([]), Attribution(Placement([])), min(begins, default=0))
     with table_writer(target_directory / BLOCK_IO_FILE, BLOCK_IO, owner) as blocks:
-        output = _Output(IssueMatcher(damage), blocks)
-        for batch in merged(sources):
+        output = _Output(IssueMatcher(problems), blocks)
+        for batch in merged([source.chunk for source in sources]):
             output.write_blocks(batch, requests)
-    return Converted(counts, output.rows(), damage.sentences(), whole=damage.whole)
+    return Converted(counts, output.rows(), problems.sentences())
 
 
 class _Output:
@@ -160,31 +150,30 @@ def _chunk_bytes(files: int) -> int:
     return min(max(_CHUNK_BYTES // max(files, 1), _LEAST_CHUNK), _LARGEST_CHUNK)
 
 
-def _sources(
-    directory: Path, record: TraceRecord, devices: Devices, counts: dict[str, int], damage: Damage
-) -> list[Source]:
+def raw_sources(
+    directory: Path, record: TraceRecord, devices: Devices, counts: dict[str, int], problems: Problems
+) -> list[NextChunk]:
     """A reader for each raw file. Where blktrace recorded too, the block events are its, and tracefs gives pages."""
     files = sorted(record.raw_files, key=lambda file: (file.recorder, file.device or "", file.cpu, file.name))
     chunk_bytes = _chunk_bytes(len(files))
     by_blktrace = any(file.recorder == "blktrace" for file in files)
     reader = None
-    sources: list[Source] = []
+    sources: list[NextChunk] = []
     for file in files:
-        stream = RawStream(directory / file.name, damage)
+        stream = RawStream(directory / file.name, problems)
         if file.recorder == "blktrace":
-            sources.append(BlktraceFile(stream, devices, counts, damage, chunk_bytes))
+            sources.append(BlktraceFile(stream, devices, counts, problems, chunk_bytes).chunk)
         else:
             reader = reader or TracefsReader(record, devices, counts, blocks=not by_blktrace)
-            sources.append(TracefsFile(stream, reader, damage, chunk_bytes))
+            sources.append(TracefsFile(stream, reader, problems, chunk_bytes).chunk)
     return sources
 
 
-def _opened(path: Path, devices: Devices, counts: dict[str, int], damage: Damage, chunk_bytes: int) -> BlktraceFile:
+def _opened(path: Path, devices: Devices, counts: dict[str, int], problems: Problems, chunk_bytes: int) -> BlktraceFile:
     """A file to import, of which the first chunk was read."""
     if not path.is_file():
         raise TraceError(f"{path} is no file: name the files that blktrace wrote, DEVICE.blktrace.CPU")
-    file = BlktraceFile(RawStream(path, damage), devices, counts, damage, chunk_bytes)
-    file.open()
-    if not file.recognised and path.stat().st_size > 0:
+    file = BlktraceFile(RawStream(path, problems), devices, counts, problems, chunk_bytes)
+    if not file.open() and path.stat().st_size > 0:
         raise TraceError(f"{path} holds no records of blktrace: name the files that it wrote, DEVICE.blktrace.CPU")
     return file

@@ -83,7 +83,6 @@ class PageLayout:
 
     timestamp_offset: int
     commit_offset: int
-    commit_bytes: int
     data_offset: int
     data_bytes: int
 
@@ -121,7 +120,7 @@ def parse_header_page(text: str) -> PageLayout:
         raise TraceError(
             f"the ring buffer's pages have an unknown shape ({' '.join(text.split())}): use a newer pagelab"
         )
-    return PageLayout(fields["timestamp"].offset, commit.offset, commit.size, data.offset, data.size)
+    return PageLayout(fields["timestamp"].offset, commit.offset, data.offset, data.size)
 
 
 def _fields(text: str) -> dict[str, Field]:

@@ -6,29 +6,30 @@ Every table of columns has `time_ns` on the recorder's clock. Columns of each ki
     COMPLETE  time_ns, device, sector, bytes, operation, readahead, error
     PAGE      time_ns, event, pid, file_part, file_offset_bytes, bytes
 
-`device` is an index into `Devices`, `operation` one into OPERATIONS, `event` one into PAGE_EVENTS; a `sector` has 512
-bytes and counts from the start of the whole disk.
+`device` is an index into `Devices`, `operation` one into OPERATIONS, `event` one into PAGE_EVENTS; a `sector` has
+SECTOR_BYTES and counts from the start of the whole disk.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pagelab.store.trace_record import TracedDevice
+from pagelab.traces.arrays import Columns, encode
 
-Columns = dict[str, NDArray[Any]]
-Integers = NDArray[np.int64]
-
-SECTOR_BYTES = 512
 OPERATIONS = ("read", "write", "discard", "flush", "other")
 READ, WRITE, DISCARD, FLUSH, OTHER = range(len(OPERATIONS))
 PAGE_EVENTS = ("add", "delete", "fault", "map")
 ADD, DELETE, FAULT, MAP = range(len(PAGE_EVENTS))
+SOURCES = ("model", "swap", "other")  # what a request reads or writes
+MODEL, SWAP, ELSEWHERE = range(len(SOURCES))
+
+SLACK_NS = 1_000_000
+"""By how much a time may be before an earlier one of its CPU: clocks that the kernel corrects step back a little."""
 
 _MINOR_BITS = 20  # of a device number in the kernel (include/linux/kdev_t.h)
 
@@ -66,7 +67,7 @@ class Kind(Enum):
 
 @dataclass
 class Chunk:
-    """Some events of one raw file, each kind in the order of time; what follows is not before `through_ns`."""
+    """Some events of one raw file; what follows is not before `through_ns`, but for SLACK_NS."""
 
     tables: dict[Kind, Columns]
     through_ns: int
@@ -112,33 +113,6 @@ class Devices:
 def device_number(major: int, minor: int) -> int:
     """A device's number as the kernel has it in its events."""
     return major << _MINOR_BITS | minor
-
-
-def encode(values: NDArray[Any]) -> tuple[NDArray[np.int32], list[Any]]:
-    """The distinct values in the order of their first appearance, and the index of each value among them."""
-    encoded = pa.array(values).dictionary_encode()
-    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
-
-
-def rows(columns: Columns, chosen: Any) -> Columns:
-    """The chosen rows: a slice, indices or a mask."""
-    return {name: values[chosen] for name, values in columns.items()}
-
-
-def joined(tables: Iterable[Columns], kind: Kind) -> Columns:
-    """Tables of one kind, one after the other."""
-    parts = [table for table in tables if len(table["time_ns"])]
-    if len(parts) == 1:
-        return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name, _ in kind.value} if parts else kind.none()
-
-
-def in_time(columns: Columns) -> Columns:
-    """The rows by time; equal times stay in order."""
-    time_ns = columns["time_ns"]
-    if (time_ns[1:] >= time_ns[:-1]).all():
-        return columns
-    return rows(columns, np.argsort(time_ns, kind="stable"))
 
 
 def operation_of(rwbs: str) -> tuple[int, bool]:

@@ -13,8 +13,8 @@ read is at 1. Reads stand in the order in which they were issued, where that is 
 model is one of the model's file; where it spans several extents, one for each. Others are reads of the device.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from pagelab.errors import StoreError, TraceError
 from pagelab.store.files import Owner, open_file, open_table, read_table
 from pagelab.store.trace_record import TracedFile, TraceRecord
-from pagelab.traces.events import Integers
-from pagelab.traces.placement import MODEL, DiskMap
+from pagelab.traces.arrays import Integers
+from pagelab.traces.events import MODEL
+from pagelab.traces.placement import DiskMap
+from pagelab.units import SECTOR_BYTES
 
 _NS_PER_US = 1000
 _FIRST_US = 1
@@ -45,12 +47,7 @@ def export_parquet(table: Path, target: Path, owner: Owner | None = None) -> int
     Raises:
         StoreError: the table cannot be read, or the file not be written.
     """
-    with _opened(table) as file:
-        schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
-        with open_table(target, schema, owner) as writer:
-            for batch in _batches(file, table):
-                writer.write_table(pa.table(batch).cast(schema))
-            return int(file.metadata.num_rows)
+    return _export(table, lambda schema: open_table(target, schema, owner))
 
 
 def export_csv(table: Path, target: Path, owner: Owner | None = None) -> int:
@@ -59,13 +56,26 @@ def export_csv(table: Path, target: Path, owner: Owner | None = None) -> int:
     Raises:
         StoreError: the table cannot be read, or the file not be written.
     """
-    with _opened(table) as file:
-        schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
-        options = pa.csv.WriteOptions(quoting_style="needed")
-        with open_file(target, owner) as stream, pa.csv.CSVWriter(stream, schema, write_options=options) as writer:
-            for batch in _batches(file, table):
-                writer.write_table(pa.table(batch).cast(schema))
+    return _export(table, lambda schema: _open_csv(target, schema, owner))
+
+
+@contextmanager
+def _open_csv(target: Path, schema: pa.Schema, owner: Owner | None) -> Iterator[Any]:
+    options = pa.csv.WriteOptions(quoting_style="needed")
+    with open_file(target, owner) as stream, pa.csv.CSVWriter(stream, schema, write_options=options) as writer:
+        yield writer
+
+
+def _export(table: Path, opened: Callable[[pa.Schema], AbstractContextManager[Any]]) -> int:
+    try:
+        with pq.ParquetFile(table) as file:
+            schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
+            with opened(schema) as writer:
+                for batch in file.iter_batches(_ROWS_AT_ONCE):
+                    writer.write_table(pa.table(batch).cast(schema))
             return int(file.metadata.num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {table} ({error}): restore it from a copy, or compute it again") from error
 
 
 def export_iolog(
@@ -139,7 +149,7 @@ def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_ot
     names += [_in_log(_node(name)) for name in devices]
     disk = DiskMap(files)
     on_disk = np.array([disk.index_of(name) for name in devices], dtype=np.int64)
-    row, file, offset, whole = _of_model(files, *disk.pieces_at(on_disk[device], sector, size))
+    row, file, offset, whole = _of_model(files, *disk.pieces(on_disk[device], sector, size))
     rest = np.setdiff1d(np.arange(len(sector)), row) if of_others else row[:0]
     rows = np.concatenate([row, rest])
     together = np.argsort(rows, kind="stable")
@@ -150,7 +160,7 @@ def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_ot
             names,
             (moments - moments[:1]) // _NS_PER_US + _FIRST_US,
             np.concatenate([file, len(files) + device[rest].astype(np.int64)])[together],
-            np.concatenate([offset, sector[rest] * 512])[together],
+            np.concatenate([offset, sector[rest] * SECTOR_BYTES])[together],
             np.concatenate([whole, size[rest]])[together],
         )
     )
@@ -193,23 +203,6 @@ def _in_log(name: str) -> str:
     if any(letter.isspace() for letter in name) or len(name) > 255:
         raise TraceError(f"fio's log cannot name {name!r} (a space, or too long): give another directory by --models")
     return name
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:  # pyarrow has no types
-    try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or compute it again") from error
-    with file:
-        yield file
-
-
-def _batches(file: Any, path: Path) -> Iterator[Any]:
-    try:
-        yield from file.iter_batches(_ROWS_AT_ONCE)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or compute it again") from error
 
 
 def _plain(kind: Any) -> Any:

@@ -7,21 +7,17 @@ or 2^52 (devices).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.models.tensors import TensorClass
 from pagelab.store.trace_record import TracedFile, TracedTensor, TraceRecord
+from pagelab.traces.arrays import Integers, counted_from
+from pagelab.traces.events import MODEL, SOURCES
+from pagelab.units import SECTOR_BYTES
 
-Integers = NDArray[np.int64]
-FileKind = Literal["model", "swap"]
-
-FILE_KINDS: tuple[FileKind, ...] = ("model", "swap")
-MODEL, SWAP = range(len(FILE_KINDS))
-
-_SECTOR_BYTES = 512
 _FILE_BITS = 48
 _DEVICE_BITS = 52
 
@@ -118,12 +114,12 @@ class DiskMap:
         """
         if file.device is None:
             return []
-        device, kind = self.devices.index(file.device), FILE_KINDS.index(file.kind)
+        device, kind = self.devices.index(file.device), SOURCES.index(file.kind)
         return [
             (
                 (device << _DEVICE_BITS) + extent.disk_offset,
                 extent.file_offset,
-                min(extent.bytes, file.bytes - extent.file_offset) if file.kind == "model" else extent.bytes,
+                min(extent.bytes, file.bytes - extent.file_offset) if kind == MODEL else extent.bytes,
                 kind,
                 file.part,
             )
@@ -135,28 +131,20 @@ class DiskMap:
         return self.devices.index(device) if device in self.devices else -1
 
     def pieces(
-        self, device: str | Sequence[str] | NDArray[Any], sector: NDArray[Any], byte_count: NDArray[Any]
+        self, device: NDArray[Any], sector: NDArray[Any], byte_count: NDArray[Any]
     ) -> tuple[Integers, NDArray[np.int8], NDArray[np.int8], Integers, Integers]:
         """The exact pieces of requests that lie in files.
 
         Args:
-            device: the name of the device, one for all rows or one for each.
-            sector: where each request begins, in sectors of 512 bytes from the start of the device, shape (rows).
-            byte_count: how long each request is, shape (rows).
+            device: of which device each request is, as `index_of` says it, shape (rows).
+            sector: where each request begins, in sectors from the start of the device, shape (rows).
+            byte_count: how long it is, shape (rows).
 
         Returns:
-            Row, kind (an index into FILE_KINDS), part, offset in the file in bytes, and bytes of each piece, in the
-            order of the rows and then of the disk.
+            Row, kind (MODEL or SWAP), part, offset in the file in bytes, and bytes of each piece, in the order of the
+            rows and then of the disk.
         """
-        names = [device] * len(sector) if isinstance(device, str) else list(device)
-        known = {name: self.index_of(name) for name in set(names)}
-        return self.pieces_at(np.array([known[name] for name in names], dtype=np.int64), sector, byte_count)
-
-    def pieces_at(
-        self, device: NDArray[Any], sector: NDArray[Any], byte_count: NDArray[Any]
-    ) -> tuple[Integers, NDArray[np.int8], NDArray[np.int8], Integers, Integers]:
-        """As `pieces`, with the devices given as `index_of` says them."""
-        begin = _lines(device, sector.astype(np.int64) * _SECTOR_BYTES, _DEVICE_BITS)
+        begin = _lines(device, sector.astype(np.int64) * SECTOR_BYTES, _DEVICE_BITS)
         row, index, first, last = self._intervals.meet(begin, begin + byte_count)
         file_offset = self._file_offset[index] + first - self._intervals.begin[index]
         return row, self._kind[index], self._part[index], file_offset, last - first
@@ -183,9 +171,7 @@ class _Intervals:
         first = np.searchsorted(self.end, begin, side="right")
         count = np.maximum(np.searchsorted(self.begin, end, side="left") - first, 0)
         count[end <= begin] = 0
-        row = np.repeat(np.arange(len(begin)), count)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        index = first[row] + within
+        row, index = counted_from(first, count)
         return row, index, np.maximum(begin[row], self.begin[index]), np.minimum(end[row], self.end[index])
 
 

@@ -1,8 +1,8 @@
 """Pages of the kernel's trace ring buffer, as `per_cpu/cpuN/trace_pipe_raw` gives them: place and time of their events.
 
-A page holds a time stamp, a commit word (bytes of data; bit 31: events are missing before this page; bit 30: their
-number stands behind the data) and events. An event begins with a word of 5 bits `type_len` and 27 bits `time_delta`
-(kernel: include/linux/ring_buffer.h, kernel/trace/ring_buffer.c):
+A page holds a time stamp, a commit word (bytes of data; bit 31: events are missing before this page) and events. An
+event begins with a word of 5 bits `type_len` and 27 bits `time_delta` (kernel: include/linux/ring_buffer.h,
+kernel/trace/ring_buffer.c):
 
     1 to 28   data of 4 * type_len bytes follow
     0         the next word is the number of bytes that follow, itself among them, then data
@@ -16,38 +16,23 @@ padding; it keeps its delta, which counts unless it is 1, put there because 0 wo
 Many pages are walked in step: the k-th event of each of them is looked at in one go.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pagelab.traces.arrays import Bytes, Integers, Mask
 from pagelab.traces.event_format import PageLayout
-from pagelab.traces.raw_files import Bytes
-
-Words = NDArray[np.uint32]
-Integers = NDArray[np.int64]
+from pagelab.traces.problems import DamagedError
 
 _WORD_BYTES = 4
 _LARGEST_DATA, _PADDING, _TIME_EXTEND, _TIME_STAMP = 28, 29, 30, 31
 _DISCARDED_WITHOUT_DELTA = 1
 _COMMIT_MASK = (1 << 27) - 1
-_MISSED, _MISSED_COUNTED = 1 << 31, 1 << 30
+_MISSED = 1 << 31
 _UPPER_TIME = -(1 << 59)  # the upper 5 of 64 bits
 _FIRST_ROOM = 96
-
-
-@dataclass(frozen=True, slots=True)
-class PageHeads:
-    """What the heads of pages say, one entry a page: time in nanoseconds, bytes of data, and missing events.
-
-    `missed` says that events are missing before the page, `missed_events` how many, 0 where that is not said.
-    """
-
-    time_ns: Integers
-    data_bytes: Integers
-    missed: NDArray[np.bool_]
-    missed_events: Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,70 +40,40 @@ class RingEvents:
     """Events of some pages in the order of the pages, one entry each.
 
     `at_word` is where the data begin, in words of 4 bytes from the start of the pages; `words` how many they are.
-    `page_ends_ns` is the time of the last event of each page, of the page itself where it has none. `broken` are the
-    pages that hold an event of impossible length.
+    `missed` are the pages before which, as the kernel says, events are missing.
     """
 
     time_ns: Integers
     at_word: NDArray[np.int32]
     words: NDArray[np.uint16]
-    page: NDArray[np.int32]
-    page_ends_ns: Integers
-    broken: Integers
-
-    def of_pages(self, pages: Integers) -> "RingEvents":
-        """The events of some of the pages."""
-        those = np.isin(self.page, pages)
-        return replace(
-            self,
-            time_ns=self.time_ns[those],
-            at_word=self.at_word[those],
-            words=self.words[those],
-            page=self.page[those],
-        )
+    missed: Integers
 
 
-def read_heads(pages: Bytes, layout: PageLayout) -> PageHeads:
-    """Read the heads of whole pages; `pages` has shape (pages, bytes of a page)."""
-    time_ns = _numbers(pages, layout.timestamp_offset, 8)
+def walk(pages: Bytes, layout: PageLayout) -> RingEvents:
+    """Find the events of whole pages; `pages` has shape (pages, bytes of a page) and is contiguous.
+
+    Raises:
+        DamagedError: a page holds more than it can, or an event of impossible length.
+    """
     commit = _numbers(pages, layout.commit_offset, 4)
     data_bytes = commit & _COMMIT_MASK
-    missed = (commit & _MISSED) != 0
-    counts = np.zeros(len(pages), dtype=np.int64)
-    for page in np.flatnonzero(missed & ((commit & _MISSED_COUNTED) != 0)):
-        begin = layout.data_offset + int(data_bytes[page])
-        if begin + layout.commit_bytes <= layout.page_bytes:
-            counts[page] = int.from_bytes(pages[page, begin : begin + layout.commit_bytes].tobytes(), "little")
-    return PageHeads(time_ns, data_bytes, missed, counts)
-
-
-def walk(pages: Bytes, layout: PageLayout, heads: PageHeads, chosen: Integers) -> RingEvents:
-    """Find the events of the chosen pages.
-
-    Args:
-        pages: whole pages, of shape (pages, bytes of a page), contiguous.
-        layout: how a page is laid out.
-        heads: what their heads say; `data_bytes` of a chosen page must not be more than a page has.
-        chosen: indices of the pages to walk, ascending.
-    """
-    words = pages.reshape(-1).view("<u4")
-    begin = (chosen * layout.page_bytes + layout.data_offset) // _WORD_BYTES
-    end = begin + heads.data_bytes[chosen] // _WORD_BYTES
-    steps = _Steps(words, begin, end, heads.time_ns[chosen])
-    steps.run()
-    return steps.events(chosen)
+    too_full = np.flatnonzero(data_bytes > layout.data_bytes)
+    if len(too_full):
+        raise DamagedError("has a page that says it holds more than it can", int(too_full[0]) * layout.page_bytes)
+    begin = (np.arange(len(pages)) * layout.page_bytes + layout.data_offset) // _WORD_BYTES
+    steps = _Steps(pages.reshape(-1).view("<u4"), begin, begin + data_bytes // _WORD_BYTES)
+    steps.run(_numbers(pages, layout.timestamp_offset, 8))
+    return steps.events(np.flatnonzero(commit & _MISSED))
 
 
 class _Steps:
     """The walk itself. What is found of event k of page p goes to row k, column p; a place of 0 means no event."""
 
-    def __init__(self, words: Words, begin: Integers, end: Integers, time_ns: Integers) -> None:
+    def __init__(self, words: NDArray[np.uint32], begin: Integers, end: Integers) -> None:
         self._words = words
         self._count = len(begin)
-        self._pages = np.arange(self._count)  # those that are not done, with the next three for each of them
-        self._at, self._end, self._time = begin, end, time_ns.copy()
-        self._ends_ns = time_ns.copy()
-        self._broken = np.zeros(self._count, dtype=np.bool_)
+        self._pages = np.arange(self._count)  # those that are not done, with the next two for each of them
+        self._at, self._end = begin, end
         self._step = 0
         self._places = np.zeros((_FIRST_ROOM, self._count), dtype=np.int32)
         self._times = np.empty((_FIRST_ROOM, self._count), dtype=np.int64)
@@ -130,7 +85,8 @@ class _Steps:
         self._times = np.concatenate([self._times, np.empty_like(self._times)])
         self._lengths = np.concatenate([self._lengths, np.empty_like(self._lengths)])
 
-    def run(self) -> None:
+    def run(self, time_ns: Integers) -> None:
+        self._time = time_ns  # of the pages that are not done
         self._drop(self._at >= self._end)
         while len(self._pages):
             if self._step == len(self._places):
@@ -152,14 +108,12 @@ class _Steps:
         following = data_at + size
         too_long = following > self._end
         if too_long.any():
-            data_at = np.where(too_long, 0, data_at)
-            self._time[too_long] -= delta[too_long]
-            self._broken[self._pages[too_long]] = True
+            raise DamagedError("has an event of impossible length", int(self._at[too_long.argmax()]) * _WORD_BYTES)
         if no_data is not None:
             data_at[no_data] = 0
         self._note(data_at, size)
         self._at = following
-        self._drop(too_long | (following >= self._end))
+        self._drop(following >= self._end)
 
     def _unusual(
         self, rows: Integers, kind: NDArray[Any], data_at: Integers, size: Integers, delta: Integers
@@ -193,26 +147,18 @@ class _Steps:
         self._times[self._step, where] = self._time
         self._lengths[self._step, where] = np.minimum(size, 0xFFFF)
 
-    def _drop(self, done: NDArray[np.bool_]) -> None:
+    def _drop(self, done: Mask) -> None:
         if done.any():
-            self._ends_ns[self._pages[done]] = self._time[done]
             stay = ~done
             self._pages, self._at = self._pages[stay], self._at[stay]
             self._end, self._time = self._end[stay], self._time[stay]
 
-    def events(self, chosen: Integers) -> RingEvents:
+    def events(self, missed: Integers) -> RingEvents:
         """Everything in the order of the pages."""
-        places = np.ascontiguousarray(self._places[: self._step].T)
+        tables: tuple[NDArray[Any], ...] = (self._places, self._times, self._lengths)
+        places, times, lengths = (np.ascontiguousarray(table[: self._step].T).reshape(-1) for table in tables)
         found = np.flatnonzero(places)
-        page = found // max(self._step, 1)
-        return RingEvents(
-            time_ns=np.ascontiguousarray(self._times[: self._step].T).reshape(-1)[found],
-            at_word=places.reshape(-1)[found],
-            words=np.ascontiguousarray(self._lengths[: self._step].T).reshape(-1)[found],
-            page=chosen[page].astype(np.int32),
-            page_ends_ns=self._ends_ns,
-            broken=chosen[self._broken],
-        )
+        return RingEvents(times[found], places[found], lengths[found], missed)
 
 
 def _numbers(pages: Bytes, offset: int, size: int) -> Integers:

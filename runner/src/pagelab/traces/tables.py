@@ -36,14 +36,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pagelab.store.files import Owner, open_table
-from pagelab.traces.events import OPERATIONS, PAGE_EVENTS, Columns, Devices, Integers
-from pagelab.traces.placement import FILE_KINDS, MODEL, SWAP, DiskMap, Placement
+from pagelab.traces.arrays import Columns, Integers, begins
+from pagelab.traces.events import ELSEWHERE, MODEL, OPERATIONS, PAGE_EVENTS, SOURCES, SWAP, Devices
+from pagelab.traces.placement import DiskMap, Placement
 
 ROW_GROUP = 1 << 19
 
-_SOURCES = pa.array([*FILE_KINDS, "other"])
-_OTHER = len(FILE_KINDS)
-_OPERATIONS, _PAGE_EVENTS = pa.array(OPERATIONS), pa.array(PAGE_EVENTS)
+_SOURCES, _OPERATIONS, _PAGE_EVENTS = pa.array(SOURCES), pa.array(OPERATIONS), pa.array(PAGE_EVENTS)
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _PLACE = [
     ("file_part", pa.int8()),
@@ -206,16 +205,16 @@ class Requests:
         if not self._disks.has_files:
             return {name: pa.nulls(count, BLOCK_IO.field(name).type) for name in BLOCK_IO.names[-8:]}
         on_disk = np.array([self._disks.index_of(name) for name in self._devices.names], dtype=np.int64)
-        row, kind, part, offset, shared = self._disks.pieces_at(
+        row, kind, part, offset, shared = self._disks.pieces(
             on_disk[events["device"]], events["sector"], events["bytes"]
         )
-        source = np.full(count, -1 if self._disks.unknown else _OTHER, dtype=np.int32)
+        source = np.full(count, -1 if self._disks.unknown else ELSEWHERE, dtype=np.int32)
         source[row[kind == SWAP]] = SWAP
         of_model = kind == MODEL
         row, part, offset, shared = row[of_model], part[of_model], offset[of_model], shared[of_model]
         source[row] = MODEL
         model_bytes = np.bincount(row, weights=shared, minlength=count).astype(np.int64)  # exact below 2^53
-        first = np.flatnonzero(np.diff(row, prepend=-1))
+        first = np.flatnonzero(begins(row))
         file_part, file_offset = np.full(count, -1, dtype=np.int8), np.zeros(count, dtype=np.int64)
         file_part[row[first]], file_offset[row[first]] = part[first], offset[first]
         return {

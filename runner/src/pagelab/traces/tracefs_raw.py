@@ -9,26 +9,24 @@ from numpy.typing import NDArray
 
 from pagelab.errors import TraceError
 from pagelab.store.trace_record import TracedFile, TraceRecord
-from pagelab.traces.damage import Damage, Problem
+from pagelab.traces.arrays import Bytes, Columns, Integers, encode, known
 from pagelab.traces.event_format import EventFormat, PageLayout, parse_event_format, parse_header_page
 from pagelab.traces.events import (
     ADD,
     DELETE,
     FAULT,
     MAP,
-    SECTOR_BYTES,
+    SLACK_NS,
     Chunk,
-    Columns,
     Devices,
     Kind,
     device_number,
-    encode,
     operation_of,
-    rows,
 )
-from pagelab.traces.raw_files import Bytes, RawStream
-from pagelab.traces.ring_buffer import Integers, RingEvents, read_heads, walk
-from pagelab.traces.time_order import TimeOrder
+from pagelab.traces.problems import DamagedError, Problems, refuse
+from pagelab.traces.raw_files import RawStream
+from pagelab.traces.ring_buffer import RingEvents, walk
+from pagelab.units import SECTOR_BYTES
 
 _WORD_BYTES = 4
 
@@ -45,6 +43,7 @@ _REQUIRED = {
     **dict.fromkeys(_PAGE_CODES, ("common_pid", "i_ino", "s_dev", "index")),
     "filemap/mm_filemap_map_pages": ("common_pid", "i_ino", "s_dev", "index", "last_index"),
 }
+_MISSED = "place where the kernel says that it could not keep up and events are missing"
 _OPTIONAL = {_COMPLETE: ("error",), **dict.fromkeys(_PAGE_CODES, ("order",))}
 
 
@@ -85,16 +84,20 @@ class TracefsReader:
         self._type_at = _common_type_at(formats)
         counts.update({wanted.event: 0 for wanted in self._wanted})
 
-    def tables(self, pages: Bytes, events: RingEvents, damage: Damage, name: str) -> dict[Kind, Columns]:
-        """The events of a kind that is read, as columns; events of other kinds are passed over."""
+    def tables(self, pages: Bytes, events: RingEvents) -> dict[Kind, Columns]:
+        """The events of a kind that is read, as columns; events of other kinds are passed over.
+
+        Raises:
+            DamagedError: an event is shorter than its kind.
+        """
         numbers = pages.reshape(-1).view("<u2").take(events.at_word * 2 + self._type_at)
         found = {}
         for wanted in self._wanted:
             at = np.flatnonzero(numbers == wanted.number)
-            whole = events.words[at] >= wanted.words
-            if not whole.all():
-                damage.add(name, Problem.SHORT_EVENT, int((~whole).sum()))
-                at = at[whole]
+            short = events.words[at] < wanted.words
+            if short.any():
+                at_byte = int(events.at_word[at[short.argmax()]]) * _WORD_BYTES
+                raise DamagedError(f"has an event that is shorter than {wanted.event}", at_byte)
             self._counts[wanted.event] += len(at)
             if len(at):
                 found[wanted.event] = (at, _records(pages, events.at_word[at], wanted.record))
@@ -105,9 +108,7 @@ class TracefsReader:
         for event, kind, columns in ((_ISSUE, Kind.ISSUE, self._issue), (_COMPLETE, Kind.COMPLETE, self._completion)):
             if event in found:
                 at, records = found[event]
-                table = columns(time_ns[at], records)
-                traced = table["device"] >= 0
-                tables[kind] = table if traced.all() else rows(table, traced)
+                tables[kind] = known(columns(time_ns[at], records), "device")
         of_pages = {event: value for event, value in found.items() if event in _PAGE_CODES}
         if of_pages:
             tables[Kind.PAGE] = self._pages(time_ns, of_pages)
@@ -147,8 +148,7 @@ class TracefsReader:
             table["file_part"][to] = self._files.parts(records["i_ino"], records["s_dev"])
             table["file_offset_bytes"][to] = index * self._page_bytes
             table["bytes"][to] = self._covered(event, index, records)
-        of_model = table["file_part"] >= 0
-        return table if of_model.all() else rows(table, of_model)
+        return known(table, "file_part")
 
     def _covered(self, event: str, index: Integers, records: NDArray[Any]) -> Integers | int:
         """Bytes that an event is about: a folio, the one page that was missed, or the range that was mapped."""
@@ -174,59 +174,55 @@ class _Files:
     def parts(self, inode: NDArray[Any], device: NDArray[Any]) -> NDArray[np.int8]:
         """The part of the model that each event is about, -1 for other files."""
         found = np.full(len(inode), -1, dtype=np.int8)
-        for part, known, number in self._known:
-            found[(inode == known) & (device == number)] = part
+        for part, its_inode, number in self._known:
+            found[(inode == its_inode) & (device == number)] = part
         return found
 
 
 class TracefsFile:
-    """The raw file of one CPU, read a chunk at a time.
+    """The raw file of one CPU, always of our own, read a chunk at a time."""
 
-    One page is held back at the end of each chunk, so that every page can be judged by its neighbours.
-    """
-
-    def __init__(self, stream: RawStream, reader: TracefsReader, damage: Damage, chunk_bytes: int) -> None:
+    def __init__(self, stream: RawStream, reader: TracefsReader, problems: Problems, chunk_bytes: int) -> None:
         self._stream = stream
         self._reader = reader
-        self._damage = damage
-        self._page_bytes = reader.layout.page_bytes
-        self._chunk_bytes = max(chunk_bytes // self._page_bytes, 2) * self._page_bytes
-        self._held: Bytes | None = None
-        self._order = TimeOrder()
+        self._problems = problems
+        self._chunk_bytes = max(chunk_bytes // reader.layout.page_bytes, 1) * reader.layout.page_bytes
+        self._through_ns = 0
 
     def chunk(self) -> Chunk | None:
-        """The events of the next pages, None at the end of the file."""
-        if self._stream.ended and self._held is None:
+        """The events of the next pages, None at the end of the file.
+
+        Raises:
+            TraceError: the file is damaged.
+        """
+        if self._stream.ended:
             return None
-        begin = self._stream.offset - (0 if self._held is None else self._page_bytes)
-        data = self._stream.read(self._chunk_bytes, before=self._held)
-        count, rest = divmod(len(data), self._page_bytes)
-        self._damage.add(self._stream.name, Problem.CUT_PAGE, int(rest > 0), begin + count * self._page_bytes)
-        pages = data[: count * self._page_bytes].reshape(count, self._page_bytes)
-        self._held = pages[-1].copy() if count and not self._stream.ended else None
-        return Chunk(self._tables(pages, begin), self._order.through_ns)
+        begin = self._stream.offset
+        try:
+            tables = self._tables(self._stream.read(self._chunk_bytes), begin)
+        except DamagedError as error:
+            refuse(self._stream.path, str(error), begin + error.at_byte)
+        return Chunk(tables, self._through_ns)
 
-    def _tables(self, pages: Bytes, begin: int) -> dict[Kind, Columns]:
-        """The events of whole pages; of one that is held back, only the time is looked at."""
-        layout = self._reader.layout
-        heads = read_heads(pages, layout)
-        judged = len(pages) - (self._held is not None)
-        too_full = heads.data_bytes > layout.data_bytes
-        used = np.flatnonzero((heads.data_bytes > 0) & ~too_full)
-        chosen = used[used < judged]
-        events = walk(pages, layout, heads, chosen)
-        kept = self._order.fitting(heads.time_ns[used], events.page_ends_ns)
-        self._note(np.flatnonzero(heads.missed[:judged]), Problem.MISSED_EVENTS, begin)
-        self._note(np.flatnonzero(too_full[:judged]), Problem.BAD_COMMIT, begin)
-        self._note(events.broken, Problem.BAD_LENGTH, begin)
-        self._note(chosen[~kept], Problem.BAD_TIME, begin)
-        if not kept.all():
-            events = events.of_pages(chosen[kept])
-        return self._reader.tables(pages, events, self._damage, self._stream.name)
+    def _tables(self, data: Bytes, begin: int) -> dict[Kind, Columns]:
+        page_bytes = self._reader.layout.page_bytes
+        count, rest = divmod(len(data), page_bytes)
+        if rest:
+            raise DamagedError("ends in the middle of a page", len(data))
+        pages = data.reshape(count, page_bytes)
+        events = walk(pages, self._reader.layout)
+        self._check_times(events)
+        if len(events.missed):
+            first = begin + int(events.missed[0]) * page_bytes
+            self._problems.note(self._stream.path.name, _MISSED, len(events.missed), first)
+        return self._reader.tables(pages, events)
 
-    def _note(self, pages: Integers, problem: Problem, begin: int) -> None:
-        if len(pages):
-            self._damage.add(self._stream.name, problem, len(pages), begin + int(pages[0]) * self._page_bytes)
+    def _check_times(self, events: RingEvents) -> None:
+        reached = np.maximum.accumulate(np.append(self._through_ns, events.time_ns))
+        back = events.time_ns < reached[:-1] - SLACK_NS
+        if back.any():
+            raise DamagedError("goes back in time", int(events.at_word[back.argmax()]) * _WORD_BYTES)
+        self._through_ns = int(reached[-1])
 
 
 def _wanted(one: EventFormat) -> _Wanted:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from pagelab.analysis.access.folios import PMD_BYTES, with_whole_folios
-from pagelab.analysis.access.trace_tables import ADD, FAULT, MAP, PageEvents
+from pagelab.analysis.access.trace_tables import PageEvents
+from pagelab.traces.events import ADD, FAULT, MAP
 
 PAGE = 4096
 AROUND = 16 * PAGE

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from example_trace import stream_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pagelab.analysis.access.order import (
     STREAMS,
     Bin,
-    ReadStream,
     find_gaps,
     find_runs,
     histogram,
@@ -29,11 +29,11 @@ FILE = GIB
 
 
 def sequential(reads: list[Read], readahead_bytes: int = READAHEAD, by_completion: bool = False) -> float | None:
-    return find_runs(ReadStream.of(reads), by_completion).sequential_fraction(readahead_bytes)
+    return find_runs(stream_of(reads), by_completion).sequential_fraction(readahead_bytes)
 
 
 def notes(reads: list[Read]) -> float | None:
-    stream = ReadStream.of(reads)
+    stream = stream_of(reads)
     return notes_fraction(stream.space, stream.start // 512)
 
 
@@ -81,7 +81,7 @@ class TestKnownPatterns:
     def test_one_stream(self) -> None:
         reads = in_order()
         assert sequential(reads) == 1 - READAHEAD / FILE  # 99.2 %: all but the first window
-        assert next_fraction(ReadStream.of(reads)) == 1.0
+        assert next_fraction(stream_of(reads)) == 1.0
         assert notes(reads) == 0.0, "starts lie 256 sectors apart, and the rule wants fewer"
         assert notes(in_order(read=READ - 4096, size=READ * 100)) == 1.0
 
@@ -90,25 +90,25 @@ class TestKnownPatterns:
         reads = four_streams()
         by_turns = [read for first in range(0, len(reads), 4 * depth) for read in by_depth(reads, first, depth)]
         assert sequential(by_turns) == 1 - READAHEAD / FILE
-        naive = next_fraction(ReadStream.of(by_turns))
+        naive = next_fraction(stream_of(by_turns))
         assert naive == pytest.approx((depth - 1) / depth, abs=1e-3)
 
     def test_random_touches_of_whole_readahead_windows(self) -> None:
         reads = random_touches()
         assert sequential(reads) == pytest.approx(0.0, abs=0.02)
-        assert next_fraction(ReadStream.of(reads)) == pytest.approx(2 / 3, abs=0.01)
+        assert next_fraction(stream_of(reads)) == pytest.approx(2 / 3, abs=0.01)
 
     def test_random_touches_without_readahead(self) -> None:
         assert sequential(advised_random()) == 0.0
-        assert next_fraction(ReadStream.of(advised_random())) == 0.0
-        assert find_runs(ReadStream.of(advised_random())).count >= 1998, "one page in 262,144 follows by chance"
+        assert next_fraction(stream_of(advised_random())) == 0.0
+        assert find_runs(stream_of(advised_random())).count >= 1998, "one page in 262,144 follows by chance"
 
     def test_every_second_read_left_out(self) -> None:
         assert sequential(in_order()[::2]) == 0.0
-        assert next_fraction(ReadStream.of(in_order()[::2])) == 0.0
+        assert next_fraction(stream_of(in_order()[::2])) == 0.0
 
     def test_two_passes(self) -> None:
-        runs = find_runs(ReadStream.of(in_order() + in_order()))
+        runs = find_runs(stream_of(in_order() + in_order()))
         assert runs.lengths.tolist() == [FILE, FILE]
         assert runs.sequential_fraction(READAHEAD) == 1 - READAHEAD / FILE
 
@@ -121,7 +121,7 @@ class TestKnownPatterns:
     def test_two_files_are_two_streams(self) -> None:
         reads = in_order(0, READAHEAD * 2) + in_order(READAHEAD * 2, READAHEAD * 2, space=1)
         assert sequential(reads) == 0.5, "the second file does not go on where the first one ended"
-        assert next_fraction(ReadStream.of(reads)) == 1.0, "each file for itself"
+        assert next_fraction(stream_of(reads)) == 1.0, "each file for itself"
 
     def test_more_streams_than_are_followed(self) -> None:
         streams = [in_order(number * FILE, READAHEAD * 2) for number in range(STREAMS + 1)]
@@ -137,13 +137,13 @@ class TestKnownPatterns:
         long, short = in_order(0, 100 * MIB), [(0, FILE + number * MIB, 4096) for number in range(1000)]
         share = sequential(long + short, READ)
         assert share == pytest.approx((100 * MIB - READ) / (100 * MIB + 1000 * 4096))
-        assert next_fraction(ReadStream.of(long + short)) == pytest.approx(799 / 1799)
+        assert next_fraction(stream_of(long + short)) == pytest.approx(799 / 1799)
 
     @pytest.mark.parametrize("depth", [2, 4, 8])
     @pytest.mark.parametrize("reads", [in_order(), four_streams()], ids=["one stream", "four"])
     def test_completions_in_another_order(self, reads: list[Read], depth: int) -> None:
         done = out_of_order(reads, depth)
-        assert next_fraction(ReadStream.of(done)) < 0.6
+        assert next_fraction(stream_of(done)) < 0.6
         by_completion, as_issued = sequential(done, by_completion=True), sequential(done)
         assert by_completion is not None
         assert as_issued is not None
@@ -154,10 +154,10 @@ class TestKnownPatterns:
         assert sequential(out_of_order(random_touches(), 4), by_completion=True) == pytest.approx(0.0, abs=0.02)
 
     def test_nothing_and_one_read(self) -> None:
-        nothing = find_runs(ReadStream.of([]))
-        assert (nothing.count, nothing.mean_bytes, nothing.median_bytes, nothing.half_bytes) == (0, None, None, None)
+        nothing = find_runs(stream_of([]))
+        assert (nothing.count, nothing.mean_bytes, nothing.median_bytes, nothing.n50_bytes) == (0, None, None, None)
         assert nothing.sequential_fraction(READAHEAD) is None
-        assert next_fraction(ReadStream.of([])) is None
+        assert next_fraction(stream_of([])) is None
         assert notes([(0, 0, 4096)]) is None
         assert sequential([(0, 0, 4096)]) == 0.0
 
@@ -181,26 +181,26 @@ class TestNotesRule:
 class TestRunLengths:
     def test_lengths(self) -> None:
         reads = [*in_order(0, 4 * READ), *in_order(FILE, READ), *in_order(2 * FILE, READ)]
-        runs = find_runs(ReadStream.of(reads))
+        runs = find_runs(stream_of(reads))
         assert sorted(runs.lengths.tolist()) == [READ, READ, 4 * READ]
-        assert (runs.count, runs.mean_bytes, runs.median_bytes, runs.half_bytes) == (3, 2 * READ, READ, 4 * READ)
+        assert (runs.count, runs.mean_bytes, runs.median_bytes, runs.n50_bytes) == (3, 2 * READ, READ, 4 * READ)
 
 
 class TestGaps:
     def test_directions_and_sizes(self) -> None:
-        gaps = find_gaps(ReadStream.of([(0, 0, 10), (0, 10, 10), (0, 25, 10), (0, 20, 10), (0, 31, 5), (1, 0, 5)]))
+        gaps = find_gaps(stream_of([(0, 0, 10), (0, 10, 10), (0, 25, 10), (0, 20, 10), (0, 31, 5), (1, 0, 5)]))
         assert gaps.adjacent == 1
         assert gaps.forward == [Bin(1, 2, 1, 1), Bin(4, 8, 1, 5)]
         assert gaps.backward == [Bin(8, 16, 1, 15)]
         assert (gaps.count, gaps.forward_fraction, gaps.backward_fraction) == (4, 0.5, 0.25)
 
     def test_streams_that_take_turns_leap_forwards_and_back(self) -> None:
-        gaps = find_gaps(ReadStream.of(four_streams()))
+        gaps = find_gaps(stream_of(four_streams()))
         assert gaps.forward_fraction == pytest.approx(0.75, abs=1e-3)
         assert gaps.backward_fraction == pytest.approx(0.25, abs=1e-3)
 
     def test_none(self) -> None:
-        gaps = find_gaps(ReadStream.of([(0, 0, 10)]))
+        gaps = find_gaps(stream_of([(0, 0, 10)]))
         assert (gaps.count, gaps.forward_fraction, gaps.backward_fraction) == (0, None, None)
 
     def test_bins_at_powers_of_two(self) -> None:
@@ -261,7 +261,7 @@ crowded = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 12), st.integers(
 class TestAgainstPlainPython:
     @given(crowded, st.integers(0, 10))
     def test_crowded_reads(self, reads: list[Read], readahead_bytes: int) -> None:
-        runs = find_runs(ReadStream.of(reads))
+        runs = find_runs(stream_of(reads))
         lengths = [sum(size for *_, size in run) for run in plain_runs(reads)]
         assert sorted(runs.lengths.tolist()) == sorted(lengths)
         assert runs.sequential_fraction(readahead_bytes) == plain_fraction(reads, readahead_bytes)
@@ -282,22 +282,22 @@ class TestAgainstPlainPython:
 
     def test_over_many_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         reads = four_streams()[:3000] + in_order(size=50 * READ) + four_streams()[:3000]
-        expected = find_runs(ReadStream.of(reads)).lengths.tolist()
+        expected = find_runs(stream_of(reads)).lengths.tolist()
         assert sorted(expected) == sorted(sum(size for *_, size in run) for run in plain_runs(reads))
         monkeypatch.setattr("pagelab.analysis.access.order._AT_ONCE", 7)
-        assert find_runs(ReadStream.of(reads)).lengths.tolist() == expected
+        assert find_runs(stream_of(reads)).lengths.tolist() == expected
 
     @given(crowded, st.booleans())
     def test_runs_hold_every_byte_once(self, reads: list[Read], by_completion: bool) -> None:
-        runs = find_runs(ReadStream.of(reads), by_completion)
+        runs = find_runs(stream_of(reads), by_completion)
         assert runs.lengths.sum() == sum(size for *_, size in reads)
         assert np.all(runs.run_start <= runs.stream.start)
-        assert runs.count <= find_runs(ReadStream.of(reads)).count
+        assert runs.count <= find_runs(stream_of(reads)).count
 
 
 def test_only_readahead_makes_a_first_window() -> None:
     """Four reads in order: by readahead they may be one window, of a program that asked for each they are an order."""
-    reads = ReadStream.of([(0, number * 100, 100) for number in range(4)])
+    reads = stream_of([(0, number * 100, 100) for number in range(4)])
     ahead = replace(reads, ahead=np.ones(4, dtype=np.bool_))
     asked = replace(reads, ahead=np.zeros(4, dtype=np.bool_))
     assert [find_runs(one).sequential_fraction(400) for one in (reads, ahead, asked)] == [0.0, 0.0, 0.75]

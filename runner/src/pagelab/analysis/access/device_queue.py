@@ -1,13 +1,11 @@
 """How long reads took and how many were under way at once, from the moments of issue and completion."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pagelab.analysis.access.spans import EVERYTHING, Span
 from pagelab.analysis.access.trace_tables import BlockReads
+from pagelab.traces.arrays import Integers
 from pagelab.units import NANOSECONDS
-
-Numbers = NDArray[np.int64]
 
 PERCENTILES = (50, 90, 99)
 _AT_ONCE = 1 << 16  # moments: their numbers fit into a core's cache
@@ -46,7 +44,7 @@ def depth_facts(reads: BlockReads, span: Span) -> dict[str, float]:
     return _facts(_time_at_depth(begin, end), length) if length > 0 else {}
 
 
-def _time_at_depth(begin: Numbers, end: Numbers) -> Numbers:
+def _time_at_depth(begin: Integers, end: Integers) -> Integers:
     """Nanoseconds during which 0, 1, 2 … reads were under way, between the first begin and the last end."""
     origin = int(begin.min())
     # With what happens in the last bit, so that they sort as plain numbers, and begins before ends of one moment.
@@ -66,7 +64,7 @@ def _time_at_depth(begin: Numbers, end: Numbers) -> Numbers:
     return time_at
 
 
-def _facts(time_at: Numbers, length: int) -> dict[str, float]:
+def _facts(time_at: Integers, length: int) -> dict[str, float]:
     busy = int(time_at[1:].sum())
     facts = {
         "busy_fraction": busy / length,

@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from pagelab.analysis.access.ranges import Numbers
-from pagelab.analysis.access.trace_tables import ADD, FAULT, MAP, PageEvents
+from pagelab.analysis.access.trace_tables import PageEvents
+from pagelab.traces.arrays import Integers, begins
+from pagelab.traces.events import ADD, FAULT, MAP
 
 PMD_BYTES = 2 << 20  # x86-64, and 64-bit Arm with pages of 4 KiB
 
@@ -39,17 +40,17 @@ def with_whole_folios(pages: PageEvents) -> PageEvents:
     )
 
 
-def _line(pages: PageEvents) -> Numbers:
+def _line(pages: PageEvents) -> Integers:
     """Offsets of all parts on one line, the parts one after the other."""
     span = int((pages.offset + pages.bytes).max(initial=0)) + PMD_BYTES
     return pages.part * span + pages.offset
 
 
-def _folios(pages: PageEvents) -> tuple[Numbers, Numbers]:
+def _folios(pages: PageEvents) -> tuple[Integers, Integers]:
     """Where folios began and how large they were last, by place."""
     added = np.flatnonzero(pages.event == ADD)
     place, size = _line(pages)[added], pages.bytes[added]
-    order = np.argsort(place, kind="stable")  # events are in the order of time, so the last of equals is the latest
-    place, size = place[order], size[order]
-    last = np.append(place[1:] != place[:-1], True) if len(place) else np.zeros(0, dtype=np.bool_)
-    return place[last], size[last]
+    order = np.argsort(place[::-1], kind="stable")  # the latest first: events are in the order of time
+    place, size = place[::-1][order], size[::-1][order]
+    latest = begins(place)
+    return place[latest], size[latest]

@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pagelab.analysis.access.order import ReadStream
 from pagelab.analysis.access.spans import Span
-from pagelab.analysis.access.trace_tables import ADD, BlockReads, PageEvents
+from pagelab.analysis.access.trace_tables import BlockReads, PageEvents
+from pagelab.traces.arrays import Integers, Rows, begins
+from pagelab.traces.events import ADD
 
-Numbers = NDArray[np.int64]
-Source = Literal["block", "page_cache"]
+ReadSource = Literal["block", "page_cache"]
 Order = Literal["issue", "completion", "page_cache"]
 
 
 @dataclass(frozen=True)
-class ModelReads:
+class ModelReads(Rows):
     """Reads of the model's files by time; arrays of one length.
 
     `source` says what a read is. `block`: a request that brought bytes of the model; `time_ns` is its completion and
@@ -26,31 +26,20 @@ class ModelReads:
     `stream.space` is the part of the model, `stream.start` the offset in it, `stream.bytes` counts the model's bytes.
     """
 
-    source: Source
+    source: ReadSource
     order: Order
-    time_ns: Numbers
-    moment_ns: Numbers
+    time_ns: Integers
+    moment_ns: Integers
     stream: ReadStream
-    request_bytes: Numbers
-
-    def __len__(self) -> int:
-        return len(self.time_ns)
+    request_bytes: Integers
 
     def within(self, span: Span) -> "ModelReads":
         """The reads of a span, by `time_ns`."""
-        which = span.of(self.time_ns)
-        return ModelReads(
-            self.source,
-            self.order,
-            self.time_ns[which],
-            self.moment_ns[which],
-            self.stream.taken(which),
-            self.request_bytes[which],
-        )
+        return self.taken(span.of(self.time_ns))
 
     def ordered(self) -> ReadStream:
         """The reads in the order that they are judged in."""
-        if self.moment_ns is self.time_ns or not np.any(self.moment_ns[1:] < self.moment_ns[:-1]):
+        if not np.any(self.moment_ns[1:] < self.moment_ns[:-1]):
             return self.stream
         return self.stream.taken(np.argsort(self.moment_ns, kind="stable"))
 
@@ -68,7 +57,7 @@ def of_requests(reads: BlockReads) -> ModelReads:
     )
 
 
-def joined_pages(events: PageEvents, readahead_bytes: int, bounds_ns: Numbers) -> ModelReads:
+def joined_pages(events: PageEvents, readahead_bytes: int, bounds_ns: Integers) -> ModelReads:
     """Reads as the page cache saw them: pages that entered it one after the other, each where the last one ended.
 
     They are cut apart after every `readahead_bytes`, as readahead would read them, and where a window or a token begins
@@ -78,15 +67,11 @@ def joined_pages(events: PageEvents, readahead_bytes: int, bounds_ns: Numbers) -
     pages = ReadStream(adds.part, adds.offset, adds.bytes)
     if not len(pages):
         return ModelReads("page_cache", "page_cache", adds.time_ns, adds.time_ns, pages, adds.bytes)
-    begins = np.ones(len(pages), dtype=np.bool_)
-    begins[1:] = (pages.start[1:] != pages.end[:-1]) | (pages.space[1:] != pages.space[:-1])
-    span = np.searchsorted(bounds_ns, adds.time_ns, side="right")
-    begins[1:] |= span[1:] != span[:-1]
-    first = np.flatnonzero(begins)
+    apart = ~pages.follows | begins(np.searchsorted(bounds_ns, adds.time_ns, side="right"))
+    first = np.flatnonzero(apart)
     sizes = np.diff(np.append(first, len(pages)))
     window = (pages.start - np.repeat(pages.start[first], sizes)) // max(readahead_bytes, 1)
-    begins[1:] |= window[1:] != window[:-1]
-    first = np.flatnonzero(begins)
+    first = np.flatnonzero(apart | begins(window))
     last = np.append(first[1:], len(pages)) - 1
     joined = ReadStream(pages.space[first], pages.start[first], pages.end[last] - pages.start[first])
     return ModelReads("page_cache", "page_cache", adds.time_ns[first], adds.time_ns[first], joined, joined.bytes)

@@ -4,28 +4,21 @@ The files of a model stand one after the other, cut into OFFSET_BINS equal piece
 ninth (or the last, where there are fewer) is cut into TIME_BINS equal pieces.
 """
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from pagelab.analysis.access.model_reads import ModelReads
-from pagelab.analysis.access.ranges import sums
 from pagelab.analysis.access.spans import Span, Spans
+from pagelab.traces.arrays import Integers, counted_from, sums
 from pagelab.traces.placement import Placement
 from pagelab.units import NANOSECONDS
-
-if TYPE_CHECKING:  # pyarrow takes a moment to load
-    import pyarrow as pa
-
-Numbers = NDArray[np.int64]
 
 TOKENS = 8
 TIME_BINS = 96
 OFFSET_BINS = 64
 
 
-def access_map_table(model: ModelReads | None, spans: Spans, placement: Placement, part_bytes: list[int]) -> "pa.Table":
+def access_map_table(model: ModelReads | None, spans: Spans, placement: Placement, part_bytes: list[int]) -> pa.Table:
     """A row for each cell of the grid in which anything was read.
 
     `begin_seconds` and `seconds` (since the start of the process) and `offset_bytes` and `bytes` (from the start of the
@@ -38,8 +31,6 @@ def access_map_table(model: ModelReads | None, spans: Spans, placement: Placemen
         placement: where tensors lie.
         part_bytes: sizes of the model's files, by part.
     """
-    import pyarrow as pa
-
     height = -(-sum(part_bytes) // OFFSET_BINS)
     span = _shown(spans)
     if model is None or span is None or height <= 0:
@@ -71,7 +62,7 @@ def _shown(spans: Spans) -> Span | None:
 
 def _cells(
     reads: ModelReads, span: Span, width: int, height: int, part_bytes: list[int]
-) -> tuple[Numbers, Numbers, Numbers]:
+) -> tuple[Integers, Integers, Integers]:
     """Time, piece of the files and bytes of every cell with a read, by time and piece."""
     bases = _bases(part_bytes)
     start = reads.stream.start + bases[reads.stream.space]
@@ -82,17 +73,15 @@ def _cells(
     return cells // OFFSET_BINS, cells % OFFSET_BINS, totals[cells]
 
 
-def _bases(part_bytes: list[int]) -> Numbers:
+def _bases(part_bytes: list[int]) -> Integers:
     """Where each part starts when all stand one after the other."""
     return np.concatenate(([0], np.cumsum(part_bytes)))[:-1].astype(np.int64)
 
 
-def _cut(start: Numbers, size: Numbers, height: int) -> tuple[Numbers, Numbers, Numbers]:
+def _cut(start: Integers, size: Integers, height: int) -> tuple[Integers, Integers, Integers]:
     """Ranges cut where pieces of `height` bytes meet: row of the range, number of the piece, and bytes in it."""
     first, last = start // height, (start + size - 1) // height
-    counts = last - first + 1
-    row = np.repeat(np.arange(len(start)), counts)
-    piece = first[row] + np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row, piece = counted_from(first, last - first + 1)
     low, high = np.maximum(start[row], piece * height), np.minimum((start + size)[row], (piece + 1) * height)
     return row, np.minimum(piece, OFFSET_BINS - 1), high - low
 

@@ -31,22 +31,19 @@ which more than half the steps from read to read would point back in the stream,
 these links again. With tens of requests in flight some order is lost all the same, and the result is too low.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pagelab.analysis.access.ranges import sums
+from pagelab.traces.arrays import Integers, Mask, Rows, begins, sums
 from pagelab.units import KIB
 
-Numbers = NDArray[np.int64]
 Places = NDArray[np.signedinteger]
 """Positions in an array; four bytes each where that is enough."""
 
 STREAMS = 64  # bursts back that a run is looked for
-SECTOR_BYTES = 512
 NOTES_GAP_SECTORS = 256
 DEFAULT_READAHEAD_BYTES = 128 * KIB  # VM_READAHEAD_PAGES of include/linux/pagemap.h: the kernel's own default
 _AT_ONCE = 1 << 15  # reads compared at once: their numbers fit into a core's cache
@@ -54,7 +51,7 @@ _SPACE_BITS = 50  # files and disks of up to a pebibyte, 8192 of them
 
 
 @dataclass(frozen=True)
-class ReadStream:
+class ReadStream(Rows):
     """Reads in the order that is judged: arrays of one length.
 
     `space` numbers what the offsets count in (a part of the model, a disk); `start` is the first byte's offset there
@@ -62,40 +59,38 @@ class ReadStream:
     known, so that every one may have been.
     """
 
-    space: Numbers
-    start: Numbers
-    bytes: Numbers
-    ahead: NDArray[np.bool_] | None = None
-
-    @classmethod
-    def of(cls, reads: Iterable[tuple[int, int, int]]) -> "ReadStream":
-        """A stream of (space, start, bytes)."""
-        table = np.array(list(reads), dtype=np.int64).reshape(-1, 3)
-        return cls(table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy())
-
-    def __len__(self) -> int:
-        return len(self.start)
+    space: Integers
+    start: Integers
+    bytes: Integers
+    ahead: Mask | None = None
 
     @cached_property
-    def end(self) -> Numbers:
+    def end(self) -> Integers:
         """Offset of the first byte after each read."""
         return self.start + self.bytes
+
+    @property
+    def follows(self) -> Mask:
+        """Which reads start where the one before them ended, in the same space."""
+        follows = ~begins(self.space)
+        follows[1:] &= self.start[1:] == self.end[:-1]
+        return follows
 
     @property
     def total_bytes(self) -> int:
         """Bytes of all reads."""
         return int(self.bytes.sum(dtype=np.int64))
 
-    def taken(self, which: slice | NDArray[np.bool_] | NDArray[np.int64]) -> "ReadStream":
-        """The reads that a slice, a mask or a list of positions names."""
-        ahead = None if self.ahead is None else self.ahead[which]
-        return ReadStream(self.space[which], self.start[which], self.bytes[which], ahead)
+    def by_space(self) -> "ReadStream":
+        """The reads of one space together, else in their order."""
+        order = _by_space(self.space)
+        return self if order is None else self.taken(order)
 
 
 # --- the rules that look at two neighbours ----------------------------------------------------------------------------
 
 
-def notes_fraction(device: Numbers, sector: Numbers) -> float | None:
+def notes_fraction(device: Integers, sector: Integers) -> float | None:
     """The notes' rule, over reads in order of completion.
 
     Args:
@@ -114,14 +109,11 @@ def notes_fraction(device: Numbers, sector: Numbers) -> float | None:
 
 def next_fraction(stream: ReadStream) -> float | None:
     """The share of reads after the first of their file or disk that start where the one before ended there."""
-    order = _by_space(stream.space)
-    stream = stream if order is None else stream.taken(order)
-    same = stream.space[1:] == stream.space[:-1]
-    follows = (stream.start[1:] == stream.end[:-1]) & same
-    return _share(int(np.count_nonzero(follows)), int(np.count_nonzero(same)))
+    stream = stream.by_space()
+    return _share(int(np.count_nonzero(stream.follows)), int(np.count_nonzero(~begins(stream.space))))
 
 
-def _by_space(space: Numbers) -> Numbers | None:
+def _by_space(space: Integers) -> Integers | None:
     """The order that puts reads of one space together and else keeps theirs; None where there is one space."""
     if not len(space) or space.min() == space.max():
         return None
@@ -140,8 +132,8 @@ class Runs:
     """Reads joined to runs: `run_start` is, for each read, the offset at which its run starts; `lengths` in bytes."""
 
     stream: ReadStream
-    run_start: Numbers
-    lengths: Numbers
+    run_start: Integers
+    lengths: Integers
 
     def sequential_fraction(self, readahead_bytes: int) -> float | None:
         """The sound rule: the share of bytes beyond the first readahead window of their run; None without reads.
@@ -174,11 +166,11 @@ class Runs:
         return float(np.median(self.lengths)) if self.count else None
 
     @property
-    def half_bytes(self) -> int | None:
-        """The length of which half of all bytes lie in runs at least as long: a median weighted by bytes."""
+    def n50_bytes(self) -> int | None:
+        """The length of which half of all bytes lie in runs at least as long: a median weighted by bytes (N50)."""
         if not self.count:
             return None
-        longest_first: Numbers = np.sort(self.lengths)[::-1]
+        longest_first: Integers = np.sort(self.lengths)[::-1]
         return int(longest_first[np.searchsorted(2 * np.cumsum(longest_first), self.stream.total_bytes)])
 
 
@@ -191,7 +183,7 @@ def find_runs(stream: ReadStream, by_completion: bool = False) -> Runs:
     """
     if not len(stream):
         return Runs(stream, stream.start, stream.start)
-    first = _burst_starts(stream)
+    first = np.flatnonzero(~stream.follows)
     place = (stream.space << _SPACE_BITS) + stream.start
     starts = place[first]
     ends = _last_of_each(place, first) + _last_of_each(stream.bytes, first)
@@ -207,21 +199,13 @@ def find_runs(stream: ReadStream, by_completion: bool = False) -> Runs:
     return Runs(stream, np.repeat(run_start, sizes), lengths)
 
 
-def _burst_starts(stream: ReadStream) -> Numbers:
-    """The position of each burst's first read."""
-    begins = np.ones(len(stream), dtype=np.bool_)
-    begins[1:] = stream.start[1:] != stream.end[:-1]
-    begins[1:] |= stream.space[1:] != stream.space[:-1]
-    return np.flatnonzero(begins)
-
-
-def _last_of_each(values: Numbers, first: Numbers) -> Numbers:
+def _last_of_each(values: Integers, first: Integers) -> Integers:
     """The value of the last read of each burst."""
-    last: Numbers = values[np.append(first[1:], len(values)) - 1]
+    last: Integers = values[np.append(first[1:], len(values)) - 1]
     return last
 
 
-def _link(starts: Numbers, ends: Numbers) -> tuple[Places, Places]:
+def _link(starts: Integers, ends: Integers) -> tuple[Places, Places]:
     """For each burst the one that it goes on from, and the one that goes on from it; -1 where there is none.
 
     The nearest pairs are linked first. That gives each burst the latest one that is free when its turn comes, as taking
@@ -240,7 +224,7 @@ def _link(starts: Numbers, ends: Numbers) -> tuple[Places, Places]:
     return before, after
 
 
-def _link_reordered(starts: Numbers, ends: Numbers, before: Places, after: Places) -> None:
+def _link_reordered(starts: Integers, ends: Integers, before: Places, after: Places) -> None:
     """Link, in place, bursts that nothing goes on from, or that go on from nothing, to ones that came after them.
 
     What ends and what starts at one place stand side by side when sorted.
@@ -256,7 +240,7 @@ def _link_reordered(starts: Numbers, ends: Numbers, before: Places, after: Place
     before[number[:-1][found]], after[number[1:][found]] = number[1:][found], number[:-1][found]
 
 
-def _unlink_backwards(before: Places, after: Places, sizes: Numbers) -> None:
+def _unlink_backwards(before: Places, after: Places, sizes: Integers) -> None:
     """Take back, in place, the links to later bursts of runs that go back at most steps from read to read."""
     head = _heads(before)
     reordered = before > np.arange(len(before))
@@ -298,7 +282,7 @@ class Bin:
     total: int
 
 
-def histogram(values: Numbers) -> list[Bin]:
+def histogram(values: Integers) -> list[Bin]:
     """Count positive whole numbers by powers of two: bins from 2^k to 2^(k+1), without the empty ones."""
     exponents = np.frexp(values.astype(np.float64))[1] - 1  # exact below 2^53
     counts = np.bincount(exponents) if len(values) else np.zeros(0, dtype=np.int64)
@@ -338,9 +322,6 @@ class Gaps:
 
 def find_gaps(stream: ReadStream) -> Gaps:
     """The gaps between neighbours of a stream, each file or disk for itself."""
-    order = _by_space(stream.space)
-    stream = stream if order is None else stream.taken(order)
-    gaps = stream.start[1:] - stream.end[:-1]
-    if order is not None:
-        gaps = gaps[stream.space[1:] == stream.space[:-1]]
+    stream = stream.by_space()
+    gaps = (stream.start[1:] - stream.end[:-1])[~begins(stream.space)[1:]]
     return Gaps(int(np.count_nonzero(gaps == 0)), histogram(gaps[gaps > 0]), histogram(-gaps[gaps < 0]))

@@ -2,7 +2,7 @@
 
 Computed from the tables of a trial's trace alone (block_io.parquet, page_cache.parquet, tokens.parquet, trace.json),
 for each window and for the whole recording. Every number is explained, with its formula, in docs/access.md; the rules
-for "sequential" are in `analysis.order`. Counting is in whole numbers up to the last division, so the same tables give
+for "sequential" are in `order`. Counting is in whole numbers up to the last division, so the same tables give
 the same bytes of results on every machine.
 
 What the model's numbers (all but `reads`, `read_bytes`, swap and others, queue and latency) are counted from is said by
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pagelab.analysis.access import order
 from pagelab.analysis.access import tables as access_tables
@@ -27,19 +26,14 @@ from pagelab.analysis.access.offset_map import access_map_table
 from pagelab.analysis.access.ranges import covered_bytes
 from pagelab.analysis.access.reuse import reuse_of
 from pagelab.analysis.access.spans import EVERYTHING, Span, Spans, spans_of
-from pagelab.analysis.access.trace_tables import (
-    ADD,
-    DELETE,
-    SWAP,
-    BlockReads,
-    PageEvents,
-    read_block_reads,
-    read_page_events,
-)
+from pagelab.analysis.access.trace_tables import BlockReads, PageEvents, read_block_reads, read_page_events
 from pagelab.store.record import SCHEMA_VERSION, Access, TrialRecord
 from pagelab.store.run_store import RunStore, read_trace_record
 from pagelab.store.trace_record import PageLevel, TraceRecord
+from pagelab.traces.arrays import Integers, group_count
+from pagelab.traces.events import ADD, DELETE, SWAP
 from pagelab.traces.placement import Placement
+from pagelab.units import SECTOR_BYTES
 
 Facts = dict[str, Any]
 """Names and values as JSON has them; what is not known is left out."""
@@ -48,7 +42,7 @@ BLOCK_IO, PAGE_CACHE = "block_io", "page_cache"
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedReads:
     """What a trial's trace holds, as arrays; None where it was not recorded, or cannot be told."""
 
     blocks: BlockReads | None
@@ -112,7 +106,7 @@ def access_of_block_io(path: Path, readahead_bytes: int | None = None) -> Facts:
     reads = read_block_reads(path, placed=False)
     window = order.DEFAULT_READAHEAD_BYTES if readahead_bytes is None else readahead_bytes
     by_issue = reads.in_order_of_issue
-    stream = order.ReadStream(reads.device, reads.sector * order.SECTOR_BYTES, reads.bytes, reads.ahead)
+    stream = order.ReadStream(reads.device, reads.sector * SECTOR_BYTES, reads.bytes, reads.ahead)
     if by_issue:
         stream = stream.taken(np.argsort(reads.moments(), kind="stable"))
     facts = {
@@ -136,7 +130,7 @@ def access_of_block_io(path: Path, readahead_bytes: int | None = None) -> Facts:
 # --- one window -------------------------------------------------------------------------------------------------------
 
 
-def window_facts(traced: Traced, span: Span) -> Facts:
+def window_facts(traced: TracedReads, span: Span) -> Facts:
     """Everything that is counted in one window of a trial."""
     facts: Facts = {"seconds": span.seconds}
     if traced.blocks is not None:
@@ -165,7 +159,7 @@ def _block_facts(blocks: BlockReads, span: Span, swap_is_known: bool) -> Facts:
     }
 
 
-def _model_facts(reads: ModelReads, traced: Traced) -> Facts:
+def _model_facts(reads: ModelReads, traced: TracedReads) -> Facts:
     stream = reads.ordered()
     distinct = _reread(stream)
     return {
@@ -188,7 +182,7 @@ def _page_facts(pages: PageEvents, model: ModelReads | None, level: PageLevel | 
     }
 
 
-def _sizes(sizes: NDArray[np.int64]) -> Facts:
+def _sizes(sizes: Integers) -> Facts:
     if not len(sizes):
         return {"read_sizes": []}
     bins = order.histogram(sizes)
@@ -210,7 +204,7 @@ def _order_facts(stream: order.ReadStream, readahead_bytes: int, by_completion: 
         "runs": runs.count,
         "mean_run_bytes": runs.mean_bytes,
         "median_run_bytes": runs.median_bytes,
-        "n50_run_bytes": runs.half_bytes,
+        "n50_run_bytes": runs.n50_bytes,
         "forward_fraction": gaps.forward_fraction,
         "backward_fraction": gaps.backward_fraction,
         "gaps": {"adjacent": gaps.adjacent, "forward": _bins(gaps.forward), "backward": _bins(gaps.backward)},
@@ -222,12 +216,8 @@ def _bins(bins: Iterable[order.Bin]) -> list[Facts]:
 
 
 def _reread(stream: order.ReadStream) -> Facts:
-    distinct = int(covered_bytes(stream.space, stream.start, stream.end, _groups(stream.space)).sum())
+    distinct = int(covered_bytes(stream.space, stream.start, stream.end, group_count(stream.space)).sum())
     return {"distinct_bytes": distinct, "reread_factor": _ratio(stream.total_bytes, distinct)}
-
-
-def _groups(numbers: NDArray[np.int64]) -> int:
-    return int(numbers.max()) + 1 if len(numbers) else 0
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -248,7 +238,7 @@ def _arrivals(store: RunStore, number: int) -> list[float]:
     return [moment for moment in table["arrival_seconds"].to_pylist() if moment is not None]
 
 
-def _read_traced(store: RunStore, number: int, trace: TraceRecord, spans: Spans) -> Traced:
+def _read_traced(store: RunStore, number: int, trace: TraceRecord, spans: Spans) -> TracedReads:
     """The tables that there are; requests tell of the model where all of its files are found on a disk."""
     block_path, page_path = (store.trial_table_path(number, name) for name in (BLOCK_IO, PAGE_CACHE))
     blocks = read_block_reads(block_path) if block_path.is_file() else None
@@ -263,7 +253,7 @@ def _read_traced(store: RunStore, number: int, trace: TraceRecord, spans: Spans)
     elif pages is not None and trace.pages != "faults":
         model = joined_pages(pages, readahead, spans.bounds_ns)
     size = sum(file.bytes for file in files)
-    return Traced(blocks, pages, model, size, readahead, swap_is_known, trace.pages)
+    return TracedReads(blocks, pages, model, size, readahead, swap_is_known, trace.pages)
 
 
 def _part_bytes(trace: TraceRecord) -> list[int]:
@@ -277,7 +267,7 @@ def _decoded(reads: ModelReads, spans: Spans) -> ModelReads:
     return reads.within(EVERYTHING if decode is None else decode)
 
 
-def _add_per_token_amplification(windows: dict[str, Facts], traced: Traced, spans: Spans) -> None:
+def _add_per_token_amplification(windows: dict[str, Facts], traced: TracedReads, spans: Spans) -> None:
     """Read amplification with each token for itself: bytes read over bytes mapped, both summed over tokens."""
     if "decode" not in windows or traced.model is None or traced.pages is None:
         return
@@ -291,7 +281,7 @@ def _add_per_token_amplification(windows: dict[str, Facts], traced: Traced, span
         windows["decode"]["read_amplification_per_token"] = read / mapped
 
 
-def _document(trace: TraceRecord, traced: Traced, windows: dict[str, Facts], reuse: Facts) -> Facts:
+def _document(trace: TraceRecord, traced: TracedReads, windows: dict[str, Facts], reuse: Facts) -> Facts:
     """access.json."""
     facts = {
         "schema_version": SCHEMA_VERSION,

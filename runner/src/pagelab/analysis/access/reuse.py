@@ -15,19 +15,16 @@ are one access, since requests and pages end anywhere in a block.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from pagelab.analysis.access.model_reads import ModelReads
 from pagelab.analysis.access.order import ReadStream
+from pagelab.traces.arrays import Integers, Mask, begins, counted_from, group_count
 from pagelab.units import KIB
-
-if TYPE_CHECKING:  # pyarrow takes a moment to load
-    import pyarrow as pa
-
-Numbers = NDArray[np.int64]
 
 BLOCK_BYTES = 64 * KIB
 MOST_ACCESSES = 8_000_000  # blocks are doubled in size until there are no more: bounds time and memory
@@ -43,17 +40,13 @@ class MissCurve:
     `cold` those that were the first to their block.
     """
 
-    blocks: Numbers
-    misses: Numbers
+    blocks: Integers
+    misses: Integers
     accesses: int
     cold: int
 
-    def misses_at(self, blocks: int) -> int:
-        """The misses of a cache with room for so many blocks."""
-        return int(self.misses[np.searchsorted(self.blocks, blocks, side="right") - 1])
 
-
-def stack_distances(accesses: Numbers) -> Numbers:
+def stack_distances(accesses: Integers) -> Integers:
     """The stack distance of each access, 0 for the first access to a block.
 
     Args:
@@ -71,7 +64,7 @@ def stack_distances(accesses: Numbers) -> Numbers:
     return distance
 
 
-def _previous(accesses: Numbers) -> Numbers:
+def _previous(accesses: Integers) -> Integers:
     """The position of the last access to the same block before each access, -1 where there is none."""
     previous = np.full(len(accesses), -1, dtype=np.int64)
     order = np.argsort(accesses, kind="stable")
@@ -80,7 +73,7 @@ def _previous(accesses: Numbers) -> Numbers:
     return previous
 
 
-def _ranks(previous: Numbers, again: NDArray[np.bool_]) -> Numbers:
+def _ranks(previous: Integers, again: Mask) -> Integers:
     """Each access's place if all were sorted by `previous`: a permutation, those without one first and in order."""
     cold = int(np.count_nonzero(~again))
     is_previous = np.zeros(len(previous), dtype=np.bool_)
@@ -92,7 +85,7 @@ def _ranks(previous: Numbers, again: NDArray[np.bool_]) -> Numbers:
     return rank
 
 
-def _smaller_before(values: Numbers) -> Numbers:
+def _smaller_before(values: Integers) -> Integers:
     """For each entry of a permutation of 0 … n - 1, how many entries before it are smaller.
 
     The entries are sorted by their upper bits, stably, one more bit in each pass, as in a wavelet tree. All entries
@@ -116,7 +109,7 @@ def _smaller_before(values: Numbers) -> Numbers:
     return found[values].astype(np.int64)
 
 
-def miss_curve(accesses: Numbers) -> MissCurve:
+def miss_curve(accesses: Integers) -> MissCurve:
     """The misses of an LRU cache of every size at which they change."""
     distances = stack_distances(accesses)
     at = np.bincount(distances) if len(distances) else np.zeros(1, dtype=np.int64)
@@ -127,20 +120,14 @@ def miss_curve(accesses: Numbers) -> MissCurve:
     return MissCurve(changes, misses[changes], len(accesses), cold)
 
 
-def block_accesses(stream: ReadStream, block_bytes: int) -> Numbers:
+def block_accesses(stream: ReadStream, block_bytes: int) -> Integers:
     """The blocks that reads touch, in order; one after the other to the same block is one access."""
     first, last = stream.start // block_bytes, (stream.end - 1) // block_bytes
-    counts = last - first + 1
-    spaces = stream.space * (int(last.max()) + 1 if len(last) else 0)
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    blocks = np.repeat(first + spaces, counts) + within
-    changes = np.ones(len(blocks), dtype=np.bool_)
-    changes[1:] = blocks[1:] != blocks[:-1]
-    different: Numbers = blocks[changes]
-    return different
+    _, blocks = counted_from(first + stream.space * group_count(last), last - first + 1)
+    return blocks[begins(blocks)]
 
 
-def reuse_of(reads: ModelReads | None) -> tuple[dict[str, Any], "pa.Table"]:
+def reuse_of(reads: ModelReads | None) -> tuple[dict[str, Any], pa.Table]:
     """The reuse of a window's reads.
 
     Returns:
@@ -149,8 +136,6 @@ def reuse_of(reads: ModelReads | None) -> tuple[dict[str, Any], "pa.Table"]:
         `reuse_miss_ratio` (over accesses to blocks that had been accessed before; null without any). Above 1024 sizes
         the table keeps so many, evenly spread.
     """
-    import pyarrow as pa
-
     names = {
         "cache_bytes": pa.int64(),
         "misses": pa.int64(),

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pagelab.store.record import WINDOWS
+from pagelab.traces.arrays import Integers
 from pagelab.units import NANOSECONDS
-
-Numbers = NDArray[np.int64]
 
 ALL = "all"
 _FIRST_MOMENT, _LAST_MOMENT = -(2**62), 2**62
@@ -34,7 +32,7 @@ class Span:
             return None
         return (self.end_ns - self.begin_ns) / NANOSECONDS
 
-    def of(self, times_ns: Numbers) -> slice:
+    def of(self, times_ns: Integers) -> slice:
         """Where the times of the span stand among times that ascend."""
         low, high = np.searchsorted(times_ns, (self.begin_ns, self.end_ns))
         return slice(int(low), int(high))
@@ -52,7 +50,7 @@ class Spans:
     """
 
     windows: dict[str, Span]
-    arrivals_ns: Numbers
+    arrivals_ns: Integers
     loaded_ns: int | None
 
     @property
@@ -65,7 +63,7 @@ class Spans:
         return found
 
     @property
-    def bounds_ns(self) -> Numbers:
+    def bounds_ns(self) -> Integers:
         """Every moment at which a window or a token begins or ends."""
         loaded = [] if self.loaded_ns is None else [self.loaded_ns]
         return np.unique(np.array([0, *loaded, *self.arrivals_ns], dtype=np.int64))

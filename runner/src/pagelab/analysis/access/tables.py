@@ -6,23 +6,20 @@ that is not known has nulls.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from pagelab.analysis.access.model_reads import ModelReads
-from pagelab.analysis.access.ranges import Ranges, shared_bytes, sums, union
+from pagelab.analysis.access.ranges import Ranges, shared_bytes, union
 from pagelab.analysis.access.spans import Spans
-from pagelab.analysis.access.trace_tables import FAULT, MAP, SWAP, BlockReads, PageEvents
+from pagelab.analysis.access.trace_tables import BlockReads, PageEvents
 from pagelab.store.record import WINDOWS
+from pagelab.traces.arrays import Integers, counted_from, group_count, sums
+from pagelab.traces.events import FAULT, MAP, SWAP
 from pagelab.traces.placement import Placement, Slice
 from pagelab.units import NANOSECONDS
-
-if TYPE_CHECKING:  # pyarrow takes a moment to load
-    import pyarrow as pa
-
-Numbers = NDArray[np.int64]
 
 BIN_NS = NANOSECONDS // 10
 BINS_A_SECOND = NANOSECONDS // BIN_NS
@@ -35,7 +32,7 @@ def tables_of(
     model: ModelReads | None,
     spans: Spans,
     placement: Placement,
-) -> dict[str, "pa.Table"]:
+) -> dict[str, pa.Table]:
     """Every table by its name; columns do not depend on what was traced."""
     parts = [_Pieces.of(model, spans, placement, window) for window in WINDOWS]
     return {
@@ -50,15 +47,13 @@ def tables_of(
 # --- over time --------------------------------------------------------------------------------------------------------
 
 
-def throughput_table(blocks: BlockReads | None, model: ModelReads | None) -> "pa.Table":
+def throughput_table(blocks: BlockReads | None, model: ModelReads | None) -> pa.Table:
     """Bytes read in each tenth of a second, from the first with a read to the last: `begin_seconds` and bytes.
 
     `read_bytes` and `swap_bytes` are of the disk and null where it was not traced.
     """
-    import pyarrow as pa
-
     streams = {"read_bytes": (None, None), "model_bytes": (None, None), "swap_bytes": (None, None)}
-    found: dict[str, tuple[Numbers, Numbers]] = {}
+    found: dict[str, tuple[Integers, Integers]] = {}
     if blocks is not None:
         swapped = blocks.source == SWAP
         found["read_bytes"] = blocks.time_ns, blocks.bytes
@@ -83,15 +78,13 @@ def throughput_table(blocks: BlockReads | None, model: ModelReads | None) -> "pa
 
 def token_table(
     blocks: BlockReads | None, pages: PageEvents | None, model: ModelReads | None, spans: Spans
-) -> "pa.Table":
+) -> pa.Table:
     """A row a token: what was read from the token before it until it came; for the first, since the model was loaded.
 
     `distinct_bytes` are different bytes of the model, `new_bytes` those that no token since the second had read before:
     of the first token, which comes with the prompt, they are null. `mapped_bytes` are as in the function of that name,
     and `read_amplification` is model_bytes over them.
     """
-    import pyarrow as pa
-
     tokens = spans.tokens
     bounds = np.array([(span.begin_ns, span.end_ns) for span in tokens.values()], dtype=np.int64).reshape(-1, 2)
     count = len(tokens)
@@ -117,8 +110,6 @@ def token_table(
 
 
 def _mapped_columns(model: ModelReads, pages: PageEvents, spans: Spans) -> dict[str, Any]:
-    import pyarrow as pa
-
     tokens = [(model.within(span), pages.taken(span.of(pages.time_ns))) for span in spans.tokens.values()]
     mapped = np.array([mapped_bytes(*token) for token in tokens], dtype=np.int64)
     read = np.array([reads.stream.total_bytes for reads, _ in tokens], dtype=np.int64)
@@ -134,24 +125,22 @@ def mapped_bytes(reads: ModelReads, pages: PageEvents) -> int:
     touched = pages.taken((pages.event == MAP) | (pages.event == FAULT))
     read = Ranges(reads.stream.space, reads.stream.start, reads.stream.end)
     mapped = Ranges(touched.part, touched.offset, touched.offset + touched.bytes)
-    return int(shared_bytes(read, mapped, max(_groups(read.group), _groups(mapped.group))).sum())
+    return int(shared_bytes(read, mapped, max(group_count(read.group), group_count(mapped.group))).sum())
 
 
-def _between(values: Numbers, places: Numbers) -> Numbers:
+def _between(values: Integers, places: Integers) -> Integers:
     """The sum of the values from each place up to, not including, another."""
     cumulative = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(values, dtype=np.int64)))
-    found: Numbers = cumulative[places[:, 1]] - cumulative[places[:, 0]]
+    found: Integers = cumulative[places[:, 1]] - cumulative[places[:, 0]]
     return found
 
 
-def _model_columns(model: ModelReads, bounds: Numbers, tokens: list[int]) -> dict[str, Any]:
-    import pyarrow as pa
-
+def _model_columns(model: ModelReads, bounds: Integers, tokens: list[int]) -> dict[str, Any]:
     places = np.searchsorted(model.time_ns, bounds)
-    row, token = _rows_of(places)
+    token, row = counted_from(places[:, 0], places[:, 1] - places[:, 0])
     read = model.stream.taken(row)
-    joined = union(token * _groups(read.space) + read.space, read.start, read.end)
-    spaces = max(_groups(read.space), 1)
+    joined = union(token * group_count(read.space) + read.space, read.start, read.end)
+    spaces = max(group_count(read.space), 1)
     new = _new_bytes(joined, spaces, [number for number, index in enumerate(tokens) if index > 0])
     return {
         "model_reads": pa.array(places[:, 1] - places[:, 0]),
@@ -159,14 +148,6 @@ def _model_columns(model: ModelReads, bounds: Numbers, tokens: list[int]) -> dic
         "distinct_bytes": pa.array(sums(joined.group // spaces, joined.bytes, len(tokens))),
         "new_bytes": pa.array([new.get(number) for number in range(len(tokens))], pa.int64()),
     }
-
-
-def _rows_of(places: Numbers) -> tuple[Numbers, Numbers]:
-    """Every position from each place up to another, and the number of the pair that it belongs to."""
-    counts = places[:, 1] - places[:, 0]
-    pair = np.repeat(np.arange(len(places)), counts)
-    within = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return places[pair, 0] + within, pair
 
 
 def _new_bytes(joined: Ranges, spaces: int, tokens: list[int]) -> dict[int, int]:
@@ -183,10 +164,6 @@ def _new_bytes(joined: Ranges, spaces: int, tokens: list[int]) -> dict[int, int]
     return new
 
 
-def _groups(numbers: Numbers) -> int:
-    return int(numbers.max()) + 1 if len(numbers) else 0
-
-
 # --- by tensor, layer and expert --------------------------------------------------------------------------------------
 
 
@@ -198,11 +175,11 @@ class _Pieces:
     `distinct_bytes` has one number for each slice.
     """
 
-    row: Numbers
-    slice: Numbers
-    bytes: Numbers
-    time_ns: Numbers
-    distinct_bytes: Numbers
+    row: Integers
+    slice: Integers
+    bytes: Integers
+    time_ns: Integers
+    distinct_bytes: Integers
 
     @classmethod
     def of(cls, model: ModelReads | None, spans: Spans, placement: Placement, window: str) -> "_Pieces | None":
@@ -235,15 +212,13 @@ _EXPERT = _Grouping(
 )
 
 
-def _part_table(placement: Placement, windows: list[_Pieces | None], spans: Spans, grouping: _Grouping) -> "pa.Table":
+def _part_table(placement: Placement, windows: list[_Pieces | None], spans: Spans, grouping: _Grouping) -> pa.Table:
     """A row for each group of slices, in order of the file.
 
     `bytes` of the weights, what each window read of them, and for decode: `decode_reads` that touched them,
     `decode_distinct_bytes`, `reread_factor` (bytes read over distinct bytes), `coverage_fraction` (distinct bytes over
     bytes) and `decode_tokens`, in how many tokens any of it was read.
     """
-    import pyarrow as pa
-
     groups: dict[tuple[Any, ...], int] = {}
     number_of = np.full(len(placement.slices) + 1, -1, dtype=np.int64)
     for place, one in enumerate(placement.slices):
@@ -265,9 +240,7 @@ def _part_table(placement: Placement, windows: list[_Pieces | None], spans: Span
     return pa.table(columns)
 
 
-def _read_bytes(pieces: _Pieces | None, number_of: Numbers, count: int) -> Any:
-    import pyarrow as pa
-
+def _read_bytes(pieces: _Pieces | None, number_of: Integers, count: int) -> Any:
     if pieces is None:
         return pa.nulls(count, pa.int64())
     group = number_of[pieces.slice]
@@ -275,9 +248,7 @@ def _read_bytes(pieces: _Pieces | None, number_of: Numbers, count: int) -> Any:
     return pa.array(sums(group[held], pieces.bytes[held], count))
 
 
-def _decode_columns(pieces: _Pieces | None, number_of: Numbers, totals: Numbers, spans: Spans) -> dict[str, Any]:
-    import pyarrow as pa
-
+def _decode_columns(pieces: _Pieces | None, number_of: Integers, totals: Integers, spans: Spans) -> dict[str, Any]:
     count = len(totals)
     counts = ("decode_reads", "decode_distinct_bytes", "decode_tokens")
     if pieces is None:
@@ -299,14 +270,12 @@ def _decode_columns(pieces: _Pieces | None, number_of: Numbers, totals: Numbers,
     }
 
 
-def _pairs(group: Numbers, number: Numbers, count: int) -> Numbers:
+def _pairs(group: Integers, number: Integers, count: int) -> Integers:
     """How many different numbers occur with each group."""
-    span = _groups(number)
+    span = group_count(number)
     different = np.unique(group * span + number) // max(span, 1)
     return np.bincount(different, minlength=count)
 
 
-def _ratios(part: Numbers, whole: Numbers) -> Any:
-    import pyarrow as pa
-
+def _ratios(part: Integers, whole: Integers) -> Any:
     return pa.array(np.divide(part, whole, where=whole > 0, out=np.zeros(len(whole))), mask=whole <= 0)
