@@ -231,14 +231,14 @@ def test_the_disk_delivered_what_the_process_read(limited: TrialRecord) -> None:
 def test_the_limit_bound(limited: TrialRecord) -> None:
     assert limited.limit.effective is True
     assert limited.limit.bytes is not None
-    assert limited.limit.anonymous_bytes is not None
+    assert limited.limit.non_file_bytes is not None
     assert limited.limit.hits is not None
     assert limited.limit.hits > 0
     assert limited.memory.peak_bytes is not None
     share = max(limited.factors.resident * limited.weights_bytes, 32 << 20)
     beside = 32 << 20  # more than what is ever held beside the weights, which the limit follows
     assert limited.limit.bytes / 2 < limited.memory.peak_bytes <= share + beside < limited.weights_bytes
-    assert limited.limit.bytes == pytest.approx(limited.limit.anonymous_bytes + share, abs=4096)
+    assert limited.limit.bytes == pytest.approx(limited.limit.non_file_bytes + share, abs=4096)
 
 
 def test_the_asked_share_of_the_weights_is_resident(limited: TrialRecord) -> None:

@@ -148,7 +148,7 @@ def trial_record(
         "residency": Residency(target_fraction=resident, achieved_fraction=min(1.0, resident * 0.97 + 0.01)),
         "limit": Limit(
             bytes=round(70_000_000 + resident * WEIGHTS) if limited else None,
-            anonymous_bytes=70_000_000,
+            non_file_bytes=70_000_000,
             hits=13_000 if limited else None,
             effective=True if limited else None,
         ),

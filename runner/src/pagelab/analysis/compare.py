@@ -27,7 +27,7 @@ _TELLING = re.compile(
     | kernel(\.release|\.command_line)? | kernel_command_line
     | cpu\.(model|physical_cores|usable_physical_cores|logical_cores|microcode|.*governor|.*boost|.*frequency.*)
     | memory_total_bytes | memory\.total_bytes | huge_pages | memory\.transparent_huge_pages\.(enabled|defrag)
-    | (memory\.)?(multi_generational_lru|proactive_reclaim|page_merging|zswap(\.enabled)?)
+    | (memory\.)?(multi_generational_lru|proactive_reclaim|ksm|zswap(\.enabled)?)
     | (memory\.)?vm\.(swappiness|min_free_kbytes|watermark_scale_factor|vfs_cache_pressure|page-cluster|dirty_ratio)
     | memory_controller | control_groups\..*
     | models_disk\.(model|driver|size_bytes|rotational|scheduler|.*write_cache)

@@ -29,7 +29,7 @@ _HEADLINES = (
     "sequential_fraction_notes",
     "sequential_fraction_next",
     "mean_read_bytes",
-    "half_run_bytes",
+    "n50_run_bytes",
     "reread_factor",
     "coverage_fraction",
     "read_amplification_per_token",

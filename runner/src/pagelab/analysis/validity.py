@@ -172,7 +172,7 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
 
 def _anonymous_words(record: TrialRecord) -> str:
     """What else the group's limit had to hold: the usual reason for a share that is not the one asked for."""
-    kept, calibrated = record.memory.anonymous_bytes, record.limit.anonymous_bytes
+    kept, calibrated = record.memory.non_file_bytes, record.limit.non_file_bytes
     if kept is None or calibrated is None:
         return ""
     return f"; anonymous memory took {format_bytes(kept)}, {format_bytes(calibrated)} was calibrated"

@@ -20,7 +20,7 @@ _COLUMNS: list[tuple[str, str, str, Callable[[float | None], str]]] = [
     ("sequential_fraction_notes", "notes' rule", "share of gaps", wording.percent),
     ("sequential_fraction_next", "next to the last", "share of reads", wording.percent),
     ("mean_read_bytes", "read size", "mean", wording.size),
-    ("half_run_bytes", "run", "half of the bytes", wording.size),
+    ("n50_run_bytes", "run", "half of the bytes", wording.size),
     ("model_bytes_per_token", "read/token", "of the model", wording.size),
     ("reread_factor", "re-read", "factor", wording.number),
     ("coverage_fraction", "coverage", "of the file", wording.percent),

@@ -122,7 +122,7 @@ class Access(Record):
     sequential_fraction_next: float | None = None
     mean_run_bytes: float | None = None
     median_run_bytes: float | None = None
-    half_run_bytes: int | None = None
+    n50_run_bytes: int | None = None
     forward_fraction: float | None = None
     backward_fraction: float | None = None
     distinct_bytes: int | None = None
@@ -188,13 +188,13 @@ class HostMemory(Record):
 class Memory(Record):
     """The host before and after the trial, and what the trial's group was charged.
 
-    `peak_bytes` is the most it ever was; `anonymous_bytes` what beside page cache it kept while decoding (median).
+    `peak_bytes` is the most it ever was; `non_file_bytes` what beside page cache it kept while decoding (median).
     """
 
     before: HostMemory = HostMemory()
     after: HostMemory = HostMemory()
     peak_bytes: int | None = None
-    anonymous_bytes: float | None = None
+    non_file_bytes: float | None = None
 
 
 class SwapUsed(Record):
@@ -291,7 +291,7 @@ class Limit(Record):
     least_bytes: int | None = None
     most_bytes: int | None = None
     pinned_bytes: int | None = None
-    anonymous_bytes: int | None = None
+    non_file_bytes: int | None = None
     share_bytes: int | None = None
     hits: int | None = None
     effective: bool | None = None

@@ -210,7 +210,7 @@ def _order_facts(stream: order.ReadStream, readahead_bytes: int, by_completion: 
         "runs": runs.count,
         "mean_run_bytes": runs.mean_bytes,
         "median_run_bytes": runs.median_bytes,
-        "half_run_bytes": runs.half_bytes,
+        "n50_run_bytes": runs.half_bytes,
         "forward_fraction": gaps.forward_fraction,
         "backward_fraction": gaps.backward_fraction,
         "gaps": {"adjacent": gaps.adjacent, "forward": _bins(gaps.forward), "backward": _bins(gaps.backward)},
