@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from pagelab.analysis.significance import SIGNIFICANCE
-from pagelab.analysis.speed_ratios import Against, Row, compare_trials
-from pagelab.analysis.summary import Aggregate
+from pagelab.analysis.speed_ratios import Against, Compared, compare_trials
+from pagelab.analysis.summary import Combination
 from pagelab.errors import ConfigError
 from pagelab.store.record import SCHEMA_VERSION, RunRecord, TrialRecord, flatten
 from pagelab.store.run_store import RunStore
@@ -63,7 +63,7 @@ class Comparison:
     configuration: tuple[Difference, ...]
     host: tuple[Difference, ...]
     host_details: tuple[Difference, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Compared, ...]
     include_invalid: bool = False
 
     @property
@@ -183,32 +183,26 @@ def _settings(store: RunStore) -> dict[str, Any]:
     return flatten(document)
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Compared) -> dict[str, Any]:
     return {
         "factors": row.factors.document(),
-        "runs": [_side(run) for run in row.runs],
+        "runs": [None if run is None else _side(run) for run in row.runs],
         "against_first": [_judged(index, against) for index, against in enumerate(row.against_first, start=1)],
     }
 
 
-def _side(run: Aggregate | None) -> dict[str, Any] | None:
-    if run is None:
-        return None
+def _side(run: Combination) -> dict[str, Any]:
+    found = {"trials": len(run.trials), "valid": run.valid, "warnings": list(run.warnings)}
+    names = ("count", "median", "minimum", "maximum")
     rates = run.tokens_per_second
-    found = {"trials": run.trials, "valid": run.valid, "warnings": list(run.warnings)}
-    if rates is None:
-        return found
-    spread = {"count": rates.count, "median": rates.median, "minimum": rates.minimum, "maximum": rates.maximum}
-    return found | {"tokens_per_second": spread}
+    return found | ({"tokens_per_second": {name: getattr(rates, name) for name in names}} if rates else {})
 
 
 def _judged(index: int, against: Against) -> dict[str, Any]:
     found: dict[str, Any] = {"run": letter(index), "verdict": against.verdict}
     if against.reason is not None:
         found["reason"] = against.reason
-    if against.ratio is not None:
-        ratio = asdict(against.ratio)
-        found["ratio"] = ratio.pop("value")
-        found["interval"] = [ratio["low"], ratio["high"]]
-        found["p_value"], found["corrected_p_value"] = ratio["p_value"], against.corrected_p_value
+    if (ratio := against.ratio) is not None:
+        found |= {"ratio": ratio.value, "interval": [ratio.low, ratio.high]}
+        found |= {"p_value": ratio.p_value, "corrected_p_value": against.corrected_p_value}
     return found

@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pagelab.config.expectation import Aggregate, has_value, parse_expectation
-from pagelab.config.load import parse_config
 from pagelab.config.schema import Hypothesis
-from pagelab.errors import ConfigError
 from pagelab.store.record import TrialRecord, flatten
-from pagelab.store.run_store import RunStore
 
 _FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "median": statistics.median,
@@ -40,19 +37,6 @@ class Verdict:
     right: float | None
     trials: int = 0
     left_out: int = 0
-
-
-def read_verdicts(store: RunStore, include_invalid: bool = False) -> list[Verdict]:
-    """Judge the hypotheses of a stored run; none where its configuration is of another version of pagelab.
-
-    Raises:
-        StoreError: a file of the run is missing or damaged.
-    """
-    try:
-        config = parse_config(store.read_config_text(), str(store.directory))
-    except ConfigError:
-        return []
-    return judge_hypotheses(config.hypotheses, store.read_trials(), include_invalid)
 
 
 def judge_hypotheses(

@@ -129,6 +129,7 @@ def run(
     """Run the experiment, print its table, and write its report."""
     from pagelab.config.load import load_config
     from pagelab.report.page import write_report
+    from pagelab.report.run_data import RunData
     from pagelab.run.experiment import Request, run_experiment
     from pagelab.store.files import owner_from_environment
     from pagelab.terminal.progress import TerminalObserver
@@ -148,9 +149,10 @@ def run(
     )
     with TerminalObserver(len(request.plan.trials)) as observer:
         store = run_experiment(request, observer)
-    print_summary(store)
-    typer.echo(f"\nPage: {write_report(store)}")
-    if any(not trial.validity.valid for trial in store.read_trials()):
+    data = RunData.read(store)
+    print_summary(data)
+    typer.echo(f"\nPage: {write_report(data)}")
+    if any(not trial.validity.valid for trial in data.trials):
         raise typer.Exit(EXIT_INVALID_TRIALS)
 
 
@@ -164,14 +166,15 @@ IncludeInvalidOption = Annotated[
 def report(runs: RunsArgument, include_invalid: IncludeInvalidOption = False) -> None:
     """Write the report of each run again from its files, and print its table."""
     from pagelab.report.page import write_report
+    from pagelab.report.run_data import RunData
     from pagelab.store.files import owner_from_environment
     from pagelab.store.run_store import RunStore
     from pagelab.terminal.summary import print_summary
 
     for directory in runs:
-        store = RunStore.open(directory, owner_from_environment())
-        print_summary(store, include_invalid=include_invalid)
-        typer.echo(f"\nPage: {write_report(store, include_invalid)}")
+        data = RunData.read(RunStore.open(directory, owner_from_environment()), include_invalid)
+        print_summary(data)
+        typer.echo(f"\nPage: {write_report(data)}")
 
 
 @app.command()

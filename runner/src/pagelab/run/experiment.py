@@ -280,7 +280,7 @@ def refused(bench: Bench, trial: PlannedTrial, anonymous_bytes: int, reason: str
         started_at=datetime.now(UTC).isoformat(),
         weights_bytes=bench.model.weights_bytes,
         model_file_bytes=bench.model.file_bytes,
-        limit=Limit(anonymous_bytes=anonymous_bytes),
+        limit=Limit(non_file_bytes=anonymous_bytes),
         validity=Validity(valid=False, reasons=[reason]),
     )
 
