@@ -15,12 +15,7 @@ _FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "max": max,
 }
-_OPERATORS: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -54,20 +49,9 @@ def _judge(hypothesis: Hypothesis, trials: Sequence[TrialRecord], left_out: Sequ
     base = 1.0 if expected.right is None else _value(expected.right, trials)
     right = None if base is None else expected.factor * base
     holds = None if left is None or right is None else _OPERATORS[expected.operator](left, right)
-    named = [side for side in (expected.left, expected.right) if side is not None]
-    return Verdict(
-        claim=hypothesis.claim,
-        expect=hypothesis.expect,
-        holds=holds,
-        left=left,
-        right=right,
-        trials=_count(named, trials),
-        left_out=_count(named, left_out),
-    )
-
-
-def _count(named: Sequence[Aggregate], trials: Sequence[TrialRecord]) -> int:
-    return sum(any(_is_named(trial, aggregate) for aggregate in named) for trial in trials)
+    sides = [side for side in (expected.left, expected.right) if side is not None]
+    counts = [sum(any(_is_named(trial, side) for side in sides) for trial in some) for some in (trials, left_out)]
+    return Verdict(hypothesis.claim, hypothesis.expect, holds, left, right, *counts)
 
 
 def _is_named(trial: TrialRecord, aggregate: Aggregate) -> bool:

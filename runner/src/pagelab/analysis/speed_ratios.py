@@ -7,17 +7,11 @@ hour, the state of its host and disk) is no chance to it: two runs can differ si
 learn what a setting does, make it a factor of one run, whose trials are interleaved.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pagelab.analysis.significance import (
-    MINIMUM_REPETITIONS,
-    SIGNIFICANCE,
-    RateRatio,
-    compare_rates,
-    holm,
-)
+from pagelab.analysis.significance import MINIMUM_REPETITIONS, SIGNIFICANCE, RateRatio, compare_rates, holm
 from pagelab.analysis.summary import Combination, combinations, key_of
 from pagelab.store.record import Factors, TrialRecord
 
@@ -42,10 +36,14 @@ class Against:
 class Compared:
     """One combination of factors in every run, None where a run has no trial of it."""
 
-    factors: Factors
     runs: tuple[Combination | None, ...]
     against_first: tuple[Against, ...]
     """One entry for each run after the first."""
+
+    @property
+    def factors(self) -> Factors:
+        """What is set."""
+        return next(run.factors for run in self.runs if run is not None)
 
 
 def compare_trials(runs: Sequence[Iterable[TrialRecord]], include_invalid: bool = False) -> list[Compared]:
@@ -60,21 +58,12 @@ def compare_trials(runs: Sequence[Iterable[TrialRecord]], include_invalid: bool 
     """
     found = [{key_of(row.factors): row for row in combinations(trials, include_invalid)} for trials in runs]
     keys = dict.fromkeys(key for run in found for key in run)  # those of the first run, then what only later ones have
-    rows = {key: tuple(run.get(key) for run in found) for key in keys}
-    pairs = [(key, index) for key in rows for index in range(1, len(found))]
-    ratios = {(key, index): _ratio(rows[key][0], rows[key][index]) for key, index in pairs}
-    judged = {pair: ratio for pair, ratio in ratios.items() if ratio is not None}
-    corrected = dict(zip(judged, holm([ratio.p_value for ratio in judged.values()]), strict=True))
+    rows = [tuple(run.get(key) for run in found) for key in keys]
+    ratios = [[_ratio(first, other) for other in others] for first, *others in rows]
+    corrected = iter(holm([ratio.p_value for line in ratios for ratio in line if ratio is not None]))
     return [
-        Compared(
-            factors=next(run.factors for run in row if run is not None),
-            runs=row,
-            against_first=tuple(
-                _against(row[0], row[index], ratios[key, index], corrected.get((key, index)))
-                for index in range(1, len(row))
-            ),
-        )
-        for key, row in rows.items()
+        Compared(row, tuple(_against(row[0], *pair, corrected) for pair in zip(row[1:], line, strict=True)))
+        for row, line in zip(rows, ratios, strict=True)
     ]
 
 
@@ -85,13 +74,14 @@ def _ratio(first: Combination | None, other: Combination | None) -> RateRatio | 
 
 
 def _against(
-    first: Combination | None, other: Combination | None, ratio: RateRatio | None, corrected: float | None
+    first: Combination | None, other: Combination | None, ratio: RateRatio | None, corrected: Iterator[float]
 ) -> Against:
-    if ratio is None or corrected is None:
+    if ratio is None:
         return Against("not judged", reason=_why_not(first, other))
-    if corrected >= SIGNIFICANCE:
-        return Against("same", ratio, corrected)
-    return Against("slower" if ratio.value < 1 else "faster", ratio, corrected)
+    p_value = next(corrected)
+    if p_value >= SIGNIFICANCE:
+        return Against("same", ratio, p_value)
+    return Against("slower" if ratio.value < 1 else "faster", ratio, p_value)
 
 
 def _why_not(first: Combination | None, other: Combination | None) -> str:

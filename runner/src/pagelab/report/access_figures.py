@@ -30,13 +30,8 @@ Rectangle = tuple[float, float, float, float]
 """Left, bottom, width, height."""
 
 MOST_PANELS = 12
-_CLASS_COLOURS = dict(
-    zip(
-        ("attention", "feed_forward", "experts", "output", "embedding", "shared_experts"),
-        PALETTE[:6],
-        strict=True,
-    )
-)
+_CLASSES = ("attention", "feed_forward", "experts", "output", "embedding", "shared_experts")
+_CLASS_COLOURS = dict(zip(_CLASSES, PALETTE, strict=False))
 _OTHER_CLASS = "other kinds"
 # Light to dark, and in print by lightness: shares of the tokens up to each bound.
 _LEVELS = (

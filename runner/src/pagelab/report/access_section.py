@@ -38,7 +38,7 @@ def order_grid(data: RunData) -> tables.Grid | None:
     return tables.grid(data.combinations, data.patterns, columns)
 
 
-def _cell_of(name: str, text: tables.Text) -> Callable[[Pattern], tables.Cell]:
+def _cell_of(name: str, text: Callable[[float], str]) -> Callable[[Pattern], tables.Cell]:
     return lambda row: tables.median_with_range(row.spread(name), text)
 
 

@@ -3,13 +3,13 @@
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pagelab.analysis.summary import Combination
 from pagelab.report import wording
+from pagelab.report.tables import AnyCombination
 
 FORMATS = ("svg", "png", "pdf")
 # Okabe and Ito: told apart with every common kind of colour blindness, and in print by marker and hatch.
@@ -20,7 +20,6 @@ GREY = "#6b7280"
 WIDTH = 8.4
 PANELS_A_ROW = 3
 _LONGEST_IN_THREE_COLUMNS = 30
-Row = TypeVar("Row", bound=Combination)
 STYLE: Any = {  # matplotlib's type of it lists every setting there is
     "axes.edgecolor": "#9ca3af",
     "axes.grid": True,
@@ -88,7 +87,9 @@ def panels(figure: Figure, count: int, columns: int = PANELS_A_ROW, share: bool 
     return flat[:count]
 
 
-def draw_layers(found: Sequence[Row], points: Callable[[Row], Mapping[int, float]]) -> tuple[Figure, list[Axes]]:
+def draw_layers(
+    found: Sequence[AnyCombination], points: Callable[[AnyCombination], Mapping[int, float]]
+) -> tuple[Figure, list[Axes]]:
     """A panel for each model, and in it a line over the layers for each combination of factors."""
     models = list(dict.fromkeys(one.factors.model for one in found))
     figure = new_figure(1.2 + 2.6 * len(models))

@@ -206,11 +206,7 @@ def _comma_separated(table: pa.Table) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.column_names)
     for row in table.to_pylist():
-        writer.writerow([_cell(name, value) for name, value in row.items()])
+        lists = {name: value for name, value in row.items() if isinstance(value, list)}
+        joined = {name: (shlex.join if name == "command" else "; ".join)(value) for name, value in lists.items()}
+        writer.writerow((row | joined).values())
     return text.getvalue().encode()
-
-
-def _cell(name: str, value: object) -> object:
-    if isinstance(value, list):
-        return shlex.join(value) if name == "command" else "; ".join(value)
-    return value

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 
 from pagelab.analysis.resident import Resident, ResidentPart
-from pagelab.analysis.summary import Combination, Spread, spread_of
+from pagelab.analysis.summary import Combination, Spread
 from pagelab.report import tables, wording
 from pagelab.report.run_data import RunData
-from pagelab.store.record import Sources, TrialRecord
+from pagelab.store.record import Sources
 
 _ORIGINS = {"model": "model file", "swap": "swap", "other": "others' reads"}
 _COUNTERS = {
@@ -19,13 +18,13 @@ _COUNTERS = {
     "group_bytes": ("group", "its counters"),
     "host_bytes": ("host", "/proc/vmstat"),
 }
-_MOMENTS: list[tuple[str, str, Callable[[TrialRecord], float | None]]] = [
-    ("asked for", "share of weights", attrgetter("residency.target_fraction")),
-    ("room left", "by the limit", lambda trial: _room(trial)),
-    ("before the load", "after eviction", attrgetter("residency.before_fraction")),
-    ("at the first token", "", attrgetter("residency.at_first_fraction")),
-    ("while decoding", "median in time", attrgetter("residency.achieved_fraction")),
-    ("after the last token", "", attrgetter("residency.after_fraction")),
+_MOMENTS = [
+    ("asked for", "share of weights", "residency.target_fraction"),
+    ("room left", "by the limit", "limit.share_bytes"),
+    ("before the load", "after eviction", "residency.before_fraction"),
+    ("at the first token", "", "residency.at_first_fraction"),
+    ("while decoding", "median in time", "residency.achieved_fraction"),
+    ("after the last token", "", "residency.after_fraction"),
 ]
 
 
@@ -81,28 +80,23 @@ def _small_percent(value: float) -> str:
 
 def residency_grid(data: RunData) -> tables.Grid | None:
     """The share of the weights in RAM from eviction to the end; None for runs that only know it for decoding."""
-    if not any(_is_known(trial) for trial in data.trials):
+    seen = [trial.residency for trial in data.trials]
+    if not any({one.before_fraction, one.at_first_fraction, one.after_fraction} - {None} for one in seen):
         return None
-    columns: list[tables.Column[Combination]] = [
-        (heading, below, _share_by(value))
-        for heading, below, value in _MOMENTS
-        if any(value(trial) is not None for one in data.combinations for trial in one.counted)
+    columns = [
+        (heading, below, _share_by(column))
+        for heading, below, column in _MOMENTS
+        if any(one.spread(column) for one in data.combinations)
     ]
     return tables.grid(data.combinations, data.combinations, columns)
 
 
-def _is_known(trial: TrialRecord) -> bool:
-    seen = trial.residency
-    return (seen.before_fraction, seen.at_first_fraction, seen.after_fraction) != (None, None, None)
+def _share_by(column: str) -> Callable[[Combination], tables.Cell]:
+    def cell(row: Combination) -> tables.Cell:
+        whole = row.weights_bytes if column.endswith("_bytes") else 1.0
+        return tables.median_with_range(row.spread(column), lambda share: wording.percent(share / whole))
 
-
-def _room(trial: TrialRecord) -> float | None:
-    share = trial.limit.share_bytes
-    return None if share is None else share / trial.weights_bytes
-
-
-def _share_by(value: Callable[[TrialRecord], float | None]) -> Callable[[Combination], tables.Cell]:
-    return lambda row: tables.median_with_range(spread_of(map(value, row.counted)), wording.percent)
+    return cell
 
 
 def classes_grid(data: RunData) -> tables.Grid | None:

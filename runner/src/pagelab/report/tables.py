@@ -11,21 +11,20 @@ from pagelab.store.record import RunRecord, TrialRecord
 Cell = tuple[str, str]
 """The figure itself and a second line below it, such as its spread; the second may be empty."""
 
-Row = TypeVar("Row", bound=Combination)
+AnyCombination = TypeVar("AnyCombination", bound=Combination)
 
-Column = tuple[str, str, Callable[[Row], Cell]]
+Column = tuple[str, str, Callable[[AnyCombination], Cell]]
 """Heading, second heading, and what a row has below them."""
 
 Grid = dict[str, Any]
 """Headings and rows of cells."""
 
-Text = Callable[[float | None], str]
-"""Puts a value into words."""
-
 NOTHING: Cell = (wording.ABSENT, "")
 
 
-def grid(everything: Sequence[Combination], rows: Sequence[Row], columns: Sequence[Column[Row]]) -> Grid:
+def grid(
+    everything: Sequence[Combination], rows: Sequence[AnyCombination], columns: Sequence[Column[AnyCombination]]
+) -> Grid:
     """A table of some of all combinations, with the columns that tell all of them apart first."""
     whole = [*label_columns(everything), *columns]
     return {
@@ -45,7 +44,7 @@ def label_columns(rows: Sequence[Combination]) -> list[Column[Combination]]:
     return columns + LABELS
 
 
-def median_with_range(spread: Spread | None, text: Text) -> Cell:
+def median_with_range(spread: Spread | None, text: Callable[[float], str]) -> Cell:
     """A median, with the least and the greatest value below it where there are several."""
     if spread is None:
         return NOTHING
@@ -124,7 +123,7 @@ def _per_token(column: str) -> Callable[[Combination], Cell]:
     return lambda row: (wording.size(wording.median(row.per_token(column))), "")
 
 
-def _median(column: str, text: Text) -> Callable[[Combination], Cell]:
+def _median(column: str, text: Callable[[float | None], str]) -> Callable[[Combination], Cell]:
     return lambda row: (text(wording.median(row.spread(column))), "")
 
 

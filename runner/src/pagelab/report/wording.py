@@ -81,11 +81,6 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else f"{value:,}"
 
 
-def trials(value: int) -> str:
-    """A number of trials."""
-    return f"{value} trial" if value == 1 else f"{value} trials"
-
-
 def yes_no(value: bool | None) -> str:
     """Whether something holds."""
     return ABSENT if value is None else "yes" if value else "no"
@@ -252,7 +247,8 @@ def counted_from(found: Sequence[Pattern]) -> str:
 def hypothesis(verdict: Verdict) -> str:
     """A hypothesis and what became of it, in one sentence."""
     word = {True: "holds", False: "does not hold", None: "cannot be judged, a value is missing"}[verdict.holds]
-    found = f"{number(verdict.left)} against {number(verdict.right)}, from {trials(verdict.trials)}"
+    trials = f"{verdict.trials} trial{'' if verdict.trials == 1 else 's'}"
+    found = f"{number(verdict.left)} against {number(verdict.right)}, from {trials}"
     found += f", {verdict.left_out} invalid left out" if verdict.left_out else ""
     return f"“{verdict.claim}” {word} ({found}): {verdict.expect}"
 
