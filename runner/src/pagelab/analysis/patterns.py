@@ -35,7 +35,7 @@ class ReadPart:
 
 @dataclass(frozen=True)
 class Pattern(Combination):
-    """A combination of which only the traced trials count; its tables are those of the representative."""
+    """A combination of which only the traced trials count; its tables come from the representative."""
 
     read_table: TableReader
 

@@ -11,9 +11,9 @@ All of it is computed on the logarithms of the decode rates, since speeds vary b
   groups' geometric means are 10 % or more apart.
 - Outliers, from 5 repetitions on, by the modified z-score of B. Iglewicz and D. C. Hoaglin, How to Detect and Handle
   Outliers, 1993: `M = 0.6745 (x - median) / MAD`, MAD being the median of the distances from the median. Their limit of
-  3.5 alone would name a value in 21 % of normal samples of 5 and in 10 % of those of 20, so here a value has to exceed
-  what 1 % of normal samples of that size exceed, and to differ from the median by 10 % or more. Where the
-  rates are bimodal, the smaller group is not called outliers as well.
+  3.5 alone would name a value in 21 % of normal samples of 5 and in 10 % of samples of 20. So here a value has to
+  exceed what 1 % of normal samples of that size exceed, and to differ from the median by 10 % or more. Where the rates
+  are bimodal, the smaller group is not called outliers as well.
 
 The critical values are the 99 % quantiles of 400,000 normal samples each (both criteria are free of scale and place);
 tests/unit/analysis/test_repeatability.py draws them again.

@@ -1,10 +1,10 @@
 """Runs side by side: the speeds of each combination of factors, and whether they differ by more than chance.
 
 Each run is held against the first one, combination by combination, by `significance.compare_rates` on the decode rates
-of the trials that count; all p-values of one comparison are corrected together, by Holm's method. What the test
-takes for chance is the spread between the repetitions of a run. Everything that all of a run's repetitions share (its
-hour, the state of its host and disk) is no chance to it: two runs can differ significantly though no setting does. To
-learn what a setting does, make it a factor of one run, whose trials are interleaved.
+of the trials that count; all p-values of one comparison are corrected together, by Holm's method. The test knows only
+the spread between the repetitions of a run. It cannot see what all of them share (the hour, the state of host and
+disk), so two runs can differ significantly though no setting does. To learn what a setting does, make it a factor of
+one run, whose trials are interleaved.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +47,7 @@ class Compared:
 
 
 def compare_trials(runs: Sequence[Iterable[TrialRecord]], include_invalid: bool = False) -> list[Compared]:
-    """Hold the trials of each run against those of the first.
+    """Hold the trials of each run against the trials of the first.
 
     Args:
         runs: the finished trials of each run.
@@ -57,7 +57,7 @@ def compare_trials(runs: Sequence[Iterable[TrialRecord]], include_invalid: bool 
         One row for each combination of factors in any run, in the order of `summary.combinations`.
     """
     found = [{key_of(row.factors): row for row in combinations(trials, include_invalid)} for trials in runs]
-    keys = dict.fromkeys(key for run in found for key in run)  # those of the first run, then what only later ones have
+    keys = dict.fromkeys(key for run in found for key in run)  # the first run's first
     rows = [tuple(run.get(key) for run in found) for key in keys]
     ratios = [[_ratio(first, other) for other in others] for first, *others in rows]
     corrected = iter(holm([ratio.p_value for line in ratios for ratio in line if ratio is not None]))

@@ -101,7 +101,7 @@ def spread_of(values: Iterable[float | None]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Combination:
-    """The trials of one combination of factors, and those of them that count.
+    """The trials of one combination of factors; its numbers are those of `counted`.
 
     A column is a dotted name of trial.json. A quantity that no counted trial has is None.
     """

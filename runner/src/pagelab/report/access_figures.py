@@ -122,7 +122,7 @@ def _draw_one_map(axes: Axes, one: Pattern) -> set[str]:
 
 
 def _columns_of(rows: Sequence[TableRow], first: float, scale: float) -> dict[str, list[Rectangle]]:
-    """Cells of each kind of tensor, those above each other in one moment as one rectangle."""
+    """Cells of each kind of tensor; cells above each other at one moment become one rectangle."""
     areas: dict[str, list[Rectangle]] = {}
     for row in rows:
         name = row["tensor_class"] if row["tensor_class"] in _CLASS_COLOURS else _OTHER_CLASS

@@ -22,7 +22,6 @@ _COUNTED = {
     "page_cache": "pages of its files that entered the page cache",
 }
 _ORDERED = {"issue": "issue", "completion": "completion", "page_cache": "their entering it"}
-_SETTINGS = ("weights", "readahead_kib", "swappiness", "huge_pages", "strategy")
 
 
 class HasFactors(Protocol):
@@ -116,6 +115,14 @@ def limit_reached(row: Combination) -> str:
 
 # --- factors ----------------------------------------------------------------------------------------------------------
 
+_SETTINGS = ("weights", "readahead_kib", "swappiness", "huge_pages", "strategy")
+
+
+def _setting(name: str, value: object) -> str:
+    if name == "readahead_kib":
+        return f"readahead {value}" if value == "default" else f"readahead {value} KiB"
+    return f"{name.replace('_', ' ')} {value}"
+
 
 def pressure(factors: Factors) -> str:
     """The kind of pressure; a baseline has none."""
@@ -137,12 +144,6 @@ def common_settings(among: Sequence[HasFactors]) -> str:
 def settings(factors: Factors, names: Iterable[str]) -> str:
     """Some factors in words: `weights anonymous, readahead 128 KiB`."""
     return ", ".join(_setting(name, getattr(factors, name)) for name in names)
-
-
-def _setting(name: str, value: object) -> str:
-    if name == "readahead_kib":
-        return f"readahead {value}" if value == "default" else f"readahead {value} KiB"
-    return f"{name.replace('_', ' ')} {value}"
 
 
 def several(among: Iterable[HasFactors], name: str) -> bool:
@@ -199,7 +200,7 @@ def series_names(series: Sequence[Sequence[Combination]]) -> list[str]:
 
 
 def invalid_included(trials: Sequence[TrialRecord], include_invalid: bool) -> str:
-    """What has to be said, in big words, where invalid trials were asked for; empty where they were not."""
+    """The warning, in capitals, that invalid trials are included; empty where they are not."""
     if not include_invalid:
         return ""
     invalid = [f"{trial.trial:03d}" for trial in trials if not trial.validity.valid]

@@ -26,9 +26,9 @@ _IDENTITY_WORDS = {
     "pagelab_version": "pagelab",
 }
 _FOOTNOTE = (
-    "Ratio: tokens/s over those of A, by geometric means, with its 95 % interval. "
+    "Ratio: tokens/s over the tokens/s of A, by geometric means, with its 95 % interval. "
     f"Significant: p < {SIGNIFICANCE:g} by Welch's test on logarithms, corrected for the number of rows (Holm). "
-    "What all repetitions of a run share (its hour, its host's state) is not chance to this test: "
+    "The test cannot tell a setting from what else differs between two runs (the hour, the state of the host): "
     "only a factor within one run shows what a setting does."
 )
 
@@ -76,7 +76,7 @@ def _other_differences(comparison: Comparison) -> str:
     if count:
         also = "also differ" if comparison.host else "differ"
         details = "1 detail" if count == 1 else f"{count} details"
-        return f"The hosts {also} in {details} of less weight, or recorded of some only: --json lists them."
+        return f"The hosts {also} in {details} of less weight, or not recorded of every host; --json lists all."
     return "" if comparison.host else "The hosts do not differ in what is recorded of them."
 
 
@@ -159,7 +159,7 @@ def _interval(ratio: RateRatio | None) -> str:
 
 
 def _verdict(against: Against) -> str:
-    """What was found, in words; times are those of a token, so they grow where a rate falls."""
+    """What was found, in words: how the time of a token changes, which grows where a rate falls."""
     ratio = against.ratio
     if ratio is None:
         return f"not judged: {against.reason}"
