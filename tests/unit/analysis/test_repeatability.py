@@ -120,7 +120,7 @@ def test_two_states_are_found_where_they_are(count: int, least: int) -> None:
     assert found >= least
 
 
-SAMPLES = 50_000
+SAMPLES = 100_000
 # Four standard errors of a share of 1 %, in these samples and in the 400,000 that the constants are from.
 ROOM = 4 * (0.01 * 0.99 * (1 / SAMPLES + 1 / 400_000)) ** 0.5
 

@@ -80,7 +80,7 @@ class Pattern(Combination):
         return {key: ReadPart(read[key] / tokens, size[key]) for key in read if tokens and size[key]}
 
 
-def patterns(found: Iterable[Combination], read_table: TableReader = lambda _number, _name: ()) -> list[Pattern]:
+def patterns(found: Iterable[Combination], read_table: TableReader) -> list[Pattern]:
     """One entry for each combination with a trial that counts and knows of its reads of the model."""
     traced = [(one, tuple(trial for trial in one.counted if trial.access.model_bytes is not None)) for one in found]
     return [Pattern(one.trials, counted, one.baseline, read_table) for one, counted in traced if counted]

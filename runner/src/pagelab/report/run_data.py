@@ -39,8 +39,8 @@ class RunData:
     trials: Sequence[TrialRecord]
     configuration: str = ""
     include_invalid: bool = False
-    _tables: dict[tuple[int, str], pa.Table | None] = field(default_factory=dict)
-    _rows: dict[tuple[int, str], Sequence[TableRow]] = field(default_factory=dict)
+    _tables: dict[tuple[int, str], pa.Table | None] = field(default_factory=dict, init=False)
+    _rows: dict[tuple[int, str], Sequence[TableRow]] = field(default_factory=dict, init=False)
 
     @classmethod
     def read(cls, store: RunStore, include_invalid: bool = False) -> "RunData":
