@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,8 @@ from lab import (
 )
 from pagelab.config.factors import HUGE_PAGES_FILE
 from pagelab.config.load import load_config
+from pagelab.errors import HostError
+from pagelab.host.journal import exclusive
 from pagelab.host.kernel import huge_pages
 from pagelab.host.procfs import process_read_bytes
 from pagelab.models.catalog import model_path
@@ -350,3 +353,23 @@ def test_a_run_of_another_experiment_is_not_gone_on_with(workspace: Path) -> Non
     assert again.code == 0, again.show()
     assert "no unfinished run of this very experiment to go on with" in " ".join(again.stderr.split())
     assert len(list((workspace / "results").glob("*/*/*/run.json"))) == 2
+
+
+def test_only_one_experiment_holds_a_host_and_death_lets_go(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom pagelab.host.journal import exclusive\n"
+        "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(HostError, match=f"process {holder.pid}"), exclusive(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with exclusive(tmp_path):
+        pass

@@ -1,18 +1,19 @@
 """One configuration run as if it were two: no difference is found where there is none, and a planted one is.
 
-The same on seeded noise, to the letter of 19 in 20, is in tests/unit/test_a_against_a.py; here the noise is the host's.
+The same on seeded noise, to the letter of 19 in 20, is in tests/unit/analysis/test_a_against_a.py; here the noise is
+the host's.
 """
 
 import math
 import shutil
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from a_against_a import a_against_a, least_found
 from lab import needs_lab, needs_root, run, write_config
-from pagelab.analysis.speed_ratios import a_against_a
-from pagelab.analysis.summary import aggregate
 from pagelab.store.record import TrialRecord
 
 pytestmark = [needs_root, needs_lab]
@@ -38,11 +39,9 @@ def test_halves_of_one_run_do_not_differ(trials: list[TrialRecord]) -> None:
     assert sum(one.differs for one in a_against_a(trials)) <= ALARMS
 
 
-def test_a_planted_slowdown_is_found(trials: list[TrialRecord]) -> None:
-    """Of a tenth, or on a noisy host of what ten repetitions against ten can show there: four standard deviations."""
-    (row,) = aggregate(trials)
-    assert row.tokens_per_second is not None
-    noise = row.tokens_per_second.relative_deviation or 0.0
-    slowdown = max(1.1, math.exp(4 * noise))
-    found = [one.all_slower for one in a_against_a(trials, slowdown=slowdown)]
-    assert all(found), f"{found.count(False)} of {len(found)} not found, {slowdown:.2f} times slower, {noise:.1%} noise"
+@pytest.mark.parametrize("slowdown", [1.1, 1.25])
+def test_a_planted_slowdown_is_found(trials: list[TrialRecord], slowdown: float) -> None:
+    """As often as among normal noise as large as this host's: up to 4 % (9 %) of it in every one of 20 divisions."""
+    noise = statistics.stdev(math.log(trial.decode.tokens_per_second or 0.0) for trial in trials)
+    found = sum(one.all_slower for one in a_against_a(trials, slowdown=slowdown))
+    assert found >= least_found(noise, REPETITIONS, slowdown), f"found in {found} of 20, {noise:.1%} noise"

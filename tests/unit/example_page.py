@@ -3,6 +3,7 @@
 from html.parser import HTMLParser
 
 from pagelab.report.page import write_report
+from pagelab.report.run_data import RunData
 from pagelab.store.run_store import RunStore
 
 
@@ -48,4 +49,4 @@ class Page(HTMLParser):
 
 
 def report(store: RunStore, include_invalid: bool = False) -> Page:
-    return Page(write_report(store, include_invalid).read_text())
+    return Page(write_report(RunData.read(store, include_invalid)).read_text())

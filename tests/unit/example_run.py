@@ -1,12 +1,13 @@
 """Records of a plausible run, after the paging table that was measured by hand on a 253 MB model."""
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from pagelab.config.factors import Factors
+from pagelab.report.run_data import RunData
 from pagelab.store.record import (
     CheckRecord,
     EngineTimings,
@@ -247,3 +248,8 @@ def stored_run(
             store.write_trial_table(record.trial, "tokens", tokens_table(record.decode.tokens_per_second, record.trial))
         store.write_trial(record)
     return store
+
+
+def run_data(records: Sequence[TrialRecord], include_invalid: bool = False) -> RunData:
+    """A run of these trials that has no files."""
+    return RunData(RunStore(Path("nowhere")), run_record(), records, include_invalid=include_invalid)

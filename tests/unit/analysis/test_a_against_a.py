@@ -1,12 +1,14 @@
 """One configuration run as if it were two does not differ, and a planted slowdown of 10 % is found."""
 
 import math
+import statistics
 
 import pytest
 from example_run import dice_of, factors, trial_record
 
+from a_against_a import a_against_a, halves, least_found, slowed_down
 from pagelab.analysis.significance import SIGNIFICANCE, compare_rates
-from pagelab.analysis.speed_ratios import a_against_a, compare_trials, halves, slowed_down
+from pagelab.analysis.speed_ratios import compare_trials
 from pagelab.store.record import TrialRecord, Validity
 
 SPEEDS = {1.0: 83.0, 0.5: 6.5, 0.0: 4.6}
@@ -69,6 +71,20 @@ class TestHalves:
         assert slow.decode.tokens_per_second == pytest.approx(record.decode.tokens_per_second / 1.25)
         assert slow.decode.seconds == pytest.approx(record.decode.seconds * 1.25)
         assert record == run(1, 0.02, repetitions=1)[0]
+
+
+class TestLeastFound:
+    def test_what_noise_allows(self) -> None:
+        """Ten repetitions against ten: a tenth is always found among noise of 3 %, and hardly ever among 15 %."""
+        assert [least_found(deviation, 20, 1.1, runs=20) for deviation in (0.01, 0.03)] == [20, 20]
+        assert least_found(0.15, 20, 1.1, runs=20) <= 2
+
+    def test_a_run_of_normal_noise_has_it(self) -> None:
+        for seed, deviation in ((1, 0.03), (2, 0.05), (3, 0.07)):
+            trials = run(seed, deviation)[:20]
+            rates = [math.log(trial.decode.tokens_per_second or 0.0) for trial in trials]
+            found = sum(one.all_slower for one in a_against_a(trials, slowdown=1.1))
+            assert found >= least_found(statistics.stdev(rates), 20, 1.1)
 
 
 class TestWhatThePowerTableSays:

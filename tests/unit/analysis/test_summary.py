@@ -9,7 +9,8 @@ from example_run import factors, trial_record, trials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagelab.analysis.summary import Aggregate, Spread, aggregate, summary_table
+from pagelab.analysis.summary import Combination, Spread, combinations, summary_table
+from pagelab.report import wording
 from pagelab.store.record import Limit, Reads, Tokens, TrialRecord, Validity, WindowReads
 
 BASELINE = (80.0, 84.0, 82.0)
@@ -26,7 +27,7 @@ def changed(record: TrialRecord, **values: object) -> TrialRecord:
     return TrialRecord.model_validate(record.model_dump() | values)
 
 
-def only(rows: list[Aggregate], resident: float) -> Aggregate:
+def only(rows: list[Combination], resident: float) -> Combination:
     (row,) = [row for row in rows if row.factors.resident == resident]
     return row
 
@@ -63,9 +64,9 @@ class TestSpread:
         assert Spread((0.0, 0.0, 0.0)).interval is None
 
 
-class TestAggregate:
+class TestCombination:
     def test_slowdown_and_its_spread(self) -> None:
-        slowdown = only(aggregate(both()), 0.5).slowdown
+        slowdown = only(combinations(both()), 0.5).slowdown
         assert slowdown is not None
         assert slowdown.value == pytest.approx(82 / 9)
         assert slowdown.low == pytest.approx(80 / 10)
@@ -75,7 +76,7 @@ class TestAggregate:
         st.lists(st.floats(0.01, 1000), min_size=1, max_size=9), st.lists(st.floats(0.01, 1000), min_size=1, max_size=9)
     )
     def test_the_slowdown_lies_within_its_spread(self, baseline: list[float], limited: list[float]) -> None:
-        slowdown = only(aggregate(both(tuple(baseline), tuple(limited))), 0.5).slowdown
+        slowdown = only(combinations(both(tuple(baseline), tuple(limited))), 0.5).slowdown
         assert slowdown is not None
         assert slowdown.low <= slowdown.value * (1 + 1e-9)
         assert slowdown.value <= slowdown.high * (1 + 1e-9)
@@ -90,33 +91,30 @@ class TestAggregate:
             )
             for number, from_file, from_swap in ((1, 1000, 50), (2, 1200, 10), (3, 900, 200))
         ]
-        (row,) = aggregate(records)
-        assert row.model_bytes_per_token is not None
-        assert row.swap_bytes_per_token is not None
+        (row,) = combinations(records)
+        spreads = [row.per_token(f"reads.decode.{name}_bytes") for name in ("model", "swap", "other")]
+        assert [None if spread is None else spread.median for spread in spreads] == [100, 5, None]
         assert row.read_bytes_per_token is not None
-        assert row.model_bytes_per_token.median == 100
-        assert row.swap_bytes_per_token.median == 5
         assert sorted(row.read_bytes_per_token.values) == [105, 110, 121]
         assert row.read_share_of_weights == pytest.approx(1.1)
-        assert row.other_bytes_per_token is None
 
     def test_invalid_trials_are_counted_but_left_out(self) -> None:
         records = both(limited=(8.0, 10.0, 9.0, 1000.0))
-        records[-1].validity = Validity(valid=False, reasons=["the limit was not felt"])
-        row = only(aggregate(records), 0.5)
-        assert (row.valid, row.trials) == (3, 4)
+        records[-1].validity = Validity(valid=False, reasons=["the limit was not reached"])
+        row = only(combinations(records), 0.5)
+        assert (row.valid, len(row.trials)) == (3, 4)
         assert row.tokens_per_second == Spread(LIMITED)
-        everything = only(aggregate(records, include_invalid=True), 0.5)
+        everything = only(combinations(records, include_invalid=True), 0.5)
         assert everything.tokens_per_second == Spread((8.0, 10.0, 9.0, 1000.0))
-        assert (everything.valid, everything.trials) == (3, 4)
+        assert (everything.valid, len(everything.trials)) == (3, 4)
 
     def test_a_combination_without_a_valid_trial_stays(self) -> None:
         records = both()
         for record in records[3:]:
             record.validity = Validity(valid=False)
-        row = only(aggregate(records), 0.5)
-        assert (row.valid, row.trials, row.tokens_per_second, row.slowdown) == (0, 3, None, None)
-        assert row.limit_effective == ()
+        row = only(combinations(records), 0.5)
+        assert (row.valid, len(row.trials), row.tokens_per_second, row.slowdown) == (0, 3, None, None)
+        assert wording.limit_reached(row) == wording.ABSENT
         (warning,) = row.warnings
         assert warning.startswith("no repetition counts: 3 are needed to judge the spread")
 
@@ -124,23 +122,23 @@ class TestAggregate:
         records = both()
         for record in records[:3]:
             record.validity = Validity(valid=False)
-        assert only(aggregate(records), 0.5).slowdown is None
+        assert only(combinations(records), 0.5).slowdown is None
 
     def test_absent_is_not_zero(self) -> None:
         record = changed(
             trial_record(1, 0.5, None), reads=WindowReads(decode=Reads(model_bytes=10)), limit=Limit(bytes=5)
         )
-        (row,) = aggregate([record])
+        (row,) = combinations([record])
         assert row.tokens_per_second is None
         assert row.read_bytes_per_token is None
         assert row.read_share_of_weights is None
-        assert row.limit_effective == ()
+        assert wording.limit_reached(row) == wording.ABSENT
 
     def test_the_baseline_of_other_settings_does_not_serve(self) -> None:
         records = [trial_record(1, 1.0, 80.0), changed(trial_record(2, 0.5, 8.0), factors=factors(0.5, swappiness=10))]
-        assert only(aggregate(records), 0.5).slowdown is None
+        assert only(combinations(records), 0.5).slowdown is None
         records = [trial_record(1, 1.0, 80.0), changed(trial_record(2, 0.5, 8.0), factors=factors(0.5, model="other"))]
-        assert only(aggregate(records), 0.5).slowdown is None
+        assert only(combinations(records), 0.5).slowdown is None
 
     def test_a_baseline_of_the_same_pressure_goes_first_and_another_one_serves(self) -> None:
         group, limited = (
@@ -149,7 +147,7 @@ class TestAggregate:
         )
         pin = changed(trial_record(2, 1.0, 40.0), factors=factors(1.0, pressure="pin"))
         for records, expected in (([group, limited], 10), ([group, pin, limited], 5)):
-            slowdown = only(aggregate(records), 0.5).slowdown
+            slowdown = only(combinations(records), 0.5).slowdown
             assert slowdown is not None
             assert slowdown.value == expected
 
@@ -159,7 +157,7 @@ class TestAggregate:
             changed(record, trial=record.trial + 50, factors=factors(record.factors.resident, model="a-model"))
             for record in reversed(records)
         ]
-        keys = [(row.factors.model, row.factors.resident) for row in aggregate(reversed(records))]
+        keys = [(row.factors.model, row.factors.resident) for row in combinations(reversed(records))]
         assert keys == [(model, share) for model in ("a-model", "gemma-3-270m") for share in (1.0, 0.5, 0.0)]
 
     @pytest.mark.parametrize(
@@ -173,12 +171,12 @@ class TestAggregate:
         ],
     )
     def test_the_warnings_of_a_combination(self, rates: tuple[float, ...], words: list[str]) -> None:
-        warnings = only(aggregate(both(limited=rates)), 0.5).warnings
+        warnings = only(combinations(both(limited=rates)), 0.5).warnings
         assert len(warnings) == len(words)
         assert all(word in warning for word, warning in zip(words, warnings, strict=True))
 
     def test_an_outlier_is_named_by_its_trial_and_still_counts(self) -> None:
-        row = only(aggregate(both(limited=(9.0, 9.1, 3.0, 8.9, 9.2))), 0.5)
+        row = only(combinations(both(limited=(9.0, 9.1, 3.0, 8.9, 9.2))), 0.5)
         assert any("trial 103 with 3 tokens/s lies far from the median" in warning for warning in row.warnings)
         assert row.tokens_per_second is not None
         assert row.tokens_per_second.count == 5
@@ -186,8 +184,10 @@ class TestAggregate:
     def test_an_invalid_trial_is_warned_of_only_where_it_counts(self) -> None:
         records = both(limited=(9.0, 9.1, 3.0, 8.9, 9.2, 9.0))
         records[5].validity = Validity(valid=False, reasons=["no"])
-        assert only(aggregate(records), 0.5).warnings == ()
-        assert any("trial 103" in warning for warning in only(aggregate(records, include_invalid=True), 0.5).warnings)
+        assert only(combinations(records), 0.5).warnings == ()
+        assert any(
+            "trial 103" in warning for warning in only(combinations(records, include_invalid=True), 0.5).warnings
+        )
 
 
 class TestSummaryTable:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from pagelab.errors import HostError
-from pagelab.host.journal import Journal, exclusive, selected
+from pagelab.host.journal import Journal, selected
 
 
 def test_settings_go_back_newest_first_to_what_was_there_first(tmp_path):
@@ -69,25 +69,6 @@ def test_the_journal_is_on_disk_before_the_setting_is_touched(tmp_path):
     assert knob.read_text() == "new"
     assert Journal(tmp_path).undo() == [f"set {knob} back from new to old"]
     assert knob.read_text() == "old"
-
-
-def test_only_one_experiment_holds_a_host_and_death_lets_go(tmp_path):
-    program = (
-        "import sys\nfrom pathlib import Path\nfrom pagelab.host.journal import exclusive\n"
-        "with exclusive(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    try:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(HostError, match=f"process {holder.pid}"), exclusive(tmp_path):
-            pass
-    finally:
-        holder.kill()
-        holder.communicate()
-    with exclusive(tmp_path):
-        pass
 
 
 @pytest.mark.parametrize(("text", "word"), [("always [madvise] never", "madvise"), ("60", "60"), (None, None)])

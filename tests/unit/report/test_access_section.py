@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from example_page import Page, report
-from example_run import factors, run_record, stored_run, trial_record, trials
+from example_run import factors, run_data, stored_run, trial_record, trials
 from example_trace import (
     FILE_BYTES,
     FIRST,
@@ -22,10 +22,9 @@ from example_trace import (
 )
 
 from pagelab.analysis.access.pattern import analyse_trial
-from pagelab.analysis.patterns import expert_use, patterns, read_by, read_patterns
-from pagelab.analysis.summary import aggregate
 from pagelab.report import wording
 from pagelab.report.page import write_report
+from pagelab.report.run_data import RunData
 from pagelab.report.wording import ABSENT, MICRO, TIMES
 from pagelab.store.record import Tokens, TrialRecord, Validity
 from pagelab.store.run_store import RunStore
@@ -165,34 +164,34 @@ class TestFigures:
             return {path: path.read_bytes() for path in store.report_directory.rglob("*.*")}
 
         before = content()
-        write_report(store)
+        write_report(RunData.read(store))
         assert content() == before
 
 
 class TestPatterns:
     def test_the_representative_is_the_slower_of_two_in_the_middle(self, store: RunStore) -> None:
-        found = read_patterns(store, store.read_trials())
-        assert [one.representative for one in found] == [1, 2, 3], "equal speeds: the first"
-        assert found[1].tables["reuse"]
+        found = RunData.read(store).patterns
+        assert [one.representative.trial for one in found] == [1, 2, 3], "equal speeds: the first"
+        assert found[1].table("reuse")
 
     def test_what_was_read_of_layers_and_experts(self, store: RunStore) -> None:
-        _, half, none = read_patterns(store, store.read_trials())
-        assert {layer: part.share for layer, part in read_by(half, "layer").items()} == {0: 0.0, 1: 1.0}
-        assert {layer: part.share for layer, part in read_by(none, "layer").items()} == {0: 0.5, 1: 0.5}
-        assert expert_use(none) == {0: [0.5, 0.5, 0.0, 0.0], 1: [0.5, 0.5, 0.0, 0.0]}
+        _, half, none = RunData.read(store).patterns
+        assert {layer: part.share for layer, part in half.by_layer.items()} == {0: 0.0, 1: 1.0}
+        assert {layer: part.share for layer, part in none.by_layer.items()} == {0: 0.5, 1: 0.5}
+        assert none.expert_use == {0: [0.5, 0.5, 0.0, 0.0], 1: [0.5, 0.5, 0.0, 0.0]}
 
     def test_invalid_trials_are_left_out(self, store: RunStore) -> None:
         records = store.read_trials()
         records[1].validity = Validity(valid=False, reasons=["no"])
-        spreads = [patterns(records, include)[1].spreads["mean_read_bytes"] for include in (False, True)]
-        assert [spread.count for spread in spreads] == [1, 2]
+        spreads = [run_data(records, include).patterns[1].spread("access.mean_read_bytes") for include in (False, True)]
+        assert [spread.count for spread in spreads if spread] == [1, 2]
 
     def test_without_traces_there_is_no_section(self, tmp_path: Path) -> None:
         store = stored_run(tmp_path, trials())
         page = report(store)
         assert "What was read, in which order" not in page.text
         assert not list(store.report_directory.glob("access_*.csv"))
-        assert patterns(trials()) == []
+        assert run_data(trials()).patterns == []
 
     def test_traced_headlines_whose_tables_are_gone(self, store: RunStore, tmp_path: Path) -> None:
         bare = stored_run(tmp_path, store.read_trials(), tokens=False, trials_planned=6)
@@ -246,19 +245,16 @@ class TestFiles:
             table = store.read_trial_table(record.trial, "access_layers")
             assert table is not None
             run.write_trial_table(record.trial, "access_layers", table)
-        write_report(run)
+        write_report(RunData.read(run))
         rows = list(csv.DictReader((run.report_directory / "access_layers.csv").open()))
         assert {(row["model"], row["readahead_kib"]) for row in rows} == {("gemma-3-270m", "default"), ("other", "128")}
 
 
 class TestTerminal:
     def test_the_answer_is_there_and_fits(self, store: RunStore) -> None:
-        text = printed(summary_renderable(run_record(), store.read_trials()), width=80)
+        text = printed(summary_renderable(run_data(store.read_trials())), width=80)
         assert "Bytes read in order: 83.3 % with 50 % of the weights allowed in RAM" in " ".join(text.split())
         assert max(map(len, text.splitlines())) <= 80
-
-    def test_aggregates_are_as_without_traces(self, store: RunStore) -> None:
-        assert len(aggregate(store.read_trials())) == 3
 
 
 @pytest.mark.parametrize(

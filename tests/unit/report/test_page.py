@@ -17,6 +17,7 @@ from example_run import (
     WEIGHTS,
     factors,
     residency_table,
+    run_data,
     run_record,
     stored_run,
     trial_record,
@@ -24,13 +25,13 @@ from example_run import (
     with_sources,
 )
 
-from pagelab.analysis.origins import origins
-from pagelab.analysis.resident import read_tensor_rows, resident
-from pagelab.analysis.summary import aggregate
+from pagelab.analysis.summary import combinations, summary_table
 from pagelab.commands import cli
 from pagelab.errors import StoreError
 from pagelab.report import wording
-from pagelab.report.page import describe, write_report
+from pagelab.report.page import TRIAL_TABLES, describe, write_report
+from pagelab.report.provenance import Origin
+from pagelab.report.run_data import RunData
 from pagelab.report.tables import warning_lines
 from pagelab.report.wording import ABSENT, DASH, TIMES
 from pagelab.store.record import (
@@ -103,15 +104,19 @@ class TestPage:
         assert half[1:4] == ["cgroup", f"6.32 5.93{DASH}6.71", f"13.1{TIMES} 12.2{DASH}14.2"]
         assert half[-2:] == ["yes", "2/3"]
         assert rows[0][2:7] == [f"82.9 81.7{DASH}84.1", "baseline", f"0 B 0{TIMES}", "0 B", "0 B"]
-        for row, aggregated in zip(rows, aggregate(with_one_invalid()), strict=True):
-            assert row[5] == wording.size(wording.median(aggregated.model_bytes_per_token))
-            assert row[6] == wording.size(wording.median(aggregated.swap_bytes_per_token))
+        for row, aggregated in zip(rows, combinations(with_one_invalid()), strict=True):
+            assert row[5] == wording.size(wording.median(aggregated.per_token("reads.decode.model_bytes")))
+            assert row[6] == wording.size(wording.median(aggregated.per_token("reads.decode.swap_bytes")))
 
     def test_the_answer_is_computed(self, page: Page) -> None:
         assert (
             f"With half of the weights allowed in RAM decoding was 13.1{TIMES} slower (12.2{DASH}14.2; 6.32 tokens/s); "
             f"with none of them it was 17.9{TIMES} slower (16.7{DASH}19.1; 4.63 tokens/s)." in page.text
         )
+
+    def test_tables_of_trials_show_columns_that_there_are(self) -> None:
+        columns = {column for table in TRIAL_TABLES.values() for *_, column in table}
+        assert columns - set(summary_table([]).column_names) == {"whole_seconds", "traced_by"}
 
     def test_every_trial_is_listed_in_every_table(self, page: Page, complete: RunStore) -> None:
         records = complete.read_trials()
@@ -150,7 +155,7 @@ class TestPage:
             return {path: path.read_bytes() for path in files}
 
         before = content()
-        write_report(complete)
+        write_report(RunData.read(complete))
         assert content() == before
 
     def test_summary_files(self, complete: RunStore, page: Page) -> None:
@@ -165,6 +170,13 @@ class TestPage:
 
 
 class TestOddRuns:
+    def test_a_combination_alone_among_series(self, tmp_path: Path) -> None:
+        """As in a run that ended after the first trial of its second model."""
+        alone = trial_record(40, 0.5, 9.0, factors=factors(0.5, model="other"))
+        page = report(stored_run(tmp_path, [*trials(), alone], status="incomplete"))
+        assert "other: With half of the weights allowed in RAM decoding ran at 9.00 tokens/s" in page.text
+        assert ">other, cgroup</text>" in page.text
+
     def test_an_incomplete_run_says_so(self, tmp_path: Path) -> None:
         page = report(stored_run(tmp_path, trials()[:4], status="incomplete", ended_at=None))
         assert "This run is incomplete: 4 of 9 trials are finished." in page.text
@@ -176,7 +188,7 @@ class TestOddRuns:
 
     def test_no_finished_trial(self, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="no finished trial to report"):
-            write_report(stored_run(tmp_path, []))
+            write_report(RunData.read(stored_run(tmp_path, [])))
 
     def test_only_invalid_trials(self, tmp_path: Path) -> None:
         records = trials()
@@ -274,9 +286,9 @@ class TestInvalidTrialsAskedFor:
         assert "invalid, not in the median" in (complete.report_directory / "figures/speed.svg").read_text()
 
     def test_the_usual_report_stays(self, complete: RunStore) -> None:
-        usual = write_report(complete)
+        usual = write_report(RunData.read(complete))
         before = usual.read_bytes()
-        other = write_report(complete, include_invalid=True)
+        other = write_report(RunData.read(complete, include_invalid=True))
         assert other != usual
         assert usual.read_bytes() == before
 
@@ -286,12 +298,12 @@ class TestInvalidTrialsAskedFor:
                 assert (complete.report_directory / "with-invalid" / link).exists(), link
 
     def test_the_terminal_says_so(self) -> None:
-        text = " ".join(printed(summary_renderable(run_record(), with_one_invalid(), include_invalid=True)).split())
+        text = " ".join(printed(summary_renderable(run_data(with_one_invalid(), include_invalid=True))).split())
         assert "*** INVALID TRIAL 008 IS INCLUDED IN EVERY NUMBER HERE: DO NOT PUBLISH THESE ***" in text
-        assert "INCLUDED" not in printed(summary_renderable(run_record(), with_one_invalid()))
+        assert "INCLUDED" not in printed(summary_renderable(run_data(with_one_invalid())))
 
     def test_where_every_trial_is_valid(self) -> None:
-        text = printed(summary_renderable(run_record(), trials(), include_invalid=True))
+        text = printed(summary_renderable(run_data(trials(), include_invalid=True)))
         assert "INVALID TRIALS WERE ASKED FOR, BUT EVERY TRIAL IS VALID" in text
 
     def test_the_command(self, complete: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
@@ -309,17 +321,17 @@ class TestWarnings:
         rates = {1.0: (82.0, 83.0, 8.3, 82.5, 81.0), 0.0: (6.9, 2.1, 7.1, 2.0, 6.7)}
         page = report(stored_run(tmp_path, trials(rates)))
         assert "100 % in RAM: trial 005 with 8.3 tokens/s lies far from the median" in page.text
-        assert "tokens/s fall into two groups, around 2.05 (trials 004, 008) and 6.9 (trials" in page.text
+        assert "tokens/s are bimodal, in two groups around 2.05 (trials 004, 008) and 6.9 (trials" in page.text
 
     def test_what_holds_everywhere_is_said_once(self) -> None:
         records = trials({1.0: (82.0,), 0.5: (6.0,), 0.0: (4.0,)})
-        lines = [line for line in warning_lines(run_record(), records, aggregate(records)) if "counts" in line]
+        lines = [line for line in warning_lines(run_record(), records, combinations(records)) if "counts" in line]
         assert len(lines) == 1
         assert lines[0].startswith("every combination: only 1 repetition counts")
 
     def test_what_holds_for_some_names_them(self) -> None:
         records = [*trials({1.0: (82.0, 81.0, 83.0)}), trial_record(50, 0.5, 6.0), trial_record(51, 0.0, 4.0)]
-        lines = [line for line in warning_lines(run_record(), records, aggregate(records)) if "counts" in line]
+        lines = [line for line in warning_lines(run_record(), records, combinations(records)) if "counts" in line]
         assert len(lines) == 1
         assert lines[0].startswith("gemma-3-270m, 50 % in RAM, cgroup; gemma-3-270m, 0 % in RAM, cgroup: only 1")
 
@@ -362,11 +374,10 @@ class TestProvenance:
             assert (refaults.startswith(from_swap), host.startswith(from_swap)) == (True, True)
             assert (process, disk, disagreement) == (ABSENT, ABSENT, "0 % 0 %")
             assert cells[f"weights {weights}", "0 %", "others' reads"][0] == ABSENT
-        (one,) = [
-            one for one in origins(store.read_trials()) if one.factors == factors(0.0) and one.factors.weights == "mmap"
-        ]
-        assert one.bytes_per_token["model", "process_bytes"].median == pytest.approx(1.04 * WEIGHTS, rel=1e-6)
-        assert ("swap", "group_bytes") not in one.bytes_per_token
+        (one,) = [one for one in combinations(store.read_trials()) if one.factors == factors(0.0)]
+        counted = Origin(one.trials, one.counted, one.baseline, "model").counted_by("process_bytes")
+        assert wording.median(counted) == pytest.approx(1.04 * WEIGHTS, rel=1e-6)
+        assert Origin(one.trials, one.counted, one.baseline, "swap").counted_by("group_bytes") is None
 
     def test_a_counter_that_nobody_has_is_no_column(self, full: Page) -> None:
         headings = [cell for table in full.tables for cell in table[0]]
@@ -389,8 +400,7 @@ class TestProvenance:
         assert list(rows) == ["100 %", "50 %", "0 %"], "only the combinations that have the table"
         assert rows["50 %"] == ["50 % of 4 kB", "100 % of 4 kB", "50 % of 12 kB"]
         assert rows["0 %"] == ["0 % of 4 kB", "100 % of 4 kB", "0 % of 12 kB"]
-        trials = store.read_trials()
-        (half,) = [one for one in resident(trials, read_tensor_rows(store, trials)) if one.factors.resident == 0.5]
+        (half,) = [one for one in RunData.read(store).resident if one.factors.resident == 0.5]
         assert half.by_layer.keys() == {0, 1, 2, 3}
         assert half.by_layer[2].decode is not None
         assert half.by_layer[2].decode.values == (0.625,) * 3  # (1000 + 0.5 * 3000) / 4000
@@ -409,14 +419,12 @@ class TestProvenance:
         wrong = next(record for record in store.read_trials() if record.trial == 3)
         store.write_trial(wrong.model_copy(update={"validity": Validity(valid=False, reasons=["no"])}))
         store.write_trial_table(3, "residency", residency_table(1.0))
-        records = store.read_trials()
-        rows = read_tensor_rows(store, records)
         for include, count in ((False, 2), (True, 3)):
-            (parts,) = [one for one in resident(records, rows, include) if one.factors == factors(0.0)]
+            data = RunData.read(store, include)
+            (parts,) = [one for one in data.resident if one.factors == factors(0.0)]
             assert parts.by_class["embedding"].decode is not None
             assert parts.by_class["embedding"].decode.count == count
-            (found,) = [one for one in origins(records, include) if one.factors == factors(0.0)]
-            assert found.bytes_per_token["model", "process_bytes"].count == count
+            assert len(parts.counted) == count
 
     def test_tables_without_what_was_seen_while_decoding(self, tmp_path: Path) -> None:
         store = stored_run(tmp_path, trials()[:1])
@@ -467,17 +475,17 @@ class TestWording:
         assert wording.number(value) == text
 
     def test_no_change_is_called_no_change(self) -> None:
-        (finding,) = wording.findings(aggregate(trials({1.0: (80.0, 82.0, 84.0), 0.75: (79.0, 83.0, 81.0)})))
+        (finding,) = wording.findings(combinations(trials({1.0: (80.0, 82.0, 84.0), 0.75: (79.0, 83.0, 81.0)})))
         assert f"was as fast as in RAM within the spread (slowdown 1.01, 0.964{DASH}1.06; 81.0 tokens/s)" in finding
 
     def test_faster_is_called_faster(self) -> None:
-        (finding,) = wording.findings(aggregate(trials({1.0: (10.0, 10.0, 10.0), 0.3: (20.0, 20.0, 25.0)})))
+        (finding,) = wording.findings(combinations(trials({1.0: (10.0, 10.0, 10.0), 0.3: (20.0, 20.0, 25.0)})))
         assert finding.startswith(
             f"With 30 % of the weights allowed in RAM decoding was 2.00{TIMES} faster (2.00{DASH}2.50; 20.0 tokens/s)"
         )
 
     def test_without_a_baseline(self) -> None:
-        (finding,) = wording.findings(aggregate([trial_record(1, 0.0, 4.0)]))
+        (finding,) = wording.findings(combinations([trial_record(1, 0.0, 4.0)]))
         assert finding.startswith(
             "With none of the weights allowed in RAM decoding ran at 4.00 tokens/s, and no valid baseline"
         )
@@ -492,7 +500,7 @@ class TestWording:
             for record in trials()
             if record.factors.resident < 1.0
         ]
-        series = wording.series_of(aggregate(records))
+        series = wording.series_of(combinations(records))
         assert [[row.factors.resident for row in group] for group in series] == [[1.0, 0.5, 0.0]] * 2
         assert wording.series_names(series) == ["gemma-3-270m, cgroup", "gemma-3-270m, pin"]
 
@@ -507,23 +515,23 @@ class TestWording:
 
 class TestTerminal:
     def test_fits_into_eighty_columns_with_whole_words(self) -> None:
-        text = printed(summary_renderable(run_record(), with_one_invalid()), width=80)
+        text = printed(summary_renderable(run_data(with_one_invalid())), width=80)
         assert max(map(len, text.splitlines())) <= 80
         for part in (f"12.2{DASH}14.2", f"5.93{DASH}6.71", "baseline", "read/token", "from swap", "2/3"):
             assert part in text
 
     def test_says_the_same_as_the_page(self, page: Page) -> None:
-        text = " ".join(printed(summary_renderable(run_record(), with_one_invalid())).split())
-        assert wording.findings(aggregate(with_one_invalid()))[0] in text
+        text = " ".join(printed(summary_renderable(run_data(with_one_invalid()))).split())
+        assert wording.findings(combinations(with_one_invalid()))[0] in text
         assert STAND_IN in text
         assert "Trial 008 is invalid and left out: 12 MB of the model <stayed> in cache." in text
 
     def test_markup_in_names_is_text(self) -> None:
         record = trial_record(1, 0.5, 9.0, factors=factors(0.5, model="[red]m[/red]"))
-        assert "[red]m[/red]" in printed(summary_renderable(run_record(), [record]))
+        assert "[red]m[/red]" in printed(summary_renderable(run_data([record])))
 
     def test_the_command_line_does_not_load_matplotlib(self) -> None:
-        code = "import sys, pagelab.report.page; sys.exit('matplotlib' in sys.modules or 'pyarrow' in sys.modules)"
+        code = "import sys, pagelab.commands.cli; sys.exit('matplotlib' in sys.modules or 'pyarrow' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
     def test_identity_without_an_image(self, tmp_path: Path) -> None:
@@ -533,5 +541,5 @@ class TestTerminal:
 
     def test_reads_of_a_window_that_is_absent(self) -> None:
         record = trial_record(1, 0.5, 9.0, reads=WindowReads(decode=Reads(swap_bytes=5)))
-        (row,) = aggregate([record])
-        assert row.model_bytes_per_token is None
+        (row,) = combinations([record])
+        assert row.per_token("reads.decode.model_bytes") is None

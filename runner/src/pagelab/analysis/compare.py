@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from pagelab.analysis.significance import SIGNIFICANCE
-from pagelab.analysis.speed_ratios import Against, Row, compare_trials
-from pagelab.analysis.summary import Aggregate
+from pagelab.analysis.speed_ratios import Against, Compared, compare_trials
+from pagelab.analysis.summary import Combination
 from pagelab.errors import ConfigError
 from pagelab.store.record import SCHEMA_VERSION, RunRecord, TrialRecord, flatten
 from pagelab.store.run_store import RunStore
@@ -63,7 +63,7 @@ class Comparison:
     configuration: tuple[Difference, ...]
     host: tuple[Difference, ...]
     host_details: tuple[Difference, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[Compared, ...]
     include_invalid: bool = False
 
     @property
@@ -74,13 +74,13 @@ class Comparison:
     @property
     def letters(self) -> list[str]:
         """A short name for each run: A, B and so on."""
-        return [letter(index) for index in range(len(self.runs))]
+        return [*string.ascii_uppercase, *(str(index + 1) for index in range(26, len(self.runs)))][: len(self.runs)]
 
     def document(self) -> dict[str, Any]:
         """The comparison as JSON values; rates are tokens a second, ratios those of a run over the first."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "runs": [self._run(index) for index in range(len(self.runs))],
+            "runs": [_run(*each) for each in zip(self.letters, self.runs, self.trials, strict=True)],
             "same_experiment": self.same_experiment,
             "identity_differences": [asdict(difference) for difference in self.identity],
             "configuration_differences": [asdict(difference) for difference in self.configuration],
@@ -88,19 +88,7 @@ class Comparison:
             "further_host_differences": [asdict(difference) for difference in self.host_details],
             "include_invalid": self.include_invalid,
             "significance": SIGNIFICANCE,
-            "rows": [_row(row) for row in self.rows],
-        }
-
-    def _run(self, index: int) -> dict[str, Any]:
-        run, trials = self.runs[index], self.trials[index]
-        return {
-            "letter": letter(index),
-            **run.model_dump(include={"run_id", "experiment", "host", "status", "started_at", "trials_planned"}),
-            "trials": len(trials),
-            "forced": run.forced,
-            "invalid_trials": {
-                f"{trial.trial:03d}": trial.validity.reasons for trial in trials if not trial.validity.valid
-            },
+            "rows": [_row(row, self.letters[1:]) for row in self.rows],
         }
 
 
@@ -116,7 +104,8 @@ def compare_runs(stores: Sequence[RunStore], include_invalid: bool = False) -> C
     runs = [store.read_run() for store in stores]
     trials = [store.read_trials() for store in stores]
     identity = differences([flatten(run.identity.document()) for run in runs])
-    hosts = _host_differences(runs)
+    facts = [{"host": run.host} | flatten(_lasting(run.manifest)) for run in runs]
+    hosts = [difference for difference in differences(facts) if not _is_noise(difference)]
     changed = any(difference.name == "config_sha256" for difference in identity)
     return Comparison(
         runs=tuple(runs),
@@ -130,21 +119,11 @@ def compare_runs(stores: Sequence[RunStore], include_invalid: bool = False) -> C
     )
 
 
-def letter(index: int) -> str:
-    """A short name for the run at an index."""
-    return string.ascii_uppercase[index] if index < len(string.ascii_uppercase) else str(index + 1)
-
-
 def differences(documents: Sequence[dict[str, Any]]) -> list[Difference]:
     """Where flat documents are not all equal, in the order in which the names come up; an absent value is None."""
     names = dict.fromkeys(name for document in documents for name in document)
     found = [Difference(name, tuple(document.get(name) for document in documents)) for name in names]
     return [difference for difference in found if any(value != difference.values[0] for value in difference.values)]
-
-
-def _host_differences(runs: Sequence[RunRecord]) -> list[Difference]:
-    documents = [{"host": run.host} | flatten(_lasting(run.manifest)) for run in runs]
-    return [difference for difference in differences(documents) if not _is_noise(difference)]
 
 
 def _lasting(value: Any) -> Any:
@@ -183,32 +162,38 @@ def _settings(store: RunStore) -> dict[str, Any]:
     return flatten(document)
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _run(letter: str, run: RunRecord, trials: Sequence[TrialRecord]) -> dict[str, Any]:
     return {
-        "factors": row.factors.document(),
-        "runs": [_side(run) for run in row.runs],
-        "against_first": [_judged(index, against) for index, against in enumerate(row.against_first, start=1)],
+        "letter": letter,
+        **run.model_dump(include={"run_id", "experiment", "host", "status", "started_at", "trials_planned"}),
+        "trials": len(trials),
+        "forced": run.forced,
+        "invalid_trials": {
+            f"{trial.trial:03d}": trial.validity.reasons for trial in trials if not trial.validity.valid
+        },
     }
 
 
-def _side(run: Aggregate | None) -> dict[str, Any] | None:
-    if run is None:
-        return None
+def _row(row: Compared, letters: Sequence[str]) -> dict[str, Any]:
+    return {
+        "factors": row.factors.document(),
+        "runs": [None if run is None else _side(run) for run in row.runs],
+        "against_first": [_judged(*pair) for pair in zip(letters, row.against_first, strict=True)],
+    }
+
+
+def _side(run: Combination) -> dict[str, Any]:
+    found = {"trials": len(run.trials), "valid": run.valid, "warnings": list(run.warnings)}
+    names = ("count", "median", "minimum", "maximum")
     rates = run.tokens_per_second
-    found = {"trials": run.trials, "valid": run.valid, "warnings": list(run.warnings)}
-    if rates is None:
-        return found
-    spread = {"count": rates.count, "median": rates.median, "minimum": rates.minimum, "maximum": rates.maximum}
-    return found | {"tokens_per_second": spread}
+    return found | ({"tokens_per_second": {name: getattr(rates, name) for name in names}} if rates else {})
 
 
-def _judged(index: int, against: Against) -> dict[str, Any]:
-    found: dict[str, Any] = {"run": letter(index), "verdict": against.verdict}
+def _judged(letter: str, against: Against) -> dict[str, Any]:
+    found: dict[str, Any] = {"run": letter, "verdict": against.verdict}
     if against.reason is not None:
         found["reason"] = against.reason
-    if against.ratio is not None:
-        ratio = asdict(against.ratio)
-        found["ratio"] = ratio.pop("value")
-        found["interval"] = [ratio["low"], ratio["high"]]
-        found["p_value"], found["corrected_p_value"] = ratio["p_value"], against.corrected_p_value
+    if (ratio := against.ratio) is not None:
+        found |= {"ratio": ratio.value, "interval": [ratio.low, ratio.high]}
+        found |= {"p_value": ratio.p_value, "corrected_p_value": against.corrected_p_value}
     return found

@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pagelab.config.expectation import Aggregate, has_value, parse_expectation
-from pagelab.config.load import parse_config
 from pagelab.config.schema import Hypothesis
-from pagelab.errors import ConfigError
 from pagelab.store.record import TrialRecord, flatten
-from pagelab.store.run_store import RunStore
 
 _FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "median": statistics.median,
@@ -18,12 +15,7 @@ _FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "min": min,
     "max": max,
 }
-_OPERATORS: dict[str, Callable[[float, float], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    ">": operator.gt,
-    "<": operator.lt,
-}
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
 @dataclass(frozen=True)
@@ -42,19 +34,6 @@ class Verdict:
     left_out: int = 0
 
 
-def read_verdicts(store: RunStore, include_invalid: bool = False) -> list[Verdict]:
-    """Judge the hypotheses of a stored run; none where its configuration is of another version of pagelab.
-
-    Raises:
-        StoreError: a file of the run is missing or damaged.
-    """
-    try:
-        config = parse_config(store.read_config_text(), str(store.directory))
-    except ConfigError:
-        return []
-    return judge_hypotheses(config.hypotheses, store.read_trials(), include_invalid)
-
-
 def judge_hypotheses(
     hypotheses: Iterable[Hypothesis], trials: Sequence[TrialRecord], include_invalid: bool = False
 ) -> list[Verdict]:
@@ -70,20 +49,9 @@ def _judge(hypothesis: Hypothesis, trials: Sequence[TrialRecord], left_out: Sequ
     base = 1.0 if expected.right is None else _value(expected.right, trials)
     right = None if base is None else expected.factor * base
     holds = None if left is None or right is None else _OPERATORS[expected.operator](left, right)
-    named = [side for side in (expected.left, expected.right) if side is not None]
-    return Verdict(
-        claim=hypothesis.claim,
-        expect=hypothesis.expect,
-        holds=holds,
-        left=left,
-        right=right,
-        trials=_count(named, trials),
-        left_out=_count(named, left_out),
-    )
-
-
-def _count(named: Sequence[Aggregate], trials: Sequence[TrialRecord]) -> int:
-    return sum(any(_is_named(trial, aggregate) for aggregate in named) for trial in trials)
+    sides = [side for side in (expected.left, expected.right) if side is not None]
+    counts = [sum(any(_is_named(trial, side) for side in sides) for trial in some) for some in (trials, left_out)]
+    return Verdict(hypothesis.claim, hypothesis.expect, holds, left, right, *counts)
 
 
 def _is_named(trial: TrialRecord, aggregate: Aggregate) -> bool:

@@ -4,18 +4,19 @@ All of it is computed on the logarithms of the decode rates, since speeds vary b
 
 - Too few: under 3 repetitions nothing can be said of the spread.
 - Unstable: the standard deviation of the sample is 10 % of the mean or more, from 3 repetitions on.
-- Two speeds (bimodal), from 5 repetitions on. The values are sorted and split in two groups of at least two, wherever
+- Bimodal, from 5 repetitions on. The values are sorted and split in two groups of at least two, wherever
   the share of the sum of squares that the split explains is largest: `E = n1 n2 (m1 - m2)^2 / n / sum((x - m)^2)`, the
   criterion of L. Engelman and J. A. Hartigan, Percentage Points of a Test for Clusters, Journal of the American
   Statistical Association 64, 1969. Warned of where E exceeds what 1 % of normal samples of that size exceed, and the
   groups' geometric means are 10 % or more apart.
 - Outliers, from 5 repetitions on, by the modified z-score of B. Iglewicz and D. C. Hoaglin, How to Detect and Handle
   Outliers, 1993: `M = 0.6745 (x - median) / MAD`, MAD being the median of the distances from the median. Their limit of
-  3.5 alone would name a value in 21 % of normal samples of 5 and in 10 % of those of 20, so here a value has to exceed
-  what 1 % of normal samples of that size exceed, and to differ from the median by 10 % or more. Where there are two
-  speeds, the smaller group is not called outliers as well.
+  3.5 alone would name a value in 21 % of normal samples of 5 and in 10 % of samples of 20. So here a value has to
+  exceed what 1 % of normal samples of that size exceed, and to differ from the median by 10 % or more. Where the rates
+  are bimodal, the smaller group is not called outliers as well.
 
-The critical values are the 99 % quantiles of 400,000 normal samples each (both criteria are free of scale and place).
+The critical values are the 99 % quantiles of 400,000 normal samples each (both criteria are free of scale and place);
+tests/unit/analysis/test_repeatability.py draws them again.
 So each of the two warnings is false in about 1 % of the combinations whose logarithms are normal at most, and hardly
 ever with a deviation of a few percent, since nothing is 10 % apart then. A sample between two sizes takes the values of
 the smaller one.
@@ -37,12 +38,12 @@ UNSTABLE_DEVIATION = 0.10
 RELEVANT_DISTANCE = 0.10
 MINIMUM_FOR_SHAPE = 5
 
-_SIZES = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25, 30, 40, 60)
-_EXPLAINED_99 = (
+SIZES = (5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 25, 30, 40, 60)
+EXPLAINED_99 = (
     0.9825, 0.9675, 0.9515, 0.9363, 0.9213, 0.9086, 0.8969, 0.8862, 0.8765, 0.8687,
     0.8603, 0.8539, 0.8468, 0.8411, 0.8350, 0.8304, 0.8100, 0.7944, 0.7725, 0.7466,
 )  # fmt: skip
-_MODIFIED_Z_99 = (
+MODIFIED_Z_99 = (
     18.73, 10.15, 10.65, 7.91, 8.22, 6.86, 6.97, 6.30, 6.42, 5.91,
     5.98, 5.57, 5.63, 5.41, 5.43, 5.23, 5.01, 4.79, 4.59, 4.41,
 )  # fmt: skip
@@ -52,14 +53,14 @@ NumberedRate = tuple[int, float]
 
 
 @dataclass(frozen=True)
-class TwoSpeeds:
+class Bimodal:
     """Two groups into which the rates of one combination fall, the slower one first."""
 
     slow: tuple[NumberedRate, ...]
     fast: tuple[NumberedRate, ...]
 
 
-def two_speeds(rates: Sequence[NumberedRate]) -> TwoSpeeds | None:
+def bimodal(rates: Sequence[NumberedRate]) -> Bimodal | None:
     """The two groups of rates, None where the rates are too few or do not fall into two."""
     if len(rates) < MINIMUM_FOR_SHAPE or min(rate for _, rate in rates) <= 0:
         return None
@@ -73,9 +74,9 @@ def two_speeds(rates: Sequence[NumberedRate]) -> TwoSpeeds | None:
         for at in range(2, len(ordered) - 1)
     )
     distance = statistics.fmean(logarithms[split:]) - statistics.fmean(logarithms[:split])
-    if explained <= _critical(_EXPLAINED_99, len(rates)) or distance < math.log1p(RELEVANT_DISTANCE):
+    if explained <= _critical(EXPLAINED_99, len(rates)) or distance < math.log1p(RELEVANT_DISTANCE):
         return None
-    return TwoSpeeds(tuple(ordered[:split]), tuple(ordered[split:]))
+    return Bimodal(tuple(ordered[:split]), tuple(ordered[split:]))
 
 
 def outliers(rates: Sequence[NumberedRate]) -> list[NumberedRate]:
@@ -87,7 +88,7 @@ def outliers(rates: Sequence[NumberedRate]) -> list[NumberedRate]:
     distances = [abs(value - middle) for value in logarithms]
     least = max(
         math.log1p(RELEVANT_DISTANCE),
-        _critical(_MODIFIED_Z_99, len(rates)) * statistics.median(distances) / 0.6745,
+        _critical(MODIFIED_Z_99, len(rates)) * statistics.median(distances) / 0.6745,
     )
     return [pair for pair, distance in zip(rates, distances, strict=True) if distance > least]
 
@@ -108,7 +109,7 @@ def warnings(rates: Sequence[NumberedRate]) -> Iterator[str]:
             f"tokens/s are unstable, their standard deviation is {deviation * 100:.0f} % of the mean: "
             "use more repetitions, or look for other load on the host"
         )
-    groups = two_speeds(rates)
+    groups = bimodal(rates)
     if groups is not None:
         yield _words_for(groups)
         return
@@ -120,13 +121,13 @@ def warnings(rates: Sequence[NumberedRate]) -> Iterator[str]:
         )
 
 
-def _words_for(groups: TwoSpeeds) -> str:
+def _words_for(groups: Bimodal) -> str:
     parts = [
         f"{statistics.median(rate for _, rate in group):.3g} (trials {', '.join(_numbers(group))})"
         for group in (groups.slow, groups.fast)
     ]
     return (
-        f"tokens/s fall into two groups, around {parts[0]} and {parts[1]}, and a median between them was never "
+        f"tokens/s are bimodal, in two groups around {parts[0]} and {parts[1]}, and a median between them was never "
         "measured: compare these trials, use more repetitions, and values of `resident` on either side of this one"
     )
 
@@ -146,4 +147,4 @@ def _sum_of_squares(values: Sequence[float]) -> float:
 
 
 def _critical(table: Sequence[float], count: int) -> float:
-    return table[bisect.bisect_right(_SIZES, count) - 1]
+    return table[bisect.bisect_right(SIZES, count) - 1]

@@ -18,10 +18,10 @@ divide three and three, the most extreme has p = 0.1.
 Significant is p < 0.01 after correction, not 0.05: of 20 comparisons of equal things, two or more come out as
 different with a chance of 26 % at 0.05 and of 2 % at 0.01 (binomial). The interval is the usual 95 % one, for one row.
 
-What this finds, by simulation with normal logarithms (20,000 pairs each; tests/unit/test_a_against_a.py repeats it on
-a smaller scale): of equal pairs 0.6, 0.7 and 1.0 % are called different with 3, 5 and 10 repetitions of each. Where
-speeds fall into two states, three repetitions are too few for this: 3 % of equal pairs. A second sample that takes 10 %
-longer for each token is found in
+What this finds, by simulation with normal logarithms (20,000 pairs each; tests/unit/analysis/test_a_against_a.py
+repeats it on a smaller scale): of equal pairs 0.6, 0.7 and 1.0 % are called different with 3, 5 and 10 repetitions of
+each. Where speeds are bimodal, three repetitions are too few for this: 3 % of equal pairs. A second sample that takes
+10 % longer for each token is found in
 
     standard deviation    3 repetitions    4       5       10      20      5 in one of three rows
     1 %                       97 %         100 %   100 %   100 %   100 %      100 %

@@ -1,6 +1,6 @@
-"""What a run's trials say together: one table with a row a trial, and one aggregate for each combination of factors.
+"""What a run's trials say together: a table with a row a trial, and the repetitions of each combination of factors.
 
-Formulas, over the valid repetitions of one combination:
+Formulas, over the repetitions of one combination that count:
 
 - median, minimum and maximum as they are; nothing is rounded or trimmed.
 - standard deviation `s`: of the sample, `sqrt(sum((x - mean)^2) / (n - 1))`, from three repetitions on.
@@ -18,18 +18,18 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
+import pyarrow as pa
 from pydantic import BaseModel
 
 from pagelab.analysis import repeatability
 from pagelab.analysis.significance import MINIMUM_REPETITIONS, student_t
 from pagelab.config.factors import Factors
 from pagelab.store.record import TrialRecord, flatten
-
-if TYPE_CHECKING:  # pyarrow takes a moment to load, and aggregates do without it
-    import pyarrow as pa
 
 BASELINE_RESIDENT = 1.0
 
@@ -95,28 +95,33 @@ class Ratio:
     high: float
 
 
-@dataclass(frozen=True)
-class Aggregate:
-    """The trials of one combination of factors; a quantity that no counted trial has is None."""
+def spread_of(values: Iterable[float | None]) -> Spread | None:
+    """The values that are there, None where there is none."""
+    present = tuple(value for value in values if value is not None)
+    return Spread(present) if present else None
 
-    factors: Factors
-    weights_bytes: int
-    trials: int
-    valid: int
-    tokens_per_second: Spread | None
-    time_to_first_token_seconds: Spread | None
-    read_bytes_per_token: Spread | None
-    """From the model file and from swap together."""
-    model_bytes_per_token: Spread | None
-    swap_bytes_per_token: Spread | None
-    other_bytes_per_token: Spread | None
-    read_bytes_per_second: Spread | None
-    achieved_fraction: Spread | None
-    fraction_of_bound: Spread | None
-    limit_effective: tuple[bool, ...]
-    """One entry for each counted trial that says whether its pressure was felt."""
-    slowdown: Ratio | None
-    warnings: tuple[str, ...]
+
+@dataclass(frozen=True)
+class Combination:
+    """The trials of one combination of factors; its numbers are those of `counted`.
+
+    A column is a dotted name of trial.json. A quantity that no counted trial has is None.
+    """
+
+    trials: tuple[TrialRecord, ...]
+    counted: tuple[TrialRecord, ...]
+    baseline: Spread | None
+    """The decode rates of the baseline that this one is compared to."""
+
+    @property
+    def factors(self) -> Factors:
+        """What all its trials set."""
+        return self.trials[0].factors
+
+    @property
+    def weights_bytes(self) -> int:
+        """The size of the model's weights."""
+        return self.trials[0].weights_bytes
 
     @property
     def is_baseline(self) -> bool:
@@ -124,135 +129,92 @@ class Aggregate:
         return self.factors.resident == BASELINE_RESIDENT
 
     @property
+    def valid(self) -> int:
+        """How many of its trials are valid."""
+        return sum(trial.validity.valid for trial in self.trials)
+
+    def spread(self, column: str) -> Spread | None:
+        """The values of a column."""
+        return spread_of(map(attrgetter(column), self.counted))
+
+    def per_token(self, column: str) -> Spread | None:
+        """The values of a column that counts something of decode, over the tokens of decode."""
+        return spread_of(_per_token(trial, attrgetter(column)(trial)) for trial in self.counted)
+
+    @cached_property
+    def tokens_per_second(self) -> Spread | None:
+        """The decode rates."""
+        return self.spread("decode.tokens_per_second")
+
+    @cached_property
+    def read_bytes_per_token(self) -> Spread | None:
+        """Bytes read from the model file and from swap together."""
+        return spread_of(_per_token(trial, _read_bytes(trial)) for trial in self.counted)
+
+    @property
     def read_share_of_weights(self) -> float | None:
         """Median bytes read for each token over the bytes of the weights."""
         return self.read_bytes_per_token.median / self.weights_bytes if self.read_bytes_per_token else None
 
+    @property
+    def slowdown(self) -> Ratio | None:
+        """How much slower than the baseline it decodes."""
+        baseline, limited = self.baseline, self.tokens_per_second
+        if baseline is None or limited is None or limited.minimum <= 0:
+            return None
+        return Ratio(
+            value=baseline.median / limited.median,
+            low=baseline.minimum / limited.maximum,
+            high=baseline.maximum / limited.minimum,
+        )
 
-# --- a row a trial ----------------------------------------------------------------------------------------------------
-
-
-def summary_table(trials: Iterable[TrialRecord]) -> "pa.Table":
-    """One row a trial, by number; the columns are the dotted names of trial.json.
-
-    Columns and their types follow from the record's shape alone, so that they are the same for every run. A factor that
-    is a number or the word `default` is a text. Absent values are null.
-    """
-    import pyarrow as pa
-
-    types = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "list": pa.list_(pa.string())}
-    rows = [flatten(trial.document()) for trial in sorted(trials, key=lambda trial: trial.trial)]
-    columns = {}
-    for name, kind in _columns(TrialRecord):
-        values = [row.get(name) for row in rows]
-        if kind == "str":
-            values = [None if value is None else str(value) for value in values]
-        columns[name] = pa.array(values, types.get(kind, pa.string()))
-    return pa.table(columns)
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the repetitions."""
+        rates = ((trial.trial, trial.decode.tokens_per_second) for trial in self.counted)
+        return tuple(repeatability.warnings([(number, rate) for number, rate in rates if rate is not None]))
 
 
-def _columns(shape: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted name and kind (int, float, bool, list, str) of every plain value in a record."""
-    for name, field in shape.model_fields.items():
-        kinds = set(_plain_types(field.annotation)) - {NoneType}
-        kind = kinds.pop() if len(kinds) == 1 else str
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _columns(kind, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", kind.__name__
-
-
-def _plain_types(annotation: Any) -> Iterator[type]:  # an annotation has no narrower type
-    origin = get_origin(annotation)
-    if origin in (Union, UnionType):
-        for part in get_args(annotation):
-            yield from _plain_types(part)
-    elif origin is Literal:
-        yield from (type(value) for value in get_args(annotation))
-    else:
-        yield origin or annotation
-
-
-# --- a row for each combination of factors ----------------------------------------------------------------------------
-
-
-def aggregate(trials: Iterable[TrialRecord], include_invalid: bool = False) -> list[Aggregate]:
-    """Aggregate the repetitions of each combination of factors.
+def combinations(trials: Iterable[TrialRecord], include_invalid: bool = False) -> list[Combination]:
+    """Group trials by their factors.
 
     Args:
         trials: finished trials, in any order.
-        include_invalid: count invalid trials too; they are else only counted in `trials`.
+        include_invalid: count invalid trials too.
 
     Returns:
-        One aggregate for each combination, grouped by everything but the resident share (model first) and with that
-        share descending inside a group, so that a baseline stands above what is compared to it.
+        The combinations by everything but the resident share (model first), and with that share descending inside, so
+        that a baseline stands above what is compared to it.
     """
-    found = combinations(trials, include_invalid)
-    counted = [trial for _, group in found for trial in group]
-    return [_aggregate_one(group, some, _baseline(group[0], counted)) for group, some in found]
-
-
-def combinations(
-    trials: Iterable[TrialRecord], include_invalid: bool = False
-) -> list[tuple[list[TrialRecord], list[TrialRecord]]]:
-    """The trials of each combination of factors, all of them and those that count, in the order of `aggregate`."""
     groups: dict[tuple[str, ...], list[TrialRecord]] = {}
     for trial in sorted(trials, key=lambda trial: trial.trial):
-        groups.setdefault(_key(trial.factors), []).append(trial)
-    ordered = sorted(groups.values(), key=lambda group: _place(group[0].factors))
-    return [(group, [trial for trial in group if include_invalid or trial.validity.valid]) for group in ordered]
+        groups.setdefault(key_of(trial.factors), []).append(trial)
+    ordered = sorted(
+        groups.values(), key=lambda group: (key_of(group[0].factors, "resident"), -group[0].factors.resident)
+    )
+    counted = [[trial for trial in group if include_invalid or trial.validity.valid] for group in ordered]
+    baselines = [trial for some in counted for trial in some if trial.factors.resident == BASELINE_RESIDENT]
+    return [
+        Combination(tuple(group), tuple(some), _baseline(group[0].factors, baselines))
+        for group, some in zip(ordered, counted, strict=True)
+    ]
 
 
-def _place(factors: Factors) -> tuple[tuple[str, ...], float]:
-    return _key(factors, without=("resident",)), -factors.resident
-
-
-def _key(factors: Factors, without: Sequence[str] = ()) -> tuple[str, ...]:
+def key_of(factors: Factors, *without: str) -> tuple[str, ...]:
+    """A key that is equal for factors that are equal but for some."""
     return tuple(str(value) for name, value in factors if name not in without)
 
 
-def _baseline(limited: TrialRecord, counted: Sequence[TrialRecord]) -> Spread | None:
-    """Decode rates of the baseline that a trial is compared to, of the same kind of pressure where there is one."""
-    want = _key(limited.factors, without=("resident", "pressure"))
-    candidates = [
-        trial
-        for trial in counted
-        if trial.factors.resident == BASELINE_RESIDENT and _key(trial.factors, without=("resident", "pressure")) == want
-    ]
-    same = [trial for trial in candidates if trial.factors.pressure == limited.factors.pressure]
+def _baseline(limited: Factors, baselines: Sequence[TrialRecord]) -> Spread | None:
+    """Decode rates of the baseline that a combination is compared to, of the same pressure where there is one."""
+    want = key_of(limited, "resident", "pressure")
+    candidates = [trial for trial in baselines if key_of(trial.factors, "resident", "pressure") == want]
+    same = [trial for trial in candidates if trial.factors.pressure == limited.pressure]
     return _rates(same) or _rates(candidates)
-
-
-def _numbered(trials: Iterable[TrialRecord]) -> list[repeatability.NumberedRate]:
-    rates = ((trial.trial, trial.decode.tokens_per_second) for trial in trials)
-    return [(number, rate) for number, rate in rates if rate is not None]
 
 
 def _rates(trials: Iterable[TrialRecord]) -> Spread | None:
     return spread_of(trial.decode.tokens_per_second for trial in trials)
-
-
-def _aggregate_one(group: Sequence[TrialRecord], counted: Sequence[TrialRecord], baseline: Spread | None) -> Aggregate:
-    rates = _rates(counted)
-    effective = (trial.limit.effective for trial in counted)
-    return Aggregate(
-        factors=group[0].factors,
-        weights_bytes=group[0].weights_bytes,
-        trials=len(group),
-        valid=sum(trial.validity.valid for trial in group),
-        tokens_per_second=rates,
-        time_to_first_token_seconds=spread_of(trial.time_to_first_token_seconds for trial in counted),
-        read_bytes_per_token=spread_of(per_token(trial, _read_bytes(trial)) for trial in counted),
-        model_bytes_per_token=spread_of(per_token(trial, trial.reads.decode.model_bytes) for trial in counted),
-        swap_bytes_per_token=spread_of(per_token(trial, trial.reads.decode.swap_bytes) for trial in counted),
-        other_bytes_per_token=spread_of(per_token(trial, trial.reads.decode.other_bytes) for trial in counted),
-        read_bytes_per_second=spread_of(trial.throughput.read_bytes_per_second for trial in counted),
-        achieved_fraction=spread_of(trial.residency.achieved_fraction for trial in counted),
-        fraction_of_bound=spread_of(trial.bound.fraction_of_bound for trial in counted),
-        limit_effective=tuple(value for value in effective if value is not None),
-        slowdown=_slowdown(baseline, rates),
-        warnings=tuple(repeatability.warnings(_numbered(counted))),
-    )
 
 
 def _read_bytes(trial: TrialRecord) -> int | None:
@@ -260,22 +222,44 @@ def _read_bytes(trial: TrialRecord) -> int | None:
     return None if reads.model_bytes is None or reads.swap_bytes is None else reads.model_bytes + reads.swap_bytes
 
 
-def per_token(trial: TrialRecord, count: int | None) -> float | None:
-    """A count of decode over its tokens."""
+def _per_token(trial: TrialRecord, count: int | None) -> float | None:
     return count / trial.decode.tokens if count is not None and trial.decode.tokens else None
 
 
-def spread_of(values: Iterable[float | None]) -> Spread | None:
-    """The values that are there, None where there is none."""
-    present = tuple(value for value in values if value is not None)
-    return Spread(present) if present else None
+# --- a row a trial ----------------------------------------------------------------------------------------------------
+
+_TYPES = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "list": pa.list_(pa.string())}
 
 
-def _slowdown(baseline: Spread | None, limited: Spread | None) -> Ratio | None:
-    if baseline is None or limited is None or limited.minimum <= 0:
-        return None
-    return Ratio(
-        value=baseline.median / limited.median,
-        low=baseline.minimum / limited.maximum,
-        high=baseline.maximum / limited.minimum,
-    )
+def summary_table(trials: Iterable[TrialRecord]) -> pa.Table:
+    """One row a trial, by number; the columns are the dotted names of trial.json.
+
+    Columns and their types follow from the record's shape alone, so that they are the same for every run. A factor that
+    is a number or the word `default` is a text. Absent values are null.
+    """
+    rows = [flatten(trial.document()) for trial in sorted(trials, key=lambda trial: trial.trial)]
+    columns = {}
+    for name, kind in _columns(TrialRecord):
+        values = [row.get(name) for row in rows]
+        if kind == "str":
+            values = [None if value is None else str(value) for value in values]
+        columns[name] = pa.array(values, _TYPES.get(kind, pa.string()))
+    return pa.table(columns)
+
+
+def _columns(shape: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted name and kind (int, float, bool, list, str) of every plain value in a record."""
+    for name, field in shape.model_fields.items():
+        kinds = _plain_types(field.annotation) - {NoneType}
+        kind = kinds.pop() if len(kinds) == 1 else str
+        if issubclass(kind, BaseModel):
+            yield from _columns(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", kind.__name__
+
+
+def _plain_types(annotation: Any) -> set[type]:  # an annotation has no narrower type
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin in (Union, UnionType):
+        return set().union(*map(_plain_types, parts))
+    return {type(value) for value in parts} if origin is Literal else {origin or annotation}

@@ -116,6 +116,7 @@ def run(
     """Run the experiment, print its table, and write its report."""
     from pagelab.config.load import load_config
     from pagelab.report.page import write_report
+    from pagelab.report.run_data import RunData
     from pagelab.run.experiment import run_experiment
     from pagelab.terminal.progress import TerminalObserver
     from pagelab.terminal.summary import print_summary
@@ -126,9 +127,10 @@ def run(
         store = run_experiment(
             selected, _lab(results), observer, resume=resume, force=force, skip_eviction=skip_eviction
         )
-    print_summary(store)
-    typer.echo(f"\nPage: {write_report(store)}")
-    if any(not trial.validity.valid for trial in store.read_trials()):
+    data = RunData.read(store)
+    print_summary(data)
+    typer.echo(f"\nPage: {write_report(data)}")
+    if any(not trial.validity.valid for trial in data.trials):
         raise typer.Exit(EXIT_INVALID_TRIALS)
 
 
@@ -142,13 +144,14 @@ IncludeInvalidOption = Annotated[
 def report(runs: RunsArgument, include_invalid: IncludeInvalidOption = False) -> None:
     """Write the report of each run again from its files, and print its table."""
     from pagelab.report.page import write_report
+    from pagelab.report.run_data import RunData
     from pagelab.store.run_store import RunStore
     from pagelab.terminal.summary import print_summary
 
     for directory in runs:
-        store = RunStore.open(directory, owner_from_environment())
-        print_summary(store, include_invalid=include_invalid)
-        typer.echo(f"\nPage: {write_report(store, include_invalid)}")
+        data = RunData.read(RunStore.open(directory, owner_from_environment()), include_invalid)
+        print_summary(data)
+        typer.echo(f"\nPage: {write_report(data)}")
 
 
 @app.command()

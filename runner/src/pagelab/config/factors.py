@@ -59,7 +59,7 @@ class Factor:
         return f"{name.replace('_', ' ')} {value}"
 
 
-class Resident(Factor):
+class ResidentShare(Factor):
     """How much of the weights may stay in RAM; pressure makes it so."""
 
     help = "share of the weights that may stay in RAM; 1.0 is the baseline without pressure"
@@ -166,7 +166,7 @@ class Factors(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    resident: Annotated[float, Field(ge=0, le=1), Resident()]
+    resident: Annotated[float, Field(ge=0, le=1), ResidentShare()]
     pressure: Annotated[Literal["cgroup", "pin"], Pressure()]
     weights: Annotated[Literal["mmap", "anonymous"], Weights()]
     readahead_kib: Annotated[Annotated[int, Field(ge=0)] | Literal["default"], Readahead()]

@@ -5,31 +5,33 @@ Areas are drawn as one path for each colour, so that a figure of thousands of ce
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
-from pagelab.analysis.patterns import Pattern, expert_use, read_by
-from pagelab.analysis.summary import BASELINE_RESIDENT
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import MaxNLocator
+
+from pagelab.analysis.patterns import Pattern, TableRow
 from pagelab.report import wording
-from pagelab.report.drawing import GREY, LINES, MARKERS, PALETTE, byte_unit, legend, new_figure
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
+from pagelab.report.drawing import (
+    GREY,
+    LINES,
+    PALETTE,
+    PANELS_A_ROW,
+    byte_unit,
+    draw_layers,
+    legend,
+    new_figure,
+    panels,
+)
 
 Rectangle = tuple[float, float, float, float]
 """Left, bottom, width, height."""
 
 MOST_PANELS = 12
-_PANELS_A_ROW = 3
-_LONGEST_IN_THREE_COLUMNS = 30
-_CLASS_COLOURS = dict(
-    zip(
-        ("attention", "feed_forward", "experts", "output", "embedding", "shared_experts"),
-        PALETTE[:6],
-        strict=True,
-    )
-)
+_CLASSES = ("attention", "feed_forward", "experts", "output", "embedding", "shared_experts")
+_CLASS_COLOURS = dict(zip(_CLASSES, PALETTE, strict=False))
 _OTHER_CLASS = "other kinds"
 # Light to dark, and in print by lightness: shares of the tokens up to each bound.
 _LEVELS = (
@@ -41,75 +43,38 @@ _LEVELS = (
 )
 
 
-def draw_access(found: Sequence[Pattern]) -> dict[str, "Figure"]:
+def draw_access(found: Sequence[Pattern]) -> dict[str, Figure]:
     """Every figure for which there is anything to draw, by its name; the style has to be set.
 
     A baseline, which reads next to nothing, is drawn only where there is nothing else.
     """
-    found = [one for one in found if one.factors.resident != BASELINE_RESIDENT] or found
-    figures = {}
-    mapped = [one for one in found if one.tables.get("access_map")]
-    if mapped:
-        figures["access_map"] = _draw_map(mapped[:MOST_PANELS], found)
-    layered = [one for one in found if read_by(one, "layer") and _reads_anything(one)]
-    if layered:
-        figures["access_layers"] = _draw_layers(layered)
-    sparse = [one for one in found if expert_use(one) and _reads_anything(one)]
-    if sparse:
-        figures["access_experts"] = _draw_experts(sparse[:MOST_PANELS], found)
-    reused = [one for one in found if one.tables.get("reuse")]
-    if reused:
-        figures["reuse"] = _draw_reuse(reused)
-    return figures
-
-
-def _reads_anything(one: Pattern) -> bool:
-    return any(part.read_bytes_per_token for part in read_by(one, "tensor_class").values())
-
-
-def _name(one: Pattern, among: Sequence[Pattern]) -> str:
-    """What tells a combination from the others."""
-    varying, _ = wording.split_settings([other.factors for other in among])
-    model = f"{one.factors.model}, " if len({other.factors.model for other in among}) > 1 else ""
-    return model + wording.place(one.factors, varying).replace("in RAM", "allowed")
+    found = [one for one in found if not one.is_baseline] or found
+    reading = [one for one in found if any(part.read_bytes_per_token for part in one.by_class.values())]
+    figures = {
+        "access_map": (_draw_map, [one for one in found if one.table("access_map")]),
+        "access_layers": (_draw_layers, [one for one in reading if one.by_layer]),
+        "access_experts": (_draw_experts, [one for one in reading if one.expert_use]),
+        "reuse": (_draw_reuse, [one for one in found if one.table("reuse")]),
+    }
+    return {name: draw(shown, found) for name, (draw, shown) in figures.items() if shown}
 
 
 def _title(one: Pattern, among: Sequence[Pattern]) -> str:
-    """The same in two lines, for a narrow panel: the pressure only where there are several."""
-    varying, _ = wording.split_settings([other.factors for other in among])
+    """What tells a combination from the others in two lines, for a narrow panel."""
     parts = [f"{wording.percent(one.factors.resident)} allowed"]
-    parts += [one.factors.pressure] if len({other.factors.pressure for other in among}) > 1 else []
-    parts += [wording.settings(one.factors, varying)] if varying else []
-    return f"{one.factors.model}\n{', '.join(parts)}"
+    parts += [one.factors.pressure] if wording.several(among, "pressure") else []
+    settings = wording.settings(one.factors, wording.varying_settings(among))
+    return f"{one.factors.model}\n{', '.join(filter(None, [*parts, settings]))}"
 
 
-def _panels(figure: "Figure", count: int, columns: int) -> list["Axes"]:
-    lines = math.ceil(count / columns)
-    flat = [axes for line in figure.subplots(lines, columns, squeeze=False) for axes in line]
-    for axes in flat[count:]:
-        axes.set_visible(False)
-    return flat[:count]
-
-
-def _whole_numbers(axis: "Axis") -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(integer=True))
-
-
-def _colour_legend(figure: "Figure", entries: Iterable[tuple[str, str]]) -> None:
+def _colour_legend(figure: Figure, entries: Iterable[tuple[str, str]]) -> None:
     """A legend of areas: name and colour of each."""
-    from matplotlib.patches import Patch
-
     handles = [Patch(facecolor=colour, label=name) for name, colour in entries]
     figure.legend(handles=handles, loc="outside upper left", ncols=5, fontsize=9)
 
 
-def _areas(axes: "Axes", rectangles: Iterable[Rectangle], colour: str) -> None:
+def _areas(axes: Axes, rectangles: Iterable[Rectangle], colour: str) -> None:
     """Rectangles of one colour, as a single path."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
     points: list[tuple[float, float]] = []
     for left, bottom, width, height in rectangles:
         right, top = left + width, bottom + height
@@ -124,15 +89,15 @@ def _areas(axes: "Axes", rectangles: Iterable[Rectangle], colour: str) -> None:
 # --- where in the file, and when --------------------------------------------------------------------------------------
 
 
-def _draw_map(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure":
-    columns = min(_PANELS_A_ROW, len(shown))
-    figure = new_figure(0.8 + 2.5 * math.ceil(len(shown) / columns))
-    panels = _panels(figure, len(shown), columns)
+def _draw_map(shown: Sequence[Pattern], found: Sequence[Pattern]) -> Figure:
+    shown = shown[:MOST_PANELS]
+    figure = new_figure(0.8 + 2.5 * math.ceil(len(shown) / PANELS_A_ROW))
+    flat = panels(figure, len(shown))
     drawn: set[str] = set()
-    for axes, one in zip(panels, shown, strict=True):
+    for axes, one in zip(flat, shown, strict=True):
         drawn |= _draw_one_map(axes, one)
         axes.set_title(_title(one, found), fontsize=8)
-    for axes in panels[::columns]:
+    for axes in flat[::PANELS_A_ROW]:
         axes.set_ylabel("place in the file")
     figure.supxlabel("seconds since the first token", fontsize=10)
     known = [name for name in (*_CLASS_COLOURS, _OTHER_CLASS) if name in drawn]
@@ -140,9 +105,9 @@ def _draw_map(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure":
     return figure
 
 
-def _draw_one_map(axes: "Axes", one: Pattern) -> set[str]:
+def _draw_one_map(axes: Axes, one: Pattern) -> set[str]:
     """Draw one combination, and say which kinds of tensors were drawn."""
-    rows = one.tables["access_map"]
+    rows = one.table("access_map")
     first = min(row["begin_seconds"] for row in rows)
     end = max(one.weights_bytes, *(row["offset_bytes"] + row["bytes"] for row in rows))
     scale, unit = byte_unit([end])
@@ -156,8 +121,8 @@ def _draw_one_map(axes: "Axes", one: Pattern) -> set[str]:
     return set(columns)
 
 
-def _columns_of(rows: Sequence[Any], first: float, scale: float) -> dict[str, list[Rectangle]]:
-    """Cells of each kind of tensor, those above each other in one moment as one rectangle."""
+def _columns_of(rows: Sequence[TableRow], first: float, scale: float) -> dict[str, list[Rectangle]]:
+    """Cells of each kind of tensor; cells above each other at one moment become one rectangle."""
     areas: dict[str, list[Rectangle]] = {}
     for row in rows:
         name = row["tensor_class"] if row["tensor_class"] in _CLASS_COLOURS else _OTHER_CLASS
@@ -174,43 +139,28 @@ def _columns_of(rows: Sequence[Any], first: float, scale: float) -> dict[str, li
 # --- of which layers and experts --------------------------------------------------------------------------------------
 
 
-def _draw_layers(found: Sequence[Pattern]) -> "Figure":
-    """A panel for each model, a line for each combination of factors."""
-    models = list(dict.fromkeys(one.factors.model for one in found))
-    figure = new_figure(1.2 + 2.6 * len(models))
-    panels = _panels(figure, len(models), 1)
-    varying, _ = wording.split_settings([one.factors for one in found])
-    for axes, model in zip(panels, models, strict=True):
-        for index, one in enumerate(one for one in found if one.factors.model == model):
-            points = [(layer, part.share) for layer, part in sorted(read_by(one, "layer").items())]
-            style = MARKERS[index % len(MARKERS)] + LINES[index // len(PALETTE) % len(LINES)]
-            name = wording.place(one.factors, varying).replace("in RAM", "allowed")
-            colour = PALETTE[index % len(PALETTE)]
-            axes.plot(*zip(*points, strict=True), style, color=colour, linewidth=1.2, markersize=4, label=name)
-        axes.set_title(model)
+def _draw_layers(shown: Sequence[Pattern], _found: Sequence[Pattern]) -> Figure:
+    figure, flat = draw_layers(shown, lambda one: {layer: part.share for layer, part in one.by_layer.items()})
+    for axes in flat:
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"read/token ({wording.TIMES} the layer)")
-        _whole_numbers(axes.xaxis)
-    panels[-1].set_xlabel("layer")
-    names = [label for axes in panels for label in axes.get_legend_handles_labels()[1]]
-    legend(figure, panels, columns=3 if max(map(len, names)) <= _LONGEST_IN_THREE_COLUMNS else 2)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
-def _draw_experts(shown: Sequence[Pattern], found: Sequence[Pattern]) -> "Figure":
-    columns = min(_PANELS_A_ROW, len(shown))
-    figure = new_figure(0.9 + 2.4 * math.ceil(len(shown) / columns))
-    panels = _panels(figure, len(shown), columns)
-    for axes, one in zip(panels, shown, strict=True):
-        use = expert_use(one)
+def _draw_experts(shown: Sequence[Pattern], found: Sequence[Pattern]) -> Figure:
+    shown = shown[:MOST_PANELS]
+    figure = new_figure(0.9 + 2.4 * math.ceil(len(shown) / PANELS_A_ROW))
+    for axes, one in zip(panels(figure, len(shown)), shown, strict=True):
+        use = one.expert_use
         for level, areas in _levels_of(use).items():
             _areas(axes, areas, _LEVELS[level][1])
         axes.set_xlim(0, max(len(shares) for shares in use.values()))
         axes.set_ylim(max(use) + 0.5, min(use) - 0.5)
         axes.set_title(_title(one, found), fontsize=8)
         axes.grid(visible=False)
-        _whole_numbers(axes.yaxis)
-        _whole_numbers(axes.xaxis)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("experts of the layer, the most read one first", fontsize=10)
     figure.supylabel("layer", fontsize=10)
     _colour_legend(figure, [(name, colour) for _, colour, name in _LEVELS])
@@ -233,16 +183,18 @@ def _levels_of(use: dict[int, list[float]]) -> dict[int, list[Rectangle]]:
 # --- what a cache would save ------------------------------------------------------------------------------------------
 
 
-def _draw_reuse(found: Sequence[Pattern]) -> "Figure":
+def _draw_reuse(shown: Sequence[Pattern], _found: Sequence[Pattern]) -> Figure:
     """Shares of accesses that miss, by the size of the cache in times the weights."""
     figure = new_figure(4.0)
     axes = figure.add_subplot()
-    reach = 1.05 * max(1.0, *(one.tables["reuse"][-1]["cache_bytes"] / one.weights_bytes for one in found))
-    for index, one in enumerate(found):
-        sizes = [row["cache_bytes"] / one.weights_bytes for row in one.tables["reuse"]]
-        misses = [row["miss_ratio"] * 100 for row in one.tables["reuse"]]
+    reach = 1.05 * max(1.0, *(one.table("reuse")[-1]["cache_bytes"] / one.weights_bytes for one in shown))
+    for index, one in enumerate(shown):
+        sizes = [row["cache_bytes"] / one.weights_bytes for row in one.table("reuse")]
+        misses = [row["miss_ratio"] * 100 for row in one.table("reuse")]
         colour, line = PALETTE[index % len(PALETTE)], LINES[index // len(PALETTE) % len(LINES)]
-        axes.step([*sizes, reach], [*misses, misses[-1]], line, where="post", color=colour, label=_name(one, found))
+        model = f"{one.factors.model}, " if wording.several(shown, "model") else ""
+        name = model + wording.place(one, shown, "allowed")
+        axes.step([*sizes, reach], [*misses, misses[-1]], line, where="post", color=colour, label=name)
     axes.set_ylim(0, 104)
     axes.set_xlim(0, reach)
     axes.set_xlabel(f"size of the cache ({wording.TIMES} the weights)")

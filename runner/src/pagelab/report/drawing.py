@@ -1,12 +1,15 @@
 """What all figures share: colours, style, size, legend, and files without anything that changes."""
 
 import io
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pagelab.report import wording
+from pagelab.report.tables import AnyCombination
 
 FORMATS = ("svg", "png", "pdf")
 # Okabe and Ito: told apart with every common kind of colour blindness, and in print by marker and hatch.
@@ -15,6 +18,8 @@ MARKERS = "os^DvP*"
 LINES = ("-", "--", ":", "-.")
 GREY = "#6b7280"
 WIDTH = 8.4
+PANELS_A_ROW = 3
+_LONGEST_IN_THREE_COLUMNS = 30
 STYLE: Any = {  # matplotlib's type of it lists every setting there is
     "axes.edgecolor": "#9ca3af",
     "axes.grid": True,
@@ -39,7 +44,7 @@ STYLE: Any = {  # matplotlib's type of it lists every setting there is
 }
 
 
-def render(figure: "Figure", kind: str) -> bytes:
+def render(figure: Figure, kind: str) -> bytes:
     """A file without the date and the program's name, which would make equal figures differ."""
     metadata: dict[str, dict[str, None]] = {
         "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
@@ -51,10 +56,8 @@ def render(figure: "Figure", kind: str) -> bytes:
     return stream.getvalue()
 
 
-def new_figure(height: float) -> "Figure":
+def new_figure(height: float) -> Figure:
     """A figure as wide as the page's text; inches."""
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(WIDTH, height))
 
 
@@ -66,9 +69,40 @@ def byte_unit(values: Iterable[float]) -> tuple[float, str]:
     )
 
 
-def legend(figure: "Figure", panels: Iterable["Axes"], columns: int = 2) -> None:
+def legend(figure: Figure, panels: Iterable[Axes], columns: int = 2) -> None:
     """One legend above the panels, each name once."""
     entries = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels]
     handles = {label: handle for panel in entries for handle, label in panel}
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=columns, fontsize=9)
+
+
+def panels(figure: Figure, count: int, columns: int = PANELS_A_ROW, share: bool = False) -> list[Axes]:
+    """Panels from left to right and top to bottom; the last row may have empty places."""
+    columns = min(columns, count)
+    lines = figure.subplots(math.ceil(count / columns), columns, sharex=share, sharey=share, squeeze=False)
+    flat = [axes for line in lines for axes in line]
+    for axes in flat[count:]:
+        axes.set_visible(False)
+    return flat[:count]
+
+
+def draw_layers(
+    found: Sequence[AnyCombination], points: Callable[[AnyCombination], Mapping[int, float]]
+) -> tuple[Figure, list[Axes]]:
+    """A panel for each model, and in it a line over the layers for each combination of factors."""
+    models = list(dict.fromkeys(one.factors.model for one in found))
+    figure = new_figure(1.2 + 2.6 * len(models))
+    flat = panels(figure, len(models), 1)
+    for axes, model in zip(flat, models, strict=True):
+        for index, one in enumerate(one for one in found if one.factors.model == model):
+            style = MARKERS[index % len(MARKERS)] + LINES[index // len(PALETTE) % len(LINES)]
+            name, colour = wording.place(one, found, "allowed"), PALETTE[index % len(PALETTE)]
+            axes.plot(
+                *zip(*points(one).items(), strict=True), style, color=colour, linewidth=1.2, markersize=4, label=name
+            )
+        axes.set_title(model)
+    flat[-1].set_xlabel("layer")
+    names = [label for axes in flat for label in axes.get_legend_handles_labels()[1]]
+    legend(figure, flat, columns=3 if max(map(len, names)) <= _LONGEST_IN_THREE_COLUMNS else 2)
+    return figure, flat

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from pagelab.analysis.hypotheses import Verdict
 from pagelab.analysis.patterns import Pattern
-from pagelab.analysis.summary import BASELINE_RESIDENT, Aggregate, Ratio, Spread
-from pagelab.config.factors import Factors
+from pagelab.analysis.summary import BASELINE_RESIDENT, Combination, Ratio, Spread, key_of
+from pagelab.config.factors import FACTORS, Factors
 from pagelab.store.record import TrialRecord
 from pagelab.units import format_bytes, format_seconds
 
@@ -22,7 +23,14 @@ _COUNTED = {
     "page_cache": "pages of its files that entered the page cache",
 }
 _ORDERED = {"issue": "issue", "completion": "completion", "page_cache": "their entering it"}
-_SETTINGS = ("weights", "readahead_kib", "swappiness", "huge_pages", "strategy")
+
+
+class HasFactors(Protocol):
+    """A trial, or trials with the same factors."""
+
+    @property
+    def factors(self) -> Factors:
+        """What is set."""
 
 
 def number(value: float | None) -> str:
@@ -73,11 +81,6 @@ def count(value: int | None) -> str:
     return ABSENT if value is None else f"{value:,}"
 
 
-def trials(value: int) -> str:
-    """A number of trials."""
-    return f"{value} trial" if value == 1 else f"{value} trials"
-
-
 def yes_no(value: bool | None) -> str:
     """Whether something holds."""
     return ABSENT if value is None else "yes" if value else "no"
@@ -100,19 +103,20 @@ def times(ratio: Ratio | None) -> str:
 
 def ratio_extremes(ratio: Ratio | None) -> str:
     """The least to the greatest ratio over pairs of repetitions; empty where there is no ratio."""
-    return "" if ratio is None else _range(ratio)
+    return "" if ratio is None else f"{number(ratio.low)}{DASH}{number(ratio.high)}"
 
 
-def _range(ratio: Ratio) -> str:
-    return f"{number(ratio.low)}{DASH}{number(ratio.high)}"
-
-
-def limit_felt(row: Aggregate) -> str:
-    """Whether the pressure was felt by the repetitions that say so."""
-    if not row.limit_effective:
+def limit_reached(row: Combination) -> str:
+    """Whether the repetitions that say so reached their limit."""
+    known = [trial.limit.effective for trial in row.counted if trial.limit.effective is not None]
+    if not known:
         return ABSENT
-    felt, known = sum(row.limit_effective), len(row.limit_effective)
-    return "yes" if felt == known else "no" if felt == 0 else f"{felt} of {known}"
+    return "yes" if all(known) else f"{sum(known)} of {len(known)}" if any(known) else "no"
+
+
+# --- factors ----------------------------------------------------------------------------------------------------------
+
+_SETTINGS = tuple(name for name in FACTORS if name not in ("resident", "pressure"))
 
 
 def pressure(factors: Factors) -> str:
@@ -120,70 +124,78 @@ def pressure(factors: Factors) -> str:
     return "none" if factors.resident == BASELINE_RESIDENT else factors.pressure
 
 
-def place(factors: Factors, names: Sequence[str]) -> str:
-    """Where a combination stands in its experiment: share, pressure, and the settings that are named."""
-    parts = [f"{percent(factors.resident)} in RAM"]
-    parts += [] if factors.resident == BASELINE_RESIDENT else [factors.pressure]
-    parts += [settings(factors, names)] if names else []
-    return ", ".join(parts)
+def varying_settings(among: Iterable[HasFactors]) -> list[str]:
+    """The names of the settings, other than model, resident share and pressure, in which some differ."""
+    rows = [one.factors for one in among]
+    return [name for name in _SETTINGS if len({str(getattr(row, name)) for row in rows}) > 1]
+
+
+def common_settings(among: Sequence[HasFactors]) -> str:
+    """The settings that are the same in all, in words."""
+    varying = varying_settings(among)
+    return settings(among[0].factors, (name for name in _SETTINGS if name not in varying))
 
 
 def settings(factors: Factors, names: Iterable[str]) -> str:
     """Some factors in words: `weights anonymous, readahead 128 KiB`."""
-    return ", ".join(_setting(name, getattr(factors, name)) for name in names)
+    return ", ".join(FACTORS[name].words(name, getattr(factors, name)) for name in names)
 
 
-def _setting(name: str, value: object) -> str:
-    if name == "readahead_kib":
-        return f"readahead {value}" if value == "default" else f"readahead {value} KiB"
-    return f"{name.replace('_', ' ')} {value}"
+def several(among: Iterable[HasFactors], name: str) -> bool:
+    """Whether a factor has several values."""
+    return len({getattr(one.factors, name) for one in among}) > 1
 
 
-def split_settings(rows: Sequence[Factors]) -> tuple[list[str], list[str]]:
-    """The names of the settings, other than model, resident share and pressure, that vary, and of those that do not."""
-    varying = [name for name in _SETTINGS if len({str(getattr(row, name)) for row in rows}) > 1]
-    return varying, [name for name in _SETTINGS if name not in varying]
+def place(one: HasFactors, among: Sequence[HasFactors], in_ram: str = "in RAM") -> str:
+    """Where a combination stands among others of its model: share, pressure, and the settings in which some differ."""
+    parts = [f"{percent(one.factors.resident)} {in_ram}"]
+    parts += [] if one.factors.resident == BASELINE_RESIDENT else [one.factors.pressure]
+    return _listed(*parts, settings(one.factors, varying_settings(among)))
 
 
-def series_of(rows: Sequence[Aggregate]) -> list[list[Aggregate]]:
+def group(one: HasFactors, among: Sequence[HasFactors]) -> str:
+    """What tells a series of resident shares from others: model, pressure and settings, where some differ."""
+    return _listed(
+        one.factors.model if several(among, "model") else "",
+        one.factors.pressure if several(among, "pressure") else "",
+        settings(one.factors, varying_settings(among)),
+    )
+
+
+def _listed(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
+def series_of(rows: Sequence[Combination]) -> list[list[Combination]]:
     """Rows that differ in their resident share only, each list with that share descending.
 
     A baseline is under no pressure, so it also begins the series of another kind of pressure that has none of its own.
+    Then it is no series of its own where it is alone.
     """
-    groups: dict[str, list[Aggregate]] = {}
+    groups: dict[tuple[str, ...], list[Combination]] = {}
     for row in rows:
-        groups.setdefault(_without(row.factors, "resident"), []).append(row)
-    baselines = {_without(row.factors, "resident", "pressure"): row for row in rows if row.is_baseline}
+        groups.setdefault(key_of(row.factors, "resident"), []).append(row)
+    baselines = {key_of(row.factors, "resident", "pressure"): row for row in rows if row.is_baseline}
     series = []
-    for group in groups.values():
-        shared = baselines.get(_without(group[0].factors, "resident", "pressure"))
-        lacks = shared is not None and not group[0].is_baseline
-        series.append([shared, *group] if shared is not None and lacks else group)
-    return [group for group in series if len(group) > 1] or series
+    for found in groups.values():
+        shared = baselines.get(key_of(found[0].factors, "resident", "pressure"))
+        series.append(found if shared is None or found[0].is_baseline else [shared, *found])
+    begun = [id(found[0]) for found in series if len(found) > 1]
+    return [found for found in series if len(found) > 1 or id(found[0]) not in begun]
 
 
-def series_names(series: Sequence[Sequence[Aggregate]]) -> list[str]:
+def series_names(series: Sequence[Sequence[Combination]]) -> list[str]:
     """A name for each series: its model and pressure, and the settings in which the series differ."""
-    last = [group[-1].factors for group in series]
-    varying, _ = split_settings(last)
-    names = []
-    for factors in last:
-        parts = [factors.model, pressure(factors)] + ([settings(factors, varying)] if varying else [])
-        names.append(", ".join(parts))
-    return names
+    last = [found[-1] for found in series]
+    varying = varying_settings(last)
+    return [_listed(one.factors.model, pressure(one.factors), settings(one.factors, varying)) for one in last]
 
 
-def combination(factors: Factors) -> str:
-    """A key that is equal for equal factors."""
-    return _without(factors)
-
-
-def _without(factors: Factors, *names: str) -> str:
-    return factors.model_dump_json(exclude=set(names))
+# --- sentences --------------------------------------------------------------------------------------------------------
 
 
 def invalid_included(trials: Sequence[TrialRecord], include_invalid: bool) -> str:
-    """What has to be said, in big words, where invalid trials were asked for; empty where they were not."""
+    """The warning, in capitals, that invalid trials are included; empty where they are not."""
     if not include_invalid:
         return ""
     invalid = [f"{trial.trial:03d}" for trial in trials if not trial.validity.valid]
@@ -194,48 +206,35 @@ def invalid_included(trials: Sequence[TrialRecord], include_invalid: bool) -> st
     return f"INVALID {noun} {', '.join(invalid)} {verb} INCLUDED IN EVERY NUMBER HERE: DO NOT PUBLISH THESE"
 
 
-def findings(rows: Sequence[Aggregate]) -> list[str]:
-    """The answer of a run, one sentence for each series of resident shares, from its aggregates alone."""
-    several = len({row.factors.model for row in rows}) > 1
-    varying, _ = split_settings([row.factors for row in rows])
+def findings(rows: Sequence[Combination]) -> list[str]:
+    """The answer of a run, one sentence for each series of resident shares, from its combinations alone."""
     sentences = []
     for series in series_of(rows):
         limited = [row for row in series if not row.is_baseline and row.tokens_per_second]
         if limited:
-            first = limited[0].factors
-            place = [first.model] if several else []
-            place += [first.pressure] if len({row.factors.pressure for row in rows}) > 1 else []
-            place += [settings(first, varying)] if varying else []
-            lead = f"{', '.join(place)}: " if place else ""
-            shown = limited if len(limited) <= 2 else [limited[0], limited[-1]]
-            sentences.append(_sentence(lead, shown))
+            lead = group(limited[0], rows)
+            sentences.append(_sentence(f"{lead}: " if lead else "", limited[0], limited[-1]))
     return sentences or ["No valid trial with less than the whole model in RAM, so there is no slowdown to report."]
 
 
 def order_findings(found: Sequence[Pattern]) -> list[str]:
     """In which order decoding read the model, one sentence for each series of resident shares, without baselines."""
-    several = len({one.factors.model for one in found}) > 1
-    pressures = len({one.factors.pressure for one in found}) > 1
-    varying, _ = split_settings([one.factors for one in found])
     series: dict[str, list[str]] = {}
     for one in found:
-        factors, order = one.factors, one.spreads.get("sequential_fraction")
-        if order is not None and factors.resident != BASELINE_RESIDENT:
-            names = [factors.model] if several else []
-            names += [factors.pressure] if pressures else []
-            names += [settings(factors, varying)] if varying else []
-            text = f"{percent(order.median)} with {percent(factors.resident)} of the weights allowed in RAM"
-            notes = one.spreads.get("sequential_fraction_notes")
+        order, notes = one.spread("access.sequential_fraction"), one.spread("access.sequential_fraction_notes")
+        if order is not None and not one.is_baseline:
+            text = f"{percent(order.median)} with {percent(one.factors.resident)} of the weights allowed in RAM"
             text += f" ({percent(notes.median)} by the notes' rule)" if notes is not None else ""
-            series.setdefault(", ".join(names), []).append(text)
+            series.setdefault(group(one, found), []).append(text)
     lead = "bytes read in order: "
     return [f"{f'{name}, {lead}' if name else lead.capitalize()}{'; '.join(texts)}." for name, texts in series.items()]
 
 
 def counted_from(found: Sequence[Pattern]) -> str:
     """What the model's reads were counted from and ordered by, in one sentence; empty without any."""
-    sources = [_COUNTED[one] for one in _COUNTED if any(one in other.sources for other in found)]
-    orders = [_ORDERED[one] for one in _ORDERED if any(one in other.orders for other in found)]
+    access = [trial.access for one in found for trial in one.counted]
+    sources = [text for name, text in _COUNTED.items() if any(name == one.model_bytes_source for one in access)]
+    orders = [text for name, text in _ORDERED.items() if any(name == one.order for one in access)]
     if not sources:
         return ""
     return f"The model's reads are {' or '.join(sources)}, in order of {' or '.join(orders)}."
@@ -244,44 +243,43 @@ def counted_from(found: Sequence[Pattern]) -> str:
 def hypothesis(verdict: Verdict) -> str:
     """A hypothesis and what became of it, in one sentence."""
     word = {True: "holds", False: "does not hold", None: "cannot be judged, a value is missing"}[verdict.holds]
-    found = f"{number(verdict.left)} against {number(verdict.right)}, from {trials(verdict.trials)}"
+    trials = f"{verdict.trials} trial{'' if verdict.trials == 1 else 's'}"
+    found = f"{number(verdict.left)} against {number(verdict.right)}, from {trials}"
     found += f", {verdict.left_out} invalid left out" if verdict.left_out else ""
     return f"“{verdict.claim}” {word} ({found}): {verdict.expect}"
 
 
-def _sentence(lead: str, rows: Sequence[Aggregate]) -> str:
-    first, last = rows[0], rows[-1]
+def _sentence(lead: str, first: Combination, last: Combination) -> str:
     text = f"With {_share(first)} of the weights allowed in RAM decoding {_predicate(first)}"
     if last is not first:
         text += f"; with {_share(last)} of them it {_predicate(last)}"
-    share = last.read_share_of_weights
-    if share is not None:
+    if last.read_bytes_per_token is not None:
         text += (
-            f". For each token it then read {size(median(last.read_bytes_per_token))}, "
-            f"{number(share)} times the size of the weights{_origin(last)}"
+            f". For each token it then read {size(last.read_bytes_per_token.median)}, "
+            f"{number(last.read_share_of_weights)} times the size of the weights{_origin(last)}"
         )
     return f"{lead}{text}."
 
 
-def _predicate(row: Aggregate) -> str:
+def _predicate(row: Combination) -> str:
     rate = f"{number(median(row.tokens_per_second))} tokens/s"
     ratio = row.slowdown
     if ratio is None:
         return f"ran at {rate}, and no valid baseline says how much slower that is"
     if ratio.low <= 1 <= ratio.high:
-        return f"was as fast as in RAM within the spread (slowdown {number(ratio.value)}, {_range(ratio)}; {rate})"
-    if ratio.value < 1:
-        inverse = Ratio(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
-        return f"was {times(inverse)} faster ({_range(inverse)}; {rate})"
-    return f"was {times(ratio)} slower ({_range(ratio)}; {rate})"
+        slowdown = f"slowdown {number(ratio.value)}, {ratio_extremes(ratio)}"
+        return f"was as fast as in RAM within the spread ({slowdown}; {rate})"
+    word = "slower" if ratio.value > 1 else "faster"
+    shown = ratio if ratio.value > 1 else Ratio(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+    return f"was {times(shown)} {word} ({ratio_extremes(shown)}; {rate})"
 
 
-def _share(row: Aggregate) -> str:
+def _share(row: Combination) -> str:
     return _SHARES.get(row.factors.resident, percent(row.factors.resident))
 
 
-def _origin(row: Aggregate) -> str:
-    total, from_file = median(row.read_bytes_per_token), median(row.model_bytes_per_token)
+def _origin(row: Combination) -> str:
+    total, from_file = median(row.read_bytes_per_token), median(row.per_token("reads.decode.model_bytes"))
     if not total or from_file is None:
         return ""
     return f", {percent(min(1.0, from_file / total))} of it from the model file"

@@ -2,23 +2,20 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pagelab.analysis.compare import Comparison, Difference
 from pagelab.analysis.significance import SIGNIFICANCE, RateRatio
-from pagelab.analysis.speed_ratios import Against, Row
-from pagelab.analysis.summary import Aggregate
-from pagelab.config.factors import Factors
+from pagelab.analysis.speed_ratios import Against, Compared
+from pagelab.analysis.summary import Combination
 from pagelab.report import tables, wording
 from pagelab.report.wording import TIMES
 from pagelab.units import format_bytes
-
-if TYPE_CHECKING:  # of the same floor, so only its shape is known here
-    from pagelab.analysis.compare import Comparison, Difference
 
 _LONGEST = 60
 _IDENTITY_WORDS = {
@@ -29,19 +26,19 @@ _IDENTITY_WORDS = {
     "pagelab_version": "pagelab",
 }
 _FOOTNOTE = (
-    "Ratio: tokens/s over those of A, by geometric means, with its 95 % interval. "
+    "Ratio: tokens/s over the tokens/s of A, by geometric means, with its 95 % interval. "
     f"Significant: p < {SIGNIFICANCE:g} by Welch's test on logarithms, corrected for the number of rows (Holm). "
-    "What all repetitions of a run share (its hour, its host's state) is not chance to this test: "
+    "The test cannot tell a setting from what else differs between two runs (the hour, the state of the host): "
     "only a factor within one run shows what a setting does."
 )
 
 
-def print_comparison(comparison: "Comparison", console: Console | None = None) -> None:
+def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
     """Print a comparison; fits into 80 columns."""
     (console or Console(highlight=False)).print(comparison_renderable(comparison))
 
 
-def comparison_renderable(comparison: "Comparison") -> RenderableType:
+def comparison_renderable(comparison: Comparison) -> RenderableType:
     """Runs, identity, configuration and host first; then one line for each combination of factors and later run."""
     parts: list[RenderableType] = [
         Text(f"{letter}: {run.experiment} on {run.host}, {run.run_id}")
@@ -53,9 +50,8 @@ def comparison_renderable(comparison: "Comparison") -> RenderableType:
     parts += [Text(line) for line in (_other_differences(comparison),) if line]
     parts.append(Text())
     parts += [Text(f"*** {line} ***", style="bold red") for line in _banners(comparison)]
-    factors = [row.factors for row in comparison.rows]
-    if factors:
-        parts += [_table(comparison, factors), Text()]
+    if comparison.rows:
+        parts += [_table(comparison), Text()]
     parts += [Text(f"! {line}", style="yellow") for line in _warnings(comparison)]
     parts.append(Text(_FOOTNOTE, style="dim"))
     return Group(*parts)
@@ -64,27 +60,27 @@ def comparison_renderable(comparison: "Comparison") -> RenderableType:
 # --- before any number ------------------------------------------------------------------------------------------------
 
 
-def _identity(comparison: "Comparison") -> RenderableType:
+def _identity(comparison: Comparison) -> RenderableType:
     if comparison.same_experiment:
         return Text("These runs are the same experiment: all that identifies it is equal.", style="bold green")
-    lines = [Text("THESE RUNS ARE NOT THE SAME EXPERIMENT. They differ in", style="bold red")]
-    return Group(*lines, *_lines(comparison, comparison.identity))
+    title = Text("THESE RUNS ARE NOT THE SAME EXPERIMENT. They differ in", style="bold red")
+    return Group(title, *_lines(comparison, comparison.identity))
 
 
-def _differences(title: str, comparison: "Comparison", found: Sequence["Difference"]) -> list[RenderableType]:
+def _differences(title: str, comparison: Comparison, found: Sequence[Difference]) -> list[RenderableType]:
     return [Text(title, style="bold"), *_lines(comparison, found)] if found else []
 
 
-def _other_differences(comparison: "Comparison") -> str:
+def _other_differences(comparison: Comparison) -> str:
     count = len(comparison.host_details)
     if count:
         also = "also differ" if comparison.host else "differ"
         details = "1 detail" if count == 1 else f"{count} details"
-        return f"The hosts {also} in {details} of less weight, or recorded of some only: --json lists them."
+        return f"The hosts {also} in {details} of less weight, or not recorded of every host; --json lists all."
     return "" if comparison.host else "The hosts do not differ in what is recorded of them."
 
 
-def _lines(comparison: "Comparison", found: Iterable["Difference"]) -> Iterator[Text]:
+def _lines(comparison: Comparison, found: Iterable[Difference]) -> Iterator[Text]:
     for difference in found:
         values = "; ".join(
             f"{letter} {_value(difference.name, value)}"
@@ -113,7 +109,7 @@ def _value(name: str, value: Any) -> str:
 # --- the numbers ------------------------------------------------------------------------------------------------------
 
 
-def _banners(comparison: "Comparison") -> list[str]:
+def _banners(comparison: Comparison) -> list[str]:
     return [
         f"{letter}: {banner}"
         for letter, trials in zip(comparison.letters, comparison.trials, strict=True)
@@ -121,41 +117,38 @@ def _banners(comparison: "Comparison") -> list[str]:
     ]
 
 
-def _table(comparison: "Comparison", factors: Sequence[Factors]) -> Table:
+def _table(comparison: Comparison) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
     several = len(comparison.runs) > 2
     table.add_column("combination\n")
-    for heading in ["A\ntokens/s", "B\ntokens/s"] if not several else ["A\ntokens/s", "other\ntokens/s"]:
+    for heading in ("A\ntokens/s", "other\ntokens/s" if several else "B\ntokens/s", "ratio\n95 % interval"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("ratio\n95 % interval", justify="right", no_wrap=True)
     table.add_column("verdict\n", ratio=1)
     for row in comparison.rows:
         for index, against in enumerate(row.against_first, start=1):
             mark = f"{comparison.letters[index]}: " if several else ""
             table.add_row(
-                Text(_place(row, factors) if index == 1 else ""),
+                Text(_place(row, comparison.rows) if index == 1 else ""),
                 Text(_speed(row.runs[0]) if index == 1 else ""),
                 Text(mark + _speed(row.runs[index])),
                 Text(_interval(against.ratio)),
-                Text(verdict(against), style="bold" if against.verdict in ("slower", "faster") else ""),
+                Text(_verdict(against), style="bold" if against.verdict in ("slower", "faster") else ""),
             )
     return table
 
 
-def _place(row: Row, factors: Sequence[Factors]) -> str:
-    varying, _ = wording.split_settings(factors)
-    model = f"{row.factors.model}, " if len({one.model for one in factors}) > 1 else ""
-    several = len({one.pressure for one in factors}) > 1
-    baseline = f", {row.factors.pressure}" if several and wording.pressure(row.factors) == "none" else ""
-    return model + wording.place(row.factors, varying) + baseline
+def _place(row: Compared, rows: Sequence[Compared]) -> str:
+    model = f"{row.factors.model}, " if wording.several(rows, "model") else ""
+    alone = wording.several(rows, "pressure") and wording.pressure(row.factors) == "none"
+    return model + wording.place(row, rows) + (f", {row.factors.pressure}" if alone else "")
 
 
-def _speed(run: Aggregate | None) -> str:
+def _speed(run: Combination | None) -> str:
     """Median, and below it how many repetitions count of how many trials."""
     if run is None:
         return wording.ABSENT
     rates = run.tokens_per_second
-    return f"{wording.number(wording.median(rates))}\n{rates.count if rates else 0} of {run.trials}"
+    return f"{wording.number(wording.median(rates))}\n{rates.count if rates else 0} of {len(run.trials)}"
 
 
 def _interval(ratio: RateRatio | None) -> str:
@@ -165,8 +158,8 @@ def _interval(ratio: RateRatio | None) -> str:
     return f"{wording.number(ratio.value)}{TIMES}\n{interval}"
 
 
-def verdict(against: Against) -> str:
-    """What was found, in words; times are those of a token, so they grow where a rate falls."""
+def _verdict(against: Against) -> str:
+    """What was found, in words: how the time of a token changes, which grows where a rate falls."""
     ratio = against.ratio
     if ratio is None:
         return f"not judged: {against.reason}"
@@ -191,12 +184,10 @@ def _percent(fraction: float) -> str:
     return f"{fraction * 100:.3g}"
 
 
-def _warnings(comparison: "Comparison") -> Iterator[str]:
+def _warnings(comparison: Comparison) -> Iterator[str]:
     """What each run's own table says before one may believe it."""
-    for index, (letter, run, trials) in enumerate(
-        zip(comparison.letters, comparison.runs, comparison.trials, strict=True)
-    ):
-        rows = [row.runs[index] for row in comparison.rows]
-        known = [row for row in rows if row is not None]
-        for line in tables.warning_lines(run, trials, known, comparison.include_invalid):
+    for index, letter in enumerate(comparison.letters):
+        rows = [found for row in comparison.rows if (found := row.runs[index]) is not None]
+        run, trials = comparison.runs[index], comparison.trials[index]
+        for line in tables.warning_lines(run, trials, rows, comparison.include_invalid):
             yield f"{letter}: {line}"

@@ -10,36 +10,29 @@ from pagelab.models.attention import in_words
 from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class
 from pagelab.units import format_bytes
 
-
-def _facts(model: GgufMap) -> dict[str, Any]:
-    return {
-        "file": str(model.path),
-        "parts": [str(part) for part in model.parts],
-        "file_bytes": model.file_bytes,
-        "name": model.name,
-        "architecture": model.architecture,
-        "layers": model.layers,
-        "experts": model.experts,
-        "experts_used": model.experts_used,
-        "shared_experts": model.shared_experts,
-        "expert_layers": model.expert_layers,
-        "attention": {**asdict(model.attention), "hybrid": model.attention.hybrid},
-        "quantisation": model.quantisation,
-        "parameters": model.parameters,
-        "vocabulary": model.vocabulary,
-        "tied_embeddings": model.tied_embeddings,
-        "has_chat_template": model.has_chat_template,
-        "data_offset": model.data_offset,
-        "weights_bytes": model.weights_bytes,
-        "bytes_per_token": bytes_per_token(model),
-    }
+_SHAPE = ("name", "architecture", "layers", "experts", "experts_used", "shared_experts", "expert_layers")
+_CONTENT = (
+    "quantisation",
+    "parameters",
+    "vocabulary",
+    "tied_embeddings",
+    "has_chat_template",
+    "data_offset",
+    "weights_bytes",
+)
 
 
 def document(model: GgufMap) -> dict[str, Any]:
     """Everything about a model as plain JSON values, with the place of every tensor."""
     return {
         "summary": headline(model),
-        **_facts(model),
+        "file": str(model.path),
+        "parts": [str(part) for part in model.parts],
+        "file_bytes": model.file_bytes,
+        **{name: getattr(model, name) for name in _SHAPE},
+        "attention": {**asdict(model.attention), "hybrid": model.attention.hybrid},
+        **{name: getattr(model, name) for name in _CONTENT},
+        "bytes_per_token": bytes_per_token(model),
         "bytes_by_class": model.bytes_by_class(),
         "bytes_per_token_by_class": bytes_per_token_by_class(model),
         "bytes_by_type": model.bytes_by_type(),
