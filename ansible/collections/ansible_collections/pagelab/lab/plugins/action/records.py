@@ -1,7 +1,7 @@
 """records: read what provisioning recorded on the host; the same as `setup` with a fact_path, without its Python start.
 
     - name: Read what earlier runs recorded
-      records:
+      pagelab.lab.records:
         directory: /var/lib/pagelab/installed
 
 Every NAME.fact, a JSON document, becomes ansible_facts.ansible_local.NAME; a bare host has none.
@@ -9,16 +9,11 @@ Every NAME.fact, a JSON document, becomes ansible_facts.ansible_local.NAME; a ba
 
 import json
 import shlex
-import sys
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from pagelab_ansible.remote import Remote
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
 
 SUFFIX = ".fact"
 

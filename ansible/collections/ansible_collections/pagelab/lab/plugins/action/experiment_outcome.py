@@ -1,7 +1,7 @@
 """experiment_outcome: judge how the experiment of a host ended; fails unless it is done with all trials valid.
 
     - name: Say how it ended
-      experiment_outcome:
+      pagelab.lab.experiment_outcome:
         status: "{{ followed.experiment }}"
         lines: "{{ followed.lines }}"
         config: /path/on/controller.yml
@@ -11,16 +11,12 @@
 Returns `experiment_outcome`, which the callback plugin of the same name shows for all hosts at the end.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ansible.plugins.action import ActionBase
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from pagelab_ansible.outcome import DONE, find_run, outcome_of
+from ansible_collections.pagelab.lab.plugins.plugin_utils.outcome import DONE, find_run, outcome_of
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

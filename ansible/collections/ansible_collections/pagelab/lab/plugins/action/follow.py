@@ -1,14 +1,13 @@
 """follow: show what the experiment on the host says, line by line, until it has ended.
 
     - name: Follow the experiment
-      follow:
+      pagelab.lab.follow:
         launcher: /var/lib/pagelab/bin/pagelab
 
 Survives an interruption of `reconnect_seconds`; after that the host counts as unreachable, and the experiment goes on
 there. Returns `experiment` (state: exited or absent; exit_code, …) and the last `lines`.
 """
 
-import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -16,11 +15,8 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from pagelab_ansible import launcher
-from pagelab_ansible.remote import RETRY_EVERY_SECONDS, Remote, first_line
+from ansible_collections.pagelab.lab.plugins.plugin_utils import launcher
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import RETRY_EVERY_SECONDS, Remote, first_line
 
 KEPT_LINES = 100
 

@@ -13,23 +13,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ansible.errors import AnsibleActionFail
-
-from pagelab_ansible.remote import Remote
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
 
 SLICE_BYTES = 16 * 1024**2
 SHOW_EVERY_SECONDS = 10.0
-
-# What every transfer is told, as Ansible's argument specification.
-ARGUMENTS: dict[str, Any] = {
-    "src": {"type": "str", "required": True},
-    "dest": {"type": "str", "required": True},
-    "sha256": {"type": "str"},
-    "reconnect_seconds": {"type": "float", "default": 60.0},
-    "slice_bytes": {"type": "int", "default": SLICE_BYTES},
-}
 
 
 @dataclass(frozen=True)
@@ -40,16 +29,6 @@ class Transferred:
     sha256: str
     size_bytes: int
     moved_bytes: int = 0
-
-    def answer(self, dest: str, moved: str) -> dict[str, Any]:
-        """What the task returns; `moved` is its name for what was moved."""
-        return {
-            "changed": self.changed,
-            "dest": dest,
-            "sha256": self.sha256,
-            "size_bytes": self.size_bytes,
-            moved: self.moved_bytes,
-        }
 
 
 class Progress:
@@ -186,35 +165,30 @@ def write(remote: Remote, text: str, dest: str, mode: str, *, check: bool) -> Wr
 # --- from the host ----------------------------------------------------------------------------------------------------
 
 
-def receive(
-    remote: Remote, source: str, dest: Path, sha256: str | None, *, check: bool, slice_bytes: int = SLICE_BYTES
-) -> Transferred:
+def receive(remote: Remote, source: str, dest: Path, sha256: str, *, slice_bytes: int = SLICE_BYTES) -> Transferred:
     """Bring a file from the host.
 
     Raises:
         AnsibleActionFail: it is not there, the disk here refused, or what arrived is not what the host has.
     """
     size = int(_demand(remote, f"stat -Lc %s -- {_quote(source)}", f"cannot read {source}").strip())
-    wanted = sha256 or _demand(remote, f"sha256sum <{_quote(source)}", f"cannot read {source}").split()[0]
-    if dest.is_file() and dest.stat().st_size == size and sha256_of(dest) == wanted:
-        return Transferred(False, wanted, size)
-    if check:
-        return Transferred(True, wanted, size)
-    part = dest.with_name(f"{dest.name}.{wanted[:16]}.part")
+    if dest.is_file() and dest.stat().st_size == size and sha256_of(dest) == sha256:
+        return Transferred(False, sha256, size)
+    part = dest.with_name(f"{dest.name}.{sha256[:16]}.part")
     try:
         moved = _receive_part(remote, source, part, size, slice_bytes)
         found = sha256_of(part)
-        if found != wanted:
+        if found != sha256:
             part.unlink()
             raise AnsibleActionFail(
-                f"{source} of {remote.host} arrived damaged (sha256 {found}, not {wanted}); removed: fetch it again"
+                f"{source} of {remote.host} arrived damaged (sha256 {found}, not {sha256}); removed: fetch it again"
             )
         part.replace(dest)
         for other in dest.parent.glob(f"{glob_escape(dest.name)}.*.part"):
             other.unlink()
     except OSError as error:
         raise AnsibleActionFail(f"cannot write {part}: {error.strerror}; what has arrived is kept") from error
-    return Transferred(True, wanted, size, moved)
+    return Transferred(True, sha256, size, moved)
 
 
 def glob_escape(name: str) -> str:

@@ -1,7 +1,7 @@
 """collect_runs: bring every run of a host to the controller, and remove there what is complete and verified here.
 
     - name: Bring the results here
-      collect_runs:
+      pagelab.lab.collect_runs:
         results: /var/lib/pagelab/results       # on the host
         outgoing: /var/lib/pagelab/outgoing     # on the host, for packed runs
         incoming: /path/on/controller           # for what is on its way
@@ -11,18 +11,14 @@ Interrupted anywhere and called again, it goes on. An incomplete run stays on th
 that cannot be brought here does not stop the others. Returns `collected` (names of runs) and `problems`.
 """
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from pagelab_ansible import collecting, transfer
-from pagelab_ansible.remote import Remote
+from ansible_collections.pagelab.lab.plugins.plugin_utils import collecting, transfer
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -77,7 +73,7 @@ class Collector:
         places = {"results": self._given["results"], "outgoing": self._given["outgoing"]}
         answer: dict[str, Any] = self._remote.patiently(
             lambda: self._action._execute_module(
-                module_name="experiment_runs", module_args=places | arguments, task_vars=self._variables
+                module_name="pagelab.lab.experiment_runs", module_args=places | arguments, task_vars=self._variables
             )
         )
         if answer.get("failed"):
@@ -118,7 +114,6 @@ class Collector:
             packed["archive"],
             archive,
             packed["sha256"],
-            check=False,
             slice_bytes=self._given["slice_bytes"],
         )
         manifest = collecting.read_manifest(packed["manifest"])

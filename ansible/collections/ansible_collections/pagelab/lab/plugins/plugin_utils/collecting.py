@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ansible.errors import AnsibleActionFail
-
-from pagelab_ansible.transfer import sha256_of
+from ansible_collections.pagelab.lab.plugins.plugin_utils.transfer import sha256_of
 
 Verdict = Literal["missing", "older", "same", "newer", "different"]
 

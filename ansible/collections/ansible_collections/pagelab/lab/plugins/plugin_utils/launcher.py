@@ -4,7 +4,7 @@ import json
 import shlex
 from typing import Any
 
-from pagelab_ansible.remote import Answer, Remote
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Answer, Remote
 
 ABSENT: dict[str, Any] = {"state": "absent"}
 ENDED = ("exited", "dead")

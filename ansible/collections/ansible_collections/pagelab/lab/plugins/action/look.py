@@ -1,7 +1,7 @@
 """look: run a command that only looks, in a fifth of the time that a module takes.
 
     - name: Look at the active swap
-      look:
+      pagelab.lab.look:
         argv: [cat, /proc/swaps]
         stdin: …          # what the command reads; optional
       register: __swaps
@@ -14,15 +14,10 @@ is not there is exit code 127.
 """
 
 import shlex
-import sys
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from pagelab_ansible.remote import NOTHING, Remote
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import NOTHING, Remote
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

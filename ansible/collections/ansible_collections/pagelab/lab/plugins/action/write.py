@@ -1,7 +1,7 @@
 """write: give a small text file on the host its content.
 
     - name: Record which rights a container can have here
-      write:
+      pagelab.lab.write:
         content: "{{ rights | to_nice_json }}\n"
         dest: /var/lib/pagelab/installed/container.fact
         mode: "0644"
@@ -10,16 +10,11 @@ As `copy` with `content`, but two commands over the connection that is open inst
 The file is replaced whole or not at all, and belongs to who the task becomes.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from pagelab_ansible import transfer
-from pagelab_ansible.remote import Remote
+from ansible_collections.pagelab.lab.plugins.plugin_utils import transfer
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """experiment_status: which experiment is in the background on the host, if any.
 
     - name: Look for an experiment
-      experiment_status:
+      pagelab.lab.experiment_status:
         launcher: /var/lib/pagelab/bin/pagelab
         config: /path/on/controller.yml     # the one that is asked for; optional
         options: "--resume"                 # and its options
@@ -15,17 +15,13 @@ Needs nothing on the host. Returns `experiment` (state: running, exited or absen
     other       another configuration is there
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from pagelab_ansible import launcher, outcome
-from pagelab_ansible.remote import Remote
-from pagelab_ansible.transfer import sha256_of
+from ansible_collections.pagelab.lab.plugins.plugin_utils import launcher, outcome
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
+from ansible_collections.pagelab.lab.plugins.plugin_utils.transfer import sha256_of
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

@@ -4,15 +4,10 @@ A callback and not a last play: Ansible ends a playbook at the play in which all
 hears why a host failed, wherever that was.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from pagelab_ansible.outcome import DONE, FAILED, UNREACHABLE, summary, table
+from ansible_collections.pagelab.lab.plugins.plugin_utils.outcome import DONE, FAILED, UNREACHABLE, summary, table
 
 DOCUMENTATION = """
 name: experiment_outcome
