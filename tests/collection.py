@@ -6,7 +6,7 @@ from ansible.plugins.loader import init_plugin_loader
 
 init_plugin_loader([str(Path(__file__).parents[1] / "ansible" / "collections")])
 
-from ansible_collections.pagelab.lab.plugins.modules import experiment_runs  # noqa: E402
+from ansible_collections.pagelab.lab.plugins.modules import experiment_runs, swapfile  # noqa: E402
 from ansible_collections.pagelab.lab.plugins.plugin_utils import (  # noqa: E402
     collecting,
     launcher,
@@ -15,4 +15,4 @@ from ansible_collections.pagelab.lab.plugins.plugin_utils import (  # noqa: E402
     transfer,
 )
 
-__all__ = ["collecting", "experiment_runs", "launcher", "outcome", "remote", "transfer"]
+__all__ = ["collecting", "experiment_runs", "launcher", "outcome", "remote", "swapfile", "transfer"]
