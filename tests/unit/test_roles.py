@@ -1,9 +1,11 @@
-"""What holds for all roles: each keeps what is its own to itself."""
+"""What holds for all roles: each keeps what is its own to itself. And what the launcher says as the runner does."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+from pagelab.errors import PagelabError
 
 CHECKOUT = Path(__file__).parents[2]
 ANSIBLE = CHECKOUT / "ansible"
@@ -26,3 +28,9 @@ def test_a_role_uses_no_variable_of_another_ones_own(role: Path) -> None:
 @pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.name)
 def test_a_playbook_uses_no_variable_of_a_roles_own(playbook: Path) -> None:
     assert internal_names(playbook) == set()
+
+
+def test_the_launcher_ends_with_the_runners_exit_code() -> None:
+    script = (ANSIBLE / "roles" / "launcher" / "files" / "pagelab").read_text(encoding="utf-8")
+    assert re.findall(r"^exit_bad_input=(\d+)", script, re.MULTILINE) == [str(PagelabError.exit_code)]
+    assert re.findall(r"\bexit (\S+)", script) == ['"$exit_bad_input"']

@@ -7,10 +7,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pagelab.errors import PagelabError, PreflightRefusedError
+
 DONE, INVALID, REFUSED, FAILED, UNREACHABLE = "done", "invalid trials", "preflight refused", "failed", "unreachable"
 
-EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_BAD_INPUT, EXIT_REFUSED = 0, 1, 2, 3
-EXIT_INTERRUPTED, EXIT_KILLED, EXIT_TERMINATED = 130, 137, 143
+# What pagelab itself ends with.
+EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_INTERRUPTED = 0, 1, 130
+EXIT_BAD_INPUT, EXIT_REFUSED = PagelabError.exit_code, PreflightRefusedError.exit_code
+# What the kernel and the engine end it with.
+EXIT_KILLED, EXIT_TERMINATED = 137, 143
 EXIT_UNKNOWN = 255  # what the engine says of a container that was running when it went down itself
 
 
