@@ -6,7 +6,13 @@ from ansible.plugins.loader import init_plugin_loader
 
 init_plugin_loader([str(Path(__file__).parents[1] / "ansible" / "collections")])
 
-from ansible_collections.pagelab.lab.plugins.modules import experiment_runs, swapfile  # noqa: E402
+from ansible_collections.pagelab.lab.plugins.filter import checksums  # noqa: E402
+from ansible_collections.pagelab.lab.plugins.modules import (  # noqa: E402
+    checksum_info,
+    experiment_runs,
+    model_info,
+    swapfile,
+)
 from ansible_collections.pagelab.lab.plugins.plugin_utils import (  # noqa: E402
     collecting,
     launcher,
@@ -15,4 +21,15 @@ from ansible_collections.pagelab.lab.plugins.plugin_utils import (  # noqa: E402
     transfer,
 )
 
-__all__ = ["collecting", "experiment_runs", "launcher", "outcome", "remote", "swapfile", "transfer"]
+__all__ = [
+    "checksum_info",
+    "checksums",
+    "collecting",
+    "experiment_runs",
+    "launcher",
+    "model_info",
+    "outcome",
+    "remote",
+    "swapfile",
+    "transfer",
+]
