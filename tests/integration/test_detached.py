@@ -17,7 +17,6 @@ from lab import LAB, LAUNCHER, Call, frozen, needs_lab, needs_root, parent_of, w
 from pagelab.units import MIB
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LIBRARY = CHECKOUT / "ansible"
 
 pytestmark = [needs_lab, needs_root, pytest.mark.usefixtures("dense_model", "nothing_in_background")]
 
@@ -91,8 +90,7 @@ def making(place: Path, config: Path, **variables: object) -> Iterator[Call]:
         env={
             **os.environ,
             "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-            "ANSIBLE_ROLES_PATH": str(LIBRARY / "roles"),
-            "ANSIBLE_CALLBACK_PLUGINS": str(LIBRARY / "plugins" / "callback"),
+            "ANSIBLE_ROLES_PATH": str(CHECKOUT / "ansible" / "roles"),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "COLUMNS": "200",
         },

@@ -131,7 +131,9 @@ class Played:
         """Why it failed, on one line; it must not have changed anything before."""
         assert self._count(host, "failed") == 1, self.output
         assert self._count(host, "changed") == 0, self.output
-        message = re.search(rf"^ +msg: ['\"]?({host.name} (?:.*\n)(?: {{6,}}.*\n)*)", self.output, re.MULTILINE)
+        message = re.search(
+            rf"^fatal: \[{host.name}\].*\n +changed: false\n +msg: (.*\n(?: {{6,}}.*\n)*)", self.output, re.M
+        )
         assert message, self.output
         return " ".join(message[1].split())
 
@@ -214,7 +216,8 @@ def test_check_mode_on_a_bare_host_says_what_would_change(hosts: dict[str, Host]
     before = host.listing()
     played = play({host: {}}, "--check", "--diff", swapfile_size_mib="32")  # text, as from the command line
     assert played.changed(host) > 0
-    assert f"{host.swap_file} would get 32 MiB on btrfs" in " ".join(played.output.split())
+    assert f"+path: {host.swap_file}\n+size: 32 MiB\n+priority: the kernel's choice\n" in played.output
+    assert re.search(r"^\+free on its disk: \d+ MiB, btrfs$", played.output, re.MULTILINE)
     assert f"+{host.swap_file} none swap sw 0 0" in played.output
     assert active(host.swap_file) is None
     assert host.listing() == before
@@ -292,7 +295,7 @@ def test_what_an_interrupted_or_older_run_left_is_taken_up(hosts: dict[str, Host
 
 
 def test_what_it_refuses_stays_as_it_was(hosts: dict[str, Host], tmp_path: Path) -> None:
-    """The message names the host, what is wrong and what to set; nothing on the disk changes."""
+    """The message says what is wrong and what to set; nothing on the disk changes."""
     ext4, xfs, btrfs = (hosts[kind].disk for kind in FILE_SYSTEMS)
     foreign_on = Host("foreign-on", ext4, ext4 / "1")
     foreign_off = Host("foreign-off", ext4, ext4 / "2")

@@ -1,27 +1,23 @@
-"""Files and runs on their way: send and receive through ansible-playbook, and what is done with what arrives."""
+"""Files and runs on their way: to the host through ansible-playbook, from it, and what is done with what arrives."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "ansible" / "plugins"))
-
-from ansible.errors import AnsibleActionFail
-from pagelab_ansible import collecting, launcher, outcome
+from collection import collecting, experiment_runs, launcher, outcome, remote, transfer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PLUGINS = CHECKOUT / "ansible" / "plugins"
 SLICE_BYTES = 64 * 1024
 
 PLAYBOOK = """
@@ -29,7 +25,7 @@ PLAYBOOK = """
   connection: local
   gather_facts: false
   tasks:
-    - {action}:
+    - pagelab.lab.send:
       args: {arguments}
       register: answer
     - ansible.builtin.copy:
@@ -39,13 +35,11 @@ PLAYBOOK = """
 """
 
 
-def command(tmp_path: Path, action: str, options: list[str], **arguments: object) -> list[str]:
+def command(tmp_path: Path, options: Sequence[str], **arguments: object) -> list[str]:
     """How ansible-playbook is called for one task."""
-    playbook = tmp_path / f"{action}.yml"
+    playbook = tmp_path / "send.yml"
     playbook.write_text(
-        PLAYBOOK.format(
-            action=action, arguments=json.dumps(arguments), answer=json.dumps(str(tmp_path / "answer.json"))
-        )
+        PLAYBOOK.format(arguments=json.dumps(arguments), answer=json.dumps(str(tmp_path / "answer.json")))
     )
     return [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", str(playbook), *options]
 
@@ -56,12 +50,12 @@ def environment() -> dict[str, str]:
     return {**os.environ, **settings}
 
 
-def do(tmp_path: Path, action: str, *options: str, **arguments: object) -> dict[str, Any]:
-    """Run one task; its result, with `failed` and the message where it failed."""
+def send(tmp_path: Path, *options: str, **arguments: object) -> dict[str, Any]:
+    """Bring a file to "the host"; the task's result, with `failed` and the message where it failed."""
     answer = tmp_path / "answer.json"
     answer.unlink(missing_ok=True)
     done = subprocess.run(
-        command(tmp_path, action, list(options), **arguments),
+        command(tmp_path, options, **arguments),
         capture_output=True,
         text=True,
         env=environment(),
@@ -72,7 +66,32 @@ def do(tmp_path: Path, action: str, *options: str, **arguments: object) -> dict[
         print(done.stdout, done.stderr)  # noqa: T201 - shown where the test fails
         return {"failed": True, "msg": " ".join((done.stdout + done.stderr).split())}
     result: dict[str, Any] = json.loads(answer.read_text())
-    return result
+    return result | {"moved_bytes": result["sent_bytes"]}
+
+
+class Here(remote.Remote):
+    """A host that is this machine; the connection breaks after a number of commands."""
+
+    def __init__(self, commands: int = 1000) -> None:
+        super().__init__(None, "here", reconnect_seconds=0.0)
+        self.commands = commands
+
+    def _run(self, command: str, data: bytes) -> remote.Answer:
+        if self.commands == 0:
+            raise AnsibleConnectionFailure("cut")
+        self.commands -= 1
+        done = subprocess.run(["sh", "-c", command], input=data, capture_output=True, check=False)
+        return remote.Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def receive(tmp_path: Path, *, src: str, dest: str, slice_bytes: int = transfer.SLICE_BYTES) -> dict[str, Any]:
+    """Bring a file from "the host", as collect_runs does; the same as `send` gives."""
+    sha256 = transfer.sha256_of(Path(src)) if Path(src).exists() else ""
+    try:
+        done = transfer.receive(Here(), src, Path(dest), sha256, slice_bytes=slice_bytes)
+    except AnsibleActionFail as failure:
+        return {"failed": True, "msg": str(failure)}
+    return asdict(done)
 
 
 @pytest.fixture
@@ -90,46 +109,42 @@ def destination(tmp_path: Path) -> Path:
     return directory / "it's here.gguf"
 
 
-ACTIONS = pytest.mark.parametrize(("action", "moved"), [("send", "sent_bytes"), ("receive", "received_bytes")])
+BOTH_WAYS = pytest.mark.parametrize("bring", [send, receive])
 
 
-@ACTIONS
-def test_a_file_arrives_once(tmp_path: Path, source: Path, action: str, moved: str) -> None:
+@BOTH_WAYS
+def test_a_file_arrives_once(tmp_path: Path, source: Path, bring: Callable[..., dict[str, Any]]) -> None:
     dest = destination(tmp_path)
     arguments = {"src": str(source), "dest": str(dest), "slice_bytes": SLICE_BYTES}
 
-    assert do(tmp_path, action, "--check", **arguments)["changed"]
-    assert not dest.exists()
-
-    first = do(tmp_path, action, **arguments)
+    first = bring(tmp_path, **arguments)
     assert first["changed"]
-    assert first[moved] == first["size_bytes"] == source.stat().st_size
+    assert first["moved_bytes"] == first["size_bytes"] == source.stat().st_size
     assert first["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert dest.read_bytes() == source.read_bytes()
 
-    second = do(tmp_path, action, **arguments)
+    second = bring(tmp_path, **arguments)
     assert not second["changed"]
-    assert second[moved] == 0
+    assert second["moved_bytes"] == 0
     assert [path.name for path in dest.parent.iterdir()] == [dest.name]
 
 
-@ACTIONS
-def test_an_empty_file_arrives(tmp_path: Path, action: str, moved: str) -> None:
+@BOTH_WAYS
+def test_an_empty_file_arrives(tmp_path: Path, bring: Callable[..., dict[str, Any]]) -> None:
     source, dest = tmp_path / "empty", destination(tmp_path)
     source.touch()
 
-    assert do(tmp_path, action, src=str(source), dest=str(dest))["changed"]
+    assert bring(tmp_path, src=str(source), dest=str(dest))["changed"]
     assert dest.read_bytes() == b""
 
 
-@ACTIONS
-def test_a_killed_transfer_goes_on_where_it_was(tmp_path: Path, action: str, moved: str) -> None:
+def test_a_killed_task_goes_on_where_it_was(tmp_path: Path) -> None:
     source, dest = tmp_path / "large", destination(tmp_path)
     source.write_bytes(os.urandom(400 * SLICE_BYTES))
     arguments = {"src": str(source), "dest": str(dest), "slice_bytes": SLICE_BYTES}
 
     process = subprocess.Popen(
-        command(tmp_path, action, [], **arguments),
+        command(tmp_path, [], **arguments),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=environment(),
@@ -143,9 +158,28 @@ def test_a_killed_transfer_goes_on_where_it_was(tmp_path: Path, action: str, mov
     assert 10 * SLICE_BYTES <= arrived < source.stat().st_size
     assert not dest.exists()
 
-    rest = do(tmp_path, action, **arguments)
-    assert rest[moved] == source.stat().st_size - arrived
+    rest = send(tmp_path, **arguments)
+    assert rest["sent_bytes"] == source.stat().st_size - arrived
     assert dest.read_bytes() == source.read_bytes()
+
+
+def test_what_a_lost_connection_had_brought_is_not_brought_again(tmp_path: Path, source: Path) -> None:
+    dest = destination(tmp_path)
+    sha256 = transfer.sha256_of(source)
+    with pytest.raises(AnsibleConnectionFailure):
+        transfer.receive(Here(commands=4), str(source), dest, sha256, slice_bytes=SLICE_BYTES)
+    assert size_of_part(dest) == 3 * SLICE_BYTES
+    assert not dest.exists()
+
+    rest = transfer.receive(Here(), str(source), dest, sha256, slice_bytes=SLICE_BYTES)
+    assert rest.moved_bytes == source.stat().st_size - 3 * SLICE_BYTES
+    assert dest.read_bytes() == source.read_bytes()
+
+
+def test_in_check_mode_nothing_is_sent(tmp_path: Path, source: Path) -> None:
+    dest = destination(tmp_path)
+    assert send(tmp_path, "--check", src=str(source), dest=str(dest))["changed"]
+    assert list(dest.parent.iterdir()) == []
 
 
 def size_of_part(dest: Path) -> int:
@@ -170,60 +204,48 @@ def wait_until_still(dest: Path) -> None:
         time.sleep(1.0)
 
 
-@ACTIONS
-def test_what_arrives_damaged_is_removed(tmp_path: Path, source: Path, action: str, moved: str) -> None:
+@BOTH_WAYS
+def test_what_arrives_damaged_is_removed(tmp_path: Path, source: Path, bring: Callable[..., dict[str, Any]]) -> None:
     dest = destination(tmp_path)
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     part = dest.with_name(f"{dest.name}.{sha256[:16]}.part")
     part.write_bytes(b"something else")
 
-    failed = do(tmp_path, action, src=str(source), dest=str(dest), slice_bytes=SLICE_BYTES)
+    failed = bring(tmp_path, src=str(source), dest=str(dest), slice_bytes=SLICE_BYTES)
     assert "damaged" in failed["msg"]
     assert not part.exists()
     assert not dest.exists()
-    assert do(tmp_path, action, src=str(source), dest=str(dest))["changed"]
+    assert bring(tmp_path, src=str(source), dest=str(dest))["changed"]
 
 
-@ACTIONS
-def test_two_files_are_never_mixed(tmp_path: Path, source: Path, action: str, moved: str) -> None:
+@BOTH_WAYS
+def test_two_files_are_never_mixed(tmp_path: Path, source: Path, bring: Callable[..., dict[str, Any]]) -> None:
     """What has arrived of another content is not gone on with, and goes."""
     dest = destination(tmp_path)
     dest.with_name(f"{dest.name}.{'0' * 16}.part").write_bytes(b"of another file")
 
-    assert do(tmp_path, action, src=str(source), dest=str(dest))[moved] == source.stat().st_size
+    assert bring(tmp_path, src=str(source), dest=str(dest))["moved_bytes"] == source.stat().st_size
     assert [path.name for path in dest.parent.iterdir()] == [dest.name]
 
 
 def test_the_mode_is_set(tmp_path: Path, source: Path) -> None:
     dest = destination(tmp_path)
-    do(tmp_path, "send", src=str(source), dest=str(dest), mode="0600")
+    send(tmp_path, src=str(source), dest=str(dest), mode="0600")
     assert dest.stat().st_mode & 0o777 == 0o600
 
-    again = do(tmp_path, "send", src=str(source), dest=str(dest), mode="0755")
+    again = send(tmp_path, src=str(source), dest=str(dest), mode="0755")
     assert again["changed"]
     assert again["sent_bytes"] == 0
     assert dest.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    for action in ("send", "receive"):
-        failed = do(tmp_path, action, src=str(tmp_path / "nothing.gguf"), dest=str(tmp_path / "x"))
+    for bring in (send, receive):
+        failed = bring(tmp_path, src=str(tmp_path / "nothing.gguf"), dest=str(tmp_path / "x"))
         assert "nothing.gguf" in failed["msg"]
 
 
 # --- runs that arrive -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def runs_on_host() -> ModuleType:
-    """The module that packs runs on a host."""
-    path = CHECKOUT / "ansible" / "roles" / "collect" / "library" / "experiment_runs.py"
-    spec = importlib.util.spec_from_file_location("experiment_runs", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 RUN = "ssd-spill/lab1/20261123T200000-abcdef01"
@@ -243,87 +265,87 @@ def make_run(results: Path, status: str = "complete", trials: int = 2, name: str
     return directory
 
 
-def bring(module: ModuleType, there: Path, here: Path) -> str:
+def bring_run(there: Path, here: Path) -> str:
     """Pack and put in place, as collect_runs does; the checksum of the manifest."""
-    packed = module.packed(there / "results", there / "outgoing", RUN)
+    packed = experiment_runs.packed(there / "results", there / "outgoing", RUN)
     collecting.put_in_place(Path(packed["archive"]), collecting.read_manifest(packed["manifest"]), here, RUN)
     return str(packed["manifest_sha256"])
 
 
-def verdict(module: ModuleType, there: Path, here: Path) -> str:
+def verdict(there: Path, here: Path) -> str:
     """How the run here relates to the one there."""
-    (found,) = module.listed(there / "results")
+    (found,) = experiment_runs.listed(there / "results")
     manifest = collecting.read_manifest(found["manifest"])
     return collecting.compare(here / RUN, manifest, complete_there=found["status"] == "complete")
 
 
-def test_a_complete_run_moves(tmp_path: Path, runs_on_host: ModuleType) -> None:
+def test_a_complete_run_moves(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     directory = make_run(there / "results")
     os.utime(directory / "run.json", (1_700_000_000, 1_700_000_000))
-    assert verdict(runs_on_host, there, here) == "missing"
+    assert verdict(there, here) == "missing"
 
-    manifest_sha256 = bring(runs_on_host, there, here)
-    assert verdict(runs_on_host, there, here) == "same"
+    manifest_sha256 = bring_run(there, here)
+    assert verdict(there, here) == "same"
     assert (here / RUN / "run.json").stat().st_mtime == 1_700_000_000
     assert [path.name for path in here.iterdir()] == ["ssd-spill"]
 
-    assert runs_on_host.released(there / "results", there / "outgoing", RUN, manifest_sha256)["removed"]
+    assert experiment_runs.released(there / "results", there / "outgoing", RUN, manifest_sha256)["removed"]
     assert list((there / "results").iterdir()) == list((there / "outgoing").iterdir()) == []
 
 
-def test_the_same_run_packs_to_the_same_archive(tmp_path: Path, runs_on_host: ModuleType) -> None:
+def test_the_same_run_packs_to_the_same_archive(tmp_path: Path) -> None:
     make_run(tmp_path / "results")
-    first = runs_on_host.packed(tmp_path / "results", tmp_path / "outgoing", RUN)
-    assert runs_on_host.packed(tmp_path / "results", tmp_path / "outgoing", RUN) == first
+    first = experiment_runs.packed(tmp_path / "results", tmp_path / "outgoing", RUN)
+    assert experiment_runs.packed(tmp_path / "results", tmp_path / "outgoing", RUN) == first
 
 
-def test_an_incomplete_run_stays_on_the_host_and_is_replaced_here(tmp_path: Path, runs_on_host: ModuleType) -> None:
+def test_an_incomplete_run_stays_on_the_host_and_is_replaced_here(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     make_run(there / "results", "incomplete", trials=1)
-    manifest_sha256 = bring(runs_on_host, there, here)
-    assert not runs_on_host.released(there / "results", there / "outgoing", RUN, manifest_sha256)["removed"]
+    manifest_sha256 = bring_run(there, here)
+    assert not experiment_runs.released(there / "results", there / "outgoing", RUN, manifest_sha256)["removed"]
     assert (there / "results" / RUN / "run.json").exists()
 
     make_run(there / "results")
-    assert verdict(runs_on_host, there, here) == "older"
-    bring(runs_on_host, there, here)
+    assert verdict(there, here) == "older"
+    bring_run(there, here)
     assert (here / RUN / "trials" / "002" / "trial.json").exists()
     assert collecting.is_complete(here / RUN)
 
 
-def test_a_complete_run_here_is_never_replaced(tmp_path: Path, runs_on_host: ModuleType) -> None:
+def test_a_complete_run_here_is_never_replaced(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     make_run(here, trials=2)
     make_run(there / "results", "incomplete", trials=1)
-    assert verdict(runs_on_host, there, here) == "newer"
+    assert verdict(there, here) == "newer"
 
     (make_run(there / "results") / "trials" / "001" / "llama.log").write_text("another")
-    assert verdict(runs_on_host, there, here) == "different"
+    assert verdict(there, here) == "different"
 
 
-def test_a_report_that_was_written_again_is_no_difference(tmp_path: Path, runs_on_host: ModuleType) -> None:
+def test_a_report_that_was_written_again_is_no_difference(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     make_run(there / "results")
     (make_run(here) / "report" / "index.html").write_text("newer page")
-    assert verdict(runs_on_host, there, here) == "same"
+    assert verdict(there, here) == "same"
 
 
-def test_a_run_that_changed_since_is_not_removed(tmp_path: Path, runs_on_host: ModuleType) -> None:
+def test_a_run_that_changed_since_is_not_removed(tmp_path: Path) -> None:
     there = tmp_path / "there"
     directory = make_run(there / "results")
-    manifest_sha256 = bring(runs_on_host, there, tmp_path / "here")
+    manifest_sha256 = bring_run(there, tmp_path / "here")
     (directory / "trials" / "001" / "trial.json").write_text("{}")
 
     with pytest.raises(ValueError, match="changed since"):
-        runs_on_host.released(there / "results", there / "outgoing", RUN, manifest_sha256)
+        experiment_runs.released(there / "results", there / "outgoing", RUN, manifest_sha256)
     assert directory.exists()
 
 
-def test_a_damaged_archive_never_appears(tmp_path: Path, runs_on_host: ModuleType) -> None:
+def test_a_damaged_archive_never_appears(tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     make_run(there / "results")
-    packed = runs_on_host.packed(there / "results", there / "outgoing", RUN)
+    packed = experiment_runs.packed(there / "results", there / "outgoing", RUN)
     archive = Path(packed["archive"])
     archive.write_bytes(archive.read_bytes().replace(b"log 2", b"log 3"))
 

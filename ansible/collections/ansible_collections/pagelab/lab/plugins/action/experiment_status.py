@@ -1,0 +1,61 @@
+"""experiment_status: which experiment is in the background on the host, if any.
+
+    - name: Look for an experiment
+      pagelab.lab.experiment_status:
+        launcher: /var/lib/pagelab/bin/pagelab
+        config: /path/on/controller.yml     # the one that is asked for; optional
+        options: "--resume"                 # and its options
+
+Needs nothing on the host. Returns `experiment` (state: running, exited or absent; exit_code, config, …) and
+`disposition`, what it means for who wants to run `config`:
+
+    idle        nothing is there
+    attach      the same configuration runs there, or has ended and its results are still to be collected
+    supersede   the same has ended without success, and now it is asked for with other options
+    other       another configuration is there
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.pagelab.lab.plugins.plugin_utils import launcher, outcome
+from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
+from ansible_collections.pagelab.lab.plugins.plugin_utils.transfer import sha256_of
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """The plugin."""
+
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the launcher."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(
+            {
+                "launcher": {"type": "str", "required": True},
+                "config": {"type": "str"},
+                "options": {"type": "str", "default": ""},
+            }
+        )
+        remote = Remote(self, (task_vars or {})["inventory_hostname"], reconnect_seconds=0.0)
+        found = launcher.status(remote, given["launcher"])
+        request = sha256_of(Path(given["config"])) if given["config"] else found.get("request")
+        return result | {
+            "changed": False,
+            "experiment": found,
+            "disposition": disposition(found, request, given["options"]),
+        }
+
+
+def disposition(found: dict[str, Any], request: str | None, options: str) -> str:
+    """What to do about what is there."""
+    if found["state"] == "absent":
+        return "idle"
+    if found.get("request") != request:
+        return "other"
+    unsuccessful = found.get("exit_code") not in (outcome.EXIT_DONE, outcome.EXIT_INVALID_TRIALS)
+    if found["state"] in launcher.ENDED and unsuccessful and options and found.get("options") != options:
+        return "supersede"
+    return "attach"

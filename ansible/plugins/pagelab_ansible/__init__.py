@@ -1,1 +1,0 @@
-"""What the lab's action plugins share. Runs on the controller, in Ansible's process."""
