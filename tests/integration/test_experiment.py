@@ -2,13 +2,14 @@
 
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from lab import Call, needs_lab, needs_root, run, write_config
+from lab import Call, needs_lab, needs_root, on_host, run, write_config
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.report.wording import number
 from pagelab.store.record import Identity, TrialRecord
@@ -67,6 +68,7 @@ def test_every_file_of_the_run_is_there(paging: Call) -> None:
     for path in (directory / "trials").iterdir():
         there = {file.name for file in path.iterdir()}
         assert there == {
+            "observation.json",
             "trial.json",
             "llama.log",
             "output.txt",
@@ -88,6 +90,25 @@ def test_every_file_of_the_run_is_there(paging: Call) -> None:
         raw = {file.name for file in (path / "trace").iterdir()}
         assert {"trace.json", "cpu0.raw.zst"} <= raw
     assert list(directory.rglob("*.partial")) == []
+
+
+RAW = {"observation.json", "llama.log", "output.txt", "tokens.parquet", "samples.parquet", "residency.parquet"}
+
+
+def test_all_that_is_derived_comes_back_byte_for_byte_elsewhere(paging: Call, tmp_path: Path) -> None:
+    """Made in the container, made again in the virtual environment, from the raw files alone."""
+    run = paging.store.directory
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report"))
+    derived = [path for path in copy.rglob("*") if path.is_file() and path.name not in RAW | {"run.json", "config.yml"}]
+    derived = [path for path in derived if "trace" not in path.parts]
+    assert {"trial.json", "access.json", "block_io.parquet", "summary.parquet"} <= {path.name for path in derived}
+    for path in derived:
+        path.unlink()
+    again = on_host("analyze", copy)
+    assert again.returncode == 0, again.stderr
+    for path in derived:
+        assert path.read_bytes() == (run / path.relative_to(copy)).read_bytes(), path
 
 
 def test_the_run_is_complete_and_says_how_it_was_made(paging: Call) -> None:

@@ -71,8 +71,8 @@ def spill(workspace: Path, **factors: list[object]) -> Path:
 
 
 def finished(store: RunStore) -> dict[str, int]:
-    """The trials that are finished, with the time of their last file."""
-    return {path.parent.name: path.stat().st_mtime_ns for path in store.directory.glob("trials/*/trial.json")}
+    """The trials that were measured, with the time of their last raw file."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in store.directory.glob("trials/*/observation.json")}
 
 
 def model_bytes() -> int:
@@ -186,12 +186,17 @@ def test_kill_9_of_the_runner_then_restore_then_resume(workspace: Path) -> None:
     assert "removed the trace instance" in undone.stdout
     assert restore(workspace).stdout == "nothing was left to put back\n"
 
+    derived = call.store.directory / "trials" / "001" / "trial.json"
+    as_it_was = derived.read_bytes()
+    derived.unlink()  # as where the runner was killed between measuring and computing
+
     again = run(config, workspace / "results", "--resume")
     assert again.code == 0, again.show()
     assert again.store.directory == call.store.directory
     assert again.store.read_run().status == "complete"
     assert sorted(finished(again.store)) == ["001", "002"]
     assert finished(again.store)["001"] == trials["001"]
+    assert derived.read_bytes() == as_it_was
 
 
 def test_the_next_run_tidies_up_after_a_killed_one_and_says_so(workspace: Path) -> None:
