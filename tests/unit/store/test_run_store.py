@@ -17,7 +17,7 @@ from pagelab.errors import StoreError
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
 from pagelab.store import files as store_module
-from pagelab.store.files import adopt, read_table, unit_of, write_bytes
+from pagelab.store.files import adopt, open_file, read_table, unit_of, write_bytes
 from pagelab.store.observation import Snapshot
 from pagelab.store.record import Identity, RunRecord, Tokens, TrialRecord, Validity
 from pagelab.store.run_store import RunStore, find_runs
@@ -139,11 +139,9 @@ KILLED_WRITER = """
 import os, signal, sys
 from pathlib import Path
 import pagelab.store.files as store
-def killed(stream, content):
-    stream.write(content[:10]); stream.flush()
+with store.open_file(Path(sys.argv[1])) as stream:
+    stream.write(b"new conten"); stream.flush()
     os.kill(os.getpid(), signal.SIGKILL)
-store._write_all = killed
-store.write_bytes(Path(sys.argv[1]), b"new content that is never whole")
 """
 
 
@@ -201,13 +199,9 @@ class TestAtomicity:
         store.discard_unfinished()
         assert names(store.directory) == ["run.json"]
 
-    def test_an_interrupt_leaves_no_part(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(stream: object, content: bytes) -> None:
+    def test_an_interrupt_leaves_no_part(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyboardInterrupt), open_file(tmp_path / "a"):
             raise KeyboardInterrupt
-
-        monkeypatch.setattr(store_module, "_write_all", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            write_bytes(tmp_path / "a", b"x")
         assert names(tmp_path) == []
 
     def test_file_and_directory_are_synced_around_the_rename(

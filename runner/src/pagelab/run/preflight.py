@@ -23,7 +23,7 @@ from pagelab.observe.tracer import choose
 from pagelab.pressure.pin import can_lock_page
 from pagelab.run.lab import Lab
 from pagelab.run.plan import estimate_result_bytes, known_weights_bytes, make_plan, needed_bytes
-from pagelab.store.record import CheckRecord
+from pagelab.store.record import CheckRecord, CheckVerdict
 from pagelab.units import MIB, format_bytes
 
 
@@ -37,15 +37,21 @@ def refusals(checks: list[CheckRecord]) -> list[CheckRecord]:
     return [check for check in checks if check.verdict == "fail"]
 
 
+def _check(name: str, passed: bool, found: str, why: str, fix: str, otherwise: CheckVerdict = "fail") -> CheckRecord:
+    """A check that passes or does not, and then says what to do."""
+    verdict: CheckVerdict = "pass" if passed else otherwise
+    return CheckRecord(name=name, verdict=verdict, found=found, why=why, fix=None if passed else fix)
+
+
 def _swap(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
     areas, minimum = swap_areas(), config.memory.swap_minimum
     total = sum(area.size_bytes for area in areas)
-    yield CheckRecord(
-        name="swap",
-        verdict="pass" if total >= minimum else "fail",
+    yield _check(
+        "swap",
+        total >= minimum,
         found=f"{format_bytes(total)} in {', '.join(area.path for area in areas) or 'no area'}",
         why="without swap the kernel cannot move anonymous memory out of the way and kills llama.cpp instead",
-        fix=None if total >= minimum else "run `make provision`, or lower memory.swap_minimum in the configuration",
+        fix="run `make provision`, or lower memory.swap_minimum in the configuration",
     )
 
 
@@ -80,36 +86,37 @@ def _zswap(_config: Config, _lab: Lab) -> Iterator[CheckRecord]:
 
 def zswap_check(setting: str | None) -> CheckRecord:
     """Whether zswap is on, which a run may go on with: its share of the swap is then no disk."""
-    enabled = setting == "Y"
-    return CheckRecord(
-        name="zswap",
-        verdict="warn" if enabled else "pass",
-        found="on" if enabled else "off",
+    return _check(
+        "zswap",
+        setting != "Y",
+        found="on" if setting == "Y" else "off",
         why="zswap keeps swapped pages compressed in RAM, so that part of the swap is no disk",
-        fix="echo N > /sys/module/zswap/parameters/enabled" if enabled else None,
+        fix="echo N > /sys/module/zswap/parameters/enabled",
+        otherwise="warn",
     )
 
 
 def _proactive_reclaim(_config: Config, _lab: Lab) -> Iterator[CheckRecord]:
     found = kernel.proactive_reclaim()
-    yield CheckRecord(
-        name="proactive reclaim",
-        verdict="warn" if found else "pass",
+    yield _check(
+        "proactive reclaim",
+        not found,
         found=", ".join(found) or "none",
         why="it pages out cold memory without any shortage, pages of the model among it",
-        fix="echo off > /sys/kernel/mm/damon/admin/kdamonds/0/state, if it is yours to stop" if found else None,
+        fix="echo off > /sys/kernel/mm/damon/admin/kdamonds/0/state, if it is yours to stop",
+        otherwise="warn",
     )
 
 
 def _memory_lock(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
-    wanted, able = "pin" in config.factors.pressure, can_lock_page()
-    capable = environment.CAP_IPC_LOCK in environment.capabilities()
-    yield CheckRecord(
-        name="memory lock",
-        verdict="pass" if able and capable else "fail" if wanted else "warn",
+    able, capable = can_lock_page(), environment.CAP_IPC_LOCK in environment.capabilities()
+    yield _check(
+        "memory lock",
+        able and capable,
         found=f"a page {'was' if able else 'could not be'} locked, CAP_IPC_LOCK is {'there' if capable else 'missing'}",
         why="pinning locks dummy memory; with the capability `ulimit -l` does not matter",
-        fix=None if able and capable else "start through `make`, which gives the container CAP_IPC_LOCK",
+        fix="start through `make`, which gives the container CAP_IPC_LOCK",
+        otherwise="fail" if "pin" in config.factors.pressure else "warn",
     )
 
 
@@ -180,27 +187,24 @@ def _free_memory(config: Config, lab: Lab) -> Iterator[CheckRecord]:
         except ModelError:
             continue  # the model's own check says so
         needed = needed_bytes(config, weights, total)
-        enough = available >= needed
-        yield CheckRecord(
-            name=f"free memory for {spec.name}",
-            verdict="pass" if enough else "fail",
+        yield _check(
+            f"free memory for {spec.name}",
+            available >= needed,
             found=f"{format_bytes(available)} available of {format_bytes(total)}, up to {format_bytes(needed)} needed",
             why="a baseline whose model does not fit is no baseline, and pinning more than is free kills the host",
-            fix=None if enough else "stop other programs, lower factors.resident or raise memory.os_reserve",
+            fix="stop other programs, lower factors.resident or raise memory.os_reserve",
         )
 
 
 def _free_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
-    known = known_weights_bytes(config, lab.models_directory)
-    needed = estimate_result_bytes(make_plan(config), known)
+    needed = estimate_result_bytes(make_plan(config), known_weights_bytes(config, lab.models_directory))
     free = free_bytes(_existing(lab.results_directory))
-    enough = free >= needed
-    yield CheckRecord(
-        name="free disk for results",
-        verdict="pass" if enough else "fail",
+    yield _check(
+        "free disk for results",
+        free >= needed,
         found=f"{format_bytes(free)} free in {lab.results_directory}, about {format_bytes(needed)} needed",
         why="a full disk ends the experiment",
-        fix=None if enough else "make room there, or name another place with --results",
+        fix="make room there, or name another place with --results",
     )
 
 
@@ -234,12 +238,13 @@ def _trace(config: Config, lab: Lab) -> Iterator[CheckRecord]:
         return
     found = [f"reads of the disk by {choice.block}"] if choice.block else []
     found += ["pages of the model by tracefs"] if choice.pages else []
-    yield CheckRecord(
-        name="trace",
-        verdict="warn" if choice.notes else "pass",
+    yield _check(
+        "trace",
+        not choice.notes,
         found="; ".join([", ".join(found) or "nothing can be traced", *choice.notes]),
         why=why,
-        fix="set trace.block and trace.page_cache to off where that is all the same" if choice.notes else None,
+        fix="set trace.block and trace.page_cache to off where that is all the same",
+        otherwise="warn",
     )
 
 

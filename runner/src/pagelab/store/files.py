@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -54,7 +54,8 @@ def write_bytes(path: Path, content: bytes, owner: Owner | None = None) -> None:
     Raises:
         StoreError: the disk refused; the old content is still there and no temporary file is left.
     """
-    _replace(path, lambda stream: _write_all(stream, content), owner)
+    with open_file(path, owner) as stream:
+        stream.write(content)
 
 
 @contextmanager
@@ -120,7 +121,8 @@ def write_json(path: Path, record: Record | dict[str, Any], owner: Owner | None 
 def write_table(path: Path, table: pa.Table, owner: Owner | None = None) -> None:
     """Replace a file by a Parquet table, with the schema version and the columns' units in its metadata."""
     stamped = table.replace_schema_metadata(_stamped(table.schema).metadata)
-    _replace(path, lambda stream: pq.write_table(stamped, stream, compression="zstd"), owner)
+    with open_file(path, owner) as stream:
+        pq.write_table(stamped, stream, compression="zstd")
 
 
 @contextmanager
@@ -160,15 +162,6 @@ def _stamped(schema: pa.Schema) -> pa.Schema:
     units = {name: unit for name in schema.names if (unit := unit_of(name)) is not None}
     stamps = {VERSION_KEY: str(SCHEMA_VERSION).encode(), UNITS_KEY: json.dumps(units).encode()}
     return schema.with_metadata({**(schema.metadata or {}), **stamps})
-
-
-def _replace(path: Path, write: Callable[[BinaryIO], object], owner: Owner | None) -> None:
-    with open_file(path, owner) as stream:
-        write(stream)
-
-
-def _write_all(stream: BinaryIO, content: bytes) -> None:
-    stream.write(content)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -386,11 +386,14 @@ class Identity(Record):
     pagelab_version: str = __version__
 
 
+CheckVerdict = Literal["pass", "warn", "fail", "info"]
+
+
 class CheckRecord(Record):
     """One preflight check: what was found, why it matters, and what would fix it."""
 
     name: str
-    verdict: Literal["pass", "warn", "fail", "info"]
+    verdict: CheckVerdict
     found: str
     why: str
     fix: str | None = None
