@@ -24,7 +24,7 @@ from pagelab.traces.events import Devices, Kind
 from pagelab.traces.merge import merged
 from pagelab.traces.placement import DiskMap
 from pagelab.traces.problems import Problems
-from pagelab.traces.raw_files import Reading
+from pagelab.traces.raw_files import Decoding
 from raw_traces import (
     ADD,
     COMPLETED,
@@ -199,7 +199,7 @@ def test_events_of_other_kinds_and_other_devices_are_passed_over(tmp_path: Path)
 def test_the_events_alone(tmp_path: Path) -> None:
     write_trace(tmp_path, {f"cpu{cpu}.raw": b"".join(many_pages(cpu)) for cpu in range(2)})
     record = read_trace_record(tmp_path)
-    batches = list(merged(raw_sources(tmp_path, record, Reading(Devices.of(record.devices), Problems(), 1 << 20))))
+    batches = list(merged(raw_sources(tmp_path, record, Decoding(Devices.of(record.devices), Problems(), 1 << 20))))
     assert sum(len(table["time_ns"]) for batch in batches for table in batch.values()) == 2 * 40 * 40
     for kind in Kind:
         times = np.concatenate([batch[kind]["time_ns"] for batch in batches])

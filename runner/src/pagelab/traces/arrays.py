@@ -29,10 +29,8 @@ class Rows:
 
     def taken(self, which: slice | Mask | Integers) -> Self:
         """Some of the rows: a slice, a mask or their positions."""
-        arrays = self._arrays().items()
-        return replace(
-            self, **{name: one.taken(which) if isinstance(one, Rows) else one[which] for name, one in arrays}
-        )
+        given = self._arrays().items()
+        return replace(self, **{name: one.taken(which) if isinstance(one, Rows) else one[which] for name, one in given})
 
 
 # --- columns by name --------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pagelab.errors import TraceError
 from pagelab.traces.arrays import Bytes, Columns, Integers, Mask, known
 from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, SLACK_NS, WRITE, Chunk, Kind
-from pagelab.traces.raw_files import RawStream, Reading
+from pagelab.traces.raw_files import Decoding, RawStream
 
 _MAGIC = 0x65617400
 _BEGINNING, _END = "magic u4, sequence u4, time u8, sector u8, bytes u4", "device u4, cpu u4, error i2, pdu_len u2"
@@ -97,9 +97,9 @@ class BlktraceFile:
     it, until more has been read.
     """
 
-    def __init__(self, path: Path, reading: Reading) -> None:
-        self._stream = RawStream(path, reading.problems)
-        self._reading = reading
+    def __init__(self, path: Path, decoding: Decoding) -> None:
+        self._stream = RawStream(path, decoding.problems)
+        self._decoding = decoding
         self._layout: _Layout | None = None
         self._held: Bytes = np.empty(0, dtype=np.uint8)
         self._through_ns = self._last_ns = 0
@@ -124,7 +124,7 @@ class BlktraceFile:
         if self._stream.ended and not len(self._held):
             return None
         begin = self._stream.offset - len(self._held)
-        data = self._stream.read(self._reading.chunk_bytes, before=self._held)
+        data = self._stream.read(self._decoding.chunk_bytes, before=self._held)
         self._held = self._held[:0]
         self._layout = self._layout or _recognise(data, self._stream.path.name)
         if self._layout is None:
@@ -158,7 +158,7 @@ class BlktraceFile:
         return places, len(data)
 
     def _damage(self, what: str, at_byte: int, count: int = 1) -> None:
-        self._reading.problems.damage(self._stream.path, what, at_byte, count)
+        self._decoding.problems.damage(self._stream.path, what, at_byte, count)
 
     def _tables(self, heads: _Heads, held_from: int, begin: int) -> dict[Kind, Columns]:
         """The issues and completions among records; one that is held back serves only to judge the one before it."""
@@ -193,12 +193,12 @@ class BlktraceFile:
         return fitting
 
     def _issues(self, heads: _Heads) -> Columns:
-        self._reading.count("blktrace issue", len(heads.places))
+        self._decoding.count("blktrace issue", len(heads.places))
         device = self._device(heads)
         return known(Kind.ISSUE.columns(time_ns=heads["time"], device=device, sector=heads["sector"]), "device")
 
     def _completions(self, heads: _Heads) -> Columns:
-        self._reading.count("blktrace complete", len(heads.places))
+        self._decoding.count("blktrace complete", len(heads.places))
         category, byte_count = heads["action"].astype(np.int64) >> _CATEGORY_SHIFT, heads["bytes"]
         completions = Kind.COMPLETE.columns(
             time_ns=heads["time"],
@@ -212,7 +212,7 @@ class BlktraceFile:
         return known(completions, "device")
 
     def _device(self, heads: _Heads) -> NDArray[np.int16]:
-        return self._reading.devices.indices(heads["device"].astype(np.int64))
+        return self._decoding.devices.indices(heads["device"].astype(np.int64))
 
 
 def _recognise(data: Bytes, name: str) -> _Layout | None:

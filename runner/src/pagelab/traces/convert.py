@@ -21,8 +21,8 @@ from pagelab.traces.events import Devices, Kind
 from pagelab.traces.merge import NextChunk, merged
 from pagelab.traces.placement import DiskMap, Placement
 from pagelab.traces.problems import Problems
-from pagelab.traces.raw_files import Reading
-from pagelab.traces.tables import BLOCK_IO, PAGE_CACHE, Attribution, Pages, Requests, table_writer
+from pagelab.traces.raw_files import Decoding
+from pagelab.traces.tables import BLOCK_IO, PAGE_CACHE, Attribution, PageRows, RequestRows, table_writer
 from pagelab.traces.tracefs_raw import TracefsFile, TracefsReader
 
 _Output = tuple[Path, pa.Schema, Callable[[dict[Kind, Columns]], Iterator[pa.Table]]]
@@ -60,19 +60,19 @@ def convert(trace_directory: Path, target_directory: Path, owner: Owner | None =
         TraceError: a raw file is damaged, or the kernel's descriptions of its events in trace.json cannot be used.
     """
     record = read_trace_record(trace_directory)
-    reading = Reading(Devices.of(record.devices), Problems(), _chunk_bytes(len(record.raw_files)))
-    sources = raw_sources(trace_directory, record, reading)
+    decoding = Decoding(Devices.of(record.devices), Problems(), _chunk_bytes(len(record.raw_files)))
+    sources = raw_sources(trace_directory, record, decoding)
     attribution, disks = Attribution(Placement.of(record)), DiskMap(record.files)
     outputs: list[_Output] = []
     if "block" in record.profiles:
-        requests = Requests(reading, disks, attribution, record.origin_ns)
+        requests = RequestRows(decoding, disks, attribution, record.origin_ns)
         outputs.append((target_directory / BLOCK_IO_FILE, BLOCK_IO, requests.tables))
     if "page" in record.profiles:
-        pages = Pages(attribution, record.origin_ns)
+        pages = PageRows(attribution, record.origin_ns)
         outputs.append((target_directory / PAGE_CACHE_FILE, PAGE_CACHE, pages.tables))
     row_counts = _write(merged(sources), outputs, owner)
     not_attributed = list(disks.unknown) if "block" in record.profiles else []
-    return Converted(reading.counts, row_counts, reading.problems.sentences() + not_attributed)
+    return Converted(decoding.counts, row_counts, decoding.problems.sentences() + not_attributed)
 
 
 def import_blktrace(files: Sequence[Path], target_directory: Path, owner: Owner | None = None) -> Converted:
@@ -91,13 +91,13 @@ def import_blktrace(files: Sequence[Path], target_directory: Path, owner: Owner 
         StoreError: the table cannot be written.
     """
     paths = sorted(set(files), key=lambda path: (path.name, str(path)))
-    reading = Reading(Devices(), Problems(own=False), _chunk_bytes(len(paths)))
-    sources = [_opened(path, reading) for path in paths]
+    decoding = Decoding(Devices(), Problems(own=False), _chunk_bytes(len(paths)))
+    sources = [_opened(path, decoding) for path in paths]
     origin_ns = min((source.start_ns for source in sources if source.start_ns is not None), default=0)
-    requests = Requests(reading, DiskMap([]), Attribution(Placement([])), origin_ns)
+    requests = RequestRows(decoding, DiskMap([]), Attribution(Placement([])), origin_ns)
     outputs: list[_Output] = [(target_directory / BLOCK_IO_FILE, BLOCK_IO, requests.tables)]
     row_counts = _write(merged([source.chunk for source in sources]), outputs, owner)
-    return Converted(reading.counts, row_counts, reading.problems.sentences())
+    return Converted(decoding.counts, row_counts, decoding.problems.sentences())
 
 
 def _write(batches: Iterator[dict[Kind, Columns]], outputs: Sequence[_Output], owner: Owner | None) -> dict[str, int]:
@@ -111,7 +111,7 @@ def _write(batches: Iterator[dict[Kind, Columns]], outputs: Sequence[_Output], o
     return {path.name: writer.rows for writer, (path, _, _) in zip(writers, outputs, strict=True)}
 
 
-def raw_sources(directory: Path, record: TraceRecord, reading: Reading) -> list[NextChunk]:
+def raw_sources(directory: Path, record: TraceRecord, decoding: Decoding) -> list[NextChunk]:
     """A reader for each raw file. Where blktrace recorded too, the block events are its, and tracefs gives pages."""
     files = sorted(record.raw_files, key=lambda file: (file.recorder, file.device or "", file.cpu, file.name))
     by_blktrace = any(file.recorder == "blktrace" for file in files)
@@ -119,18 +119,18 @@ def raw_sources(directory: Path, record: TraceRecord, reading: Reading) -> list[
     sources: list[NextChunk] = []
     for file in files:
         if file.recorder == "blktrace":
-            sources.append(BlktraceFile(directory / file.name, reading).chunk)
+            sources.append(BlktraceFile(directory / file.name, decoding).chunk)
         else:
-            reader = reader or TracefsReader(record, reading, blocks=not by_blktrace)
+            reader = reader or TracefsReader(record, decoding, blocks=not by_blktrace)
             sources.append(TracefsFile(directory / file.name, reader).chunk)
     return sources
 
 
-def _opened(path: Path, reading: Reading) -> BlktraceFile:
+def _opened(path: Path, decoding: Decoding) -> BlktraceFile:
     """A file to import, of which the first chunk was read."""
     if not path.is_file():
         raise TraceError(f"{path} is no file: name the files that blktrace wrote, DEVICE.blktrace.CPU")
-    file = BlktraceFile(path, reading)
+    file = BlktraceFile(path, decoding)
     if not file.open() and path.stat().st_size > 0:
         raise TraceError(f"{path} holds no records of blktrace: name the files that it wrote, DEVICE.blktrace.CPU")
     return file

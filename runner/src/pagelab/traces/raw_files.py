@@ -14,7 +14,7 @@ _STEP_BYTES = 16 << 10  # a read that meets damage gives nothing of what lies be
 
 
 @dataclass
-class Reading:
+class Decoding:
     """What the readers of a trace's raw files share.
 
     `counts` gathers how many events of each kind there were, by their name in the kernel; `chunk_bytes` is how much of

@@ -40,7 +40,7 @@ from pagelab.traces.arrays import Columns, Integers, Mask, begins, rows
 from pagelab.traces.events import ELSEWHERE, MODEL, OPERATIONS, PAGE_EVENTS, SOURCES, SWAP, Kind
 from pagelab.traces.pairing import IssueMatcher
 from pagelab.traces.placement import DiskMap, Placement
-from pagelab.traces.raw_files import Reading
+from pagelab.traces.raw_files import Decoding
 
 ROW_GROUP = 1 << 19
 _BATCH_ROWS = 1 << 18  # that are made into a table at a time
@@ -162,7 +162,7 @@ class Attribution:
         }
 
 
-class Pages:
+class PageRows:
     """Makes rows of page_cache of a trace's events."""
 
     def __init__(self, attribution: Attribution, origin_ns: int) -> None:
@@ -184,12 +184,12 @@ class Pages:
         return _table(columns, PAGE_CACHE)
 
 
-class Requests:
+class RequestRows:
     """Makes rows of block_io of a trace's issues and completions."""
 
-    def __init__(self, reading: Reading, disks: DiskMap, attribution: Attribution, origin_ns: int) -> None:
-        self._devices = reading.devices
-        self._matcher = IssueMatcher(reading.problems)
+    def __init__(self, decoding: Decoding, disks: DiskMap, attribution: Attribution, origin_ns: int) -> None:
+        self._devices = decoding.devices
+        self._matcher = IssueMatcher(decoding.problems)
         self._disks = disks
         self._attribution = attribution
         self._origin_ns = origin_ns

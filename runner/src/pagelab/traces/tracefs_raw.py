@@ -23,7 +23,7 @@ from pagelab.traces.events import (
     operation_of,
 )
 from pagelab.traces.problems import DamagedError, refuse
-from pagelab.traces.raw_files import RawStream, Reading
+from pagelab.traces.raw_files import Decoding, RawStream
 from pagelab.traces.ring_buffer import RingEvents, walk
 from pagelab.units import SECTOR_BYTES
 
@@ -49,12 +49,12 @@ _MISSED = "place where the kernel says that it could not keep up and events are 
 class TracefsReader:
     """Turns pages into columns, for all CPUs of one trace."""
 
-    def __init__(self, record: TraceRecord, reading: Reading, blocks: bool) -> None:
+    def __init__(self, record: TraceRecord, decoding: Decoding, blocks: bool) -> None:
         """Take over what the trace says of its events.
 
         Args:
             record: the trace's description.
-            reading: what is shared with other readers.
+            decoding: what is shared with other readers.
             blocks: whether block events are read too; not where another recorder gave them.
 
         Raises:
@@ -63,7 +63,7 @@ class TracefsReader:
         if record.header_page is None:
             raise TraceError("trace.json does not describe the ring buffer's pages (header_page): record again")
         self.layout: PageLayout = parse_header_page(record.header_page)
-        self.reading = reading
+        self.decoding = decoding
         self._page_bytes = record.page_bytes
         self._parts = [
             (file.part, file.inode, device_number(file.major, file.minor))
@@ -78,7 +78,7 @@ class TracefsReader:
         ]
         self._type_at = _common_type_at(formats)
         for event, _, _ in self._wanted:
-            reading.count(event, 0)
+            decoding.count(event, 0)
 
     def tables(self, pages: Bytes, events: RingEvents) -> dict[Kind, Columns]:
         """The events of a kind that is read, as columns; events of other kinds are passed over.
@@ -94,7 +94,7 @@ class TracefsReader:
             if short.any():
                 at_byte = int(events.at_word[at[short.argmax()]]) * _WORD_BYTES
                 raise DamagedError(f"has an event that is shorter than {event}", at_byte)
-            self.reading.count(event, len(at))
+            self.decoding.count(event, len(at))
             if len(at):
                 found[event] = (at, _records(pages, events.at_word[at], record))
         return self._columns(events.time_ns, found)
@@ -112,14 +112,14 @@ class TracefsReader:
 
     def _issue(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         return Kind.ISSUE.columns(
-            time_ns=time_ns, device=self.reading.devices.indices(records["dev"]), sector=records["sector"]
+            time_ns=time_ns, device=self.decoding.devices.indices(records["dev"]), sector=records["sector"]
         )
 
     def _completion(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         operation, readahead = _operations(records["rwbs"])
         return Kind.COMPLETE.columns(
             time_ns=time_ns,
-            device=self.reading.devices.indices(records["dev"]),
+            device=self.decoding.devices.indices(records["dev"]),
             sector=records["sector"],
             bytes=records["nr_sector"].astype(np.int64) * SECTOR_BYTES,
             operation=operation,
@@ -167,9 +167,9 @@ class TracefsFile:
     """The raw file of one CPU, always of our own, read a chunk at a time."""
 
     def __init__(self, path: Path, reader: TracefsReader) -> None:
-        self._stream = RawStream(path, reader.reading.problems)
+        self._stream = RawStream(path, reader.decoding.problems)
         self._reader = reader
-        self._chunk_bytes = max(reader.reading.chunk_bytes // reader.layout.page_bytes, 1) * reader.layout.page_bytes
+        self._chunk_bytes = max(reader.decoding.chunk_bytes // reader.layout.page_bytes, 1) * reader.layout.page_bytes
         self._through_ns = 0
 
     def chunk(self) -> Chunk | None:
@@ -197,7 +197,7 @@ class TracefsFile:
         self._check_times(events)
         if len(events.missed):
             first = begin + int(events.missed[0]) * page_bytes
-            self._reader.reading.problems.note(self._stream.path.name, _MISSED, len(events.missed), first)
+            self._reader.decoding.problems.note(self._stream.path.name, _MISSED, len(events.missed), first)
         return self._reader.tables(pages, events)
 
     def _check_times(self, events: RingEvents) -> None:
