@@ -50,9 +50,11 @@ from pagelab.traces.convert import raw_sources
 from pagelab.traces.events import Devices
 from pagelab.traces.merge import merged
 from pagelab.traces.problems import Problems
+from pagelab.traces.raw_files import Decoding
 directory = Path(sys.argv[1])
 record = read_trace_record(directory)
-batches = merged(raw_sources(directory, record, Devices.of(record.devices), {}, Problems()))
+decoding = Decoding(Devices.of(record.devices), Problems(), 8 << 20)
+batches = merged(raw_sources(directory, record, decoding))
 print(sum(len(table["time_ns"]) for batch in batches for table in batch.values()))
 """
 READ_TEXT = r"""

@@ -24,6 +24,7 @@ from pagelab.traces.events import Devices, Kind
 from pagelab.traces.merge import merged
 from pagelab.traces.placement import DiskMap
 from pagelab.traces.problems import Problems
+from pagelab.traces.raw_files import Decoding
 from raw_traces import (
     ADD,
     COMPLETED,
@@ -198,7 +199,7 @@ def test_events_of_other_kinds_and_other_devices_are_passed_over(tmp_path: Path)
 def test_the_events_alone(tmp_path: Path) -> None:
     write_trace(tmp_path, {f"cpu{cpu}.raw": b"".join(many_pages(cpu)) for cpu in range(2)})
     record = read_trace_record(tmp_path)
-    batches = list(merged(raw_sources(tmp_path, record, Devices.of(record.devices), {}, Problems())))
+    batches = list(merged(raw_sources(tmp_path, record, Decoding(Devices.of(record.devices), Problems(), 1 << 20))))
     assert sum(len(table["time_ns"]) for batch in batches for table in batch.values()) == 2 * 40 * 40
     for kind in Kind:
         times = np.concatenate([batch[kind]["time_ns"] for batch in batches])
@@ -320,7 +321,7 @@ def test_columns_types_and_units(tmp_path: Path) -> None:
 
 def test_row_groups_are_of_one_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pagelab.traces.tables.ROW_GROUP", 100)
-    monkeypatch.setattr(convert_module, "_BATCH_ROWS", 30)
+    monkeypatch.setattr("pagelab.traces.tables._BATCH_ROWS", 30)
     files = {"cpu0.raw": b"".join(many_pages(0))}
     tables, _ = converted(tmp_path, files)
     metadata = pq.read_metadata(tmp_path / "page_cache.parquet")
@@ -484,7 +485,7 @@ def test_pages_that_entered_the_cache_are_those_that_were_read(tmp_path: Path) -
     convert(SAMPLE, tmp_path)
     requests = [row for row in read_table(tmp_path / "block_io.parquet").to_pylist() if row["readahead"]][:2]
     sectors = np.array([row["sector"] for row in requests])
-    disks = DiskMap.of(SAMPLE_RECORD)
+    disks = DiskMap(SAMPLE_RECORD.files)
     device = np.full(2, disks.index_of("vda"))
     _, _, _, offset, size = disks.pieces(device, sectors, np.array([4 << 20, 4 << 20]))
     events = read_table(tmp_path / "page_cache.parquet").to_pylist()

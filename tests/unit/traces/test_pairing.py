@@ -16,7 +16,7 @@ Event = tuple[int, int, int]  # time, device, sector
 
 def table(kind: Kind, events: list[Event]) -> Columns:
     columns = np.array(events, dtype=np.int64).reshape(-1, 3).T
-    others = {name: np.zeros(len(events), dtype=np.int64) for name, _ in kind.value}
+    others = {name: np.zeros(len(events), dtype=np.int64) for name in kind.types}
     return kind.columns(**(others | {"time_ns": columns[0], "device": columns[1], "sector": columns[2]}))
 
 

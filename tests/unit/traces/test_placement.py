@@ -87,7 +87,7 @@ def test_a_model_without_tensors() -> None:
 
 
 def test_a_request_falls_into_the_pieces_of_files() -> None:
-    disk = DiskMap.of(record_of([]))
+    disk = DiskMap(record_of([]).files)
     first, second, swap = (1 * GIB, 3 * GIB, 8 * GIB)
     sectors = ints(first, first + 510 * KIB, second, swap, swap - 4096, 0, second + 511 * KIB) // SECTOR_BYTES
     sizes = ints(4096, 8192, 4096, 4096, 8192, 4096, 4096)

@@ -34,11 +34,6 @@ class _Table(StrEnum):
     PAGE_CACHE = "page_cache"
 
 
-@import_app.callback()
-def import_options() -> None:
-    """Turn another program's recording into a table, and say how it reads."""
-
-
 @import_app.command("blktrace")
 def import_blktrace(
     files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="What blktrace wrote, DEVICE.blktrace.CPU.")],
@@ -109,7 +104,7 @@ def export(
 ) -> None:
     """Write a table for other programs, or the reads as a log for fio's read_iolog."""
     from pagelab.store.run_store import trace_record_of_tables
-    from pagelab.traces.export import export_csv, export_iolog, export_parquet
+    from pagelab.traces.export import export_iolog, export_table
 
     directory, owner = _directory(place, trial), owner_from_environment()
     source = directory / f"{_Table.BLOCK_IO if file_format is _Format.IOLOG else table}.parquet"
@@ -118,7 +113,7 @@ def export(
     if file_format is _Format.IOLOG:
         count = export_iolog(source, out, trace_record_of_tables(directory), models, owner, of_others)
     else:
-        count = (export_csv if file_format is _Format.CSV else export_parquet)(source, out, owner)
+        count = export_table(source, out, file_format is _Format.CSV, owner)
     typer.echo(f"{out}: {count} {'reads' if file_format is _Format.IOLOG else 'rows'}")
 
 

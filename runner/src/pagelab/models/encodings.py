@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-WeightBytes = NDArray[np.uint8]
+Blocks = NDArray[np.uint8]
 
 
 class Encoding(NamedTuple):
@@ -18,42 +18,37 @@ class Encoding(NamedTuple):
     """
 
     spread: float
-    shape: Callable[[WeightBytes, float], None]
+    shape: Callable[[Blocks, float], None]
 
 
-def _half(value: float) -> tuple[int, int]:
-    low, high = np.array(value, dtype="<f2").tobytes()
-    return low, high
-
-
-def _random_signs(blocks: WeightBytes) -> WeightBytes:
+def _random_signs(blocks: Blocks) -> Blocks:
     """A sign bit for each block: values that lie to one side of 0 in one block then average to 0 over many."""
-    signs: WeightBytes = np.bitwise_and(blocks[:, 1], np.uint8(0x80))
+    signs: Blocks = np.bitwise_and(blocks[:, 1], np.uint8(0x80))
     return signs
 
 
-def _set_scale(blocks: WeightBytes, at: int, scale: float, signs: WeightBytes) -> None:
+def _set_scale(blocks: Blocks, at: int, scale: float, signs: Blocks) -> None:
     """Write a half-precision scale into each block at byte `at`."""
-    low, high = _half(scale)
+    low, high = np.array(scale, dtype="<f2").tobytes()
     blocks[:, at] = low
     blocks[:, at + 1] = signs | np.uint8(high)
 
 
-def _shape_scaled(blocks: WeightBytes, scale: float) -> None:
+def _shape_scaled(blocks: Blocks, scale: float) -> None:
     _set_scale(blocks, 0, scale, _random_signs(blocks))
 
 
-def _shape_q4_k(blocks: WeightBytes, scale: float) -> None:
+def _shape_q4_k(blocks: Blocks, scale: float) -> None:
     # A value is scale * s * q - minimum * m, with 6-bit s and m, and q from 0 to 15: minimum = 7.5 * scale centres it.
     signs = _random_signs(blocks)
     _set_scale(blocks, 0, scale, signs)
     _set_scale(blocks, 2, 7.5 * scale, signs)
 
 
-def _shape_float(layout: str, mantissa_bits: int, bias: int) -> Callable[[WeightBytes, float], None]:
+def _shape_float(layout: str, mantissa_bits: int, bias: int) -> Callable[[Blocks, float], None]:
     """Random sign and mantissa under one fixed exponent: values between scale and 2 * scale on either side of 0."""
 
-    def shape(blocks: WeightBytes, scale: float) -> None:
+    def shape(blocks: Blocks, scale: float) -> None:
         if scale == 0:
             blocks[:] = 0
             return

@@ -28,18 +28,9 @@ _KEPT_ARRAY_LENGTH = 1024
 # The longest texts are chat templates, of some ten KiB.
 _MAX_TEXT_BYTES = 16 * MIB
 
-_SCALARS: dict[ValueType, struct.Struct] = {
-    ValueType.UINT8: struct.Struct("<B"),
-    ValueType.INT8: struct.Struct("<b"),
-    ValueType.UINT16: struct.Struct("<H"),
-    ValueType.INT16: struct.Struct("<h"),
-    ValueType.UINT32: struct.Struct("<I"),
-    ValueType.INT32: struct.Struct("<i"),
-    ValueType.FLOAT32: struct.Struct("<f"),
-    ValueType.BOOL: struct.Struct("<?"),
-    ValueType.UINT64: struct.Struct("<Q"),
-    ValueType.INT64: struct.Struct("<q"),
-    ValueType.FLOAT64: struct.Struct("<d"),
+# A letter of struct for each type of value; texts and arrays have none.
+_SCALARS = {
+    kind: struct.Struct(f"<{letter}") for kind, letter in zip(ValueType, "BbHhIif?--Qqd", strict=True) if letter != "-"
 }
 _UINT32 = _SCALARS[ValueType.UINT32]
 _UINT64 = _SCALARS[ValueType.UINT64]

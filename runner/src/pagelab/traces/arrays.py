@@ -29,13 +29,8 @@ class Rows:
 
     def taken(self, which: slice | Mask | Integers) -> Self:
         """Some of the rows: a slice, a mask or their positions."""
-        return replace(
-            self,
-            **{
-                name: value.taken(which) if isinstance(value, Rows) else value[which]
-                for name, value in self._arrays().items()
-            },
-        )
+        given = self._arrays().items()
+        return replace(self, **{name: one.taken(which) if isinstance(one, Rows) else one[which] for name, one in given})
 
 
 # --- columns by name --------------------------------------------------------------------------------------------------
@@ -69,7 +64,7 @@ def in_time(columns: Columns) -> Columns:
     return rows(columns, np.argsort(time_ns, kind="stable"))
 
 
-# --- groups -----------------------------------------------------------------------------------------------------------
+# --- groups and order -------------------------------------------------------------------------------------------------
 
 
 def begins(*columns: NDArray[Any]) -> Mask:
@@ -99,7 +94,9 @@ def counted_from(first: Integers, counts: Integers) -> tuple[Integers, Integers]
     return row, first[row] + np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-# --- order and codes --------------------------------------------------------------------------------------------------
+def position_type(count: int) -> "np.dtype[np.signedinteger]":
+    """What holds positions among so many rows; four bytes each where that is enough."""
+    return np.dtype(np.int32 if count < 2**31 else np.int64)
 
 
 def sorted_pairs(key: Integers, other: Integers) -> tuple[Integers, Integers]:

@@ -7,16 +7,16 @@ be of any length, records are found by the number that each begins with, and by 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.errors import TraceError
 from pagelab.traces.arrays import Bytes, Columns, Integers, Mask, known
-from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, SLACK_NS, WRITE, Chunk, Devices, Kind
-from pagelab.traces.problems import Problems
-from pagelab.traces.raw_files import RawStream
+from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, SLACK_NS, WRITE, Chunk, Kind
+from pagelab.traces.raw_files import Decoding, RawStream
 
 _MAGIC = 0x65617400
 _BEGINNING, _END = "magic u4, sequence u4, time u8, sector u8, bytes u4", "device u4, cpu u4, error i2, pdu_len u2"
@@ -32,6 +32,7 @@ _LARGEST_FIELD = 8  # bytes
 _FIRST_RECORDS = _LAST_RECORDS = 16
 _NOTE = _NOTIFY << _CATEGORY_SHIFT
 _HAPPENED = _NOTE | 0xFFFF & ~_FROM_GROUP
+_NO_RECORD = "holds something that is no record"
 _ZONE_AND_ZEROES = 0x7F << 16  # categories of version 8: operations on zones, and writing zeroes
 
 
@@ -41,11 +42,6 @@ class _Layout:
 
     head: np.dtype[Any]
     magic: bytes
-
-    def place_of(self, name: str) -> tuple[np.dtype[Any], int]:
-        """Type of a field, and where it lies in the head."""
-        fields: Any = self.head.fields
-        return fields[name][0], fields[name][1]
 
 
 _LAYOUTS = [
@@ -80,33 +76,30 @@ class _Heads:
         """Some of them: a slice, indices or a mask."""
         return _Heads(self.data, self.layout, self.places[which], self.alignment)
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> Any:
         """One field of each; three times as fast where all of them are aligned."""
-        kind, offset = self.layout.place_of(name)
+        fields: Any = self.layout.head.fields
+        kind, offset = fields[name][:2]
         size = kind.itemsize
         if not len(self.places):
             return np.empty(0, dtype=kind)
         behind = self.data[offset:]
         if self.alignment >= size:
-            return behind[: len(behind) // size * size].view(kind).take(self.places >> (size.bit_length() - 1))
+            aligned: NDArray[Any] = behind[: len(behind) // size * size].view(kind)
+            return aligned.take(self.places >> (size.bit_length() - 1))
         return np.ndarray((len(behind) - size + 1,), dtype=kind, buffer=behind, strides=(1,))[self.places]
 
 
 class BlktraceFile:
     """One file of blktrace, read a chunk at a time.
 
-    `counts` gathers how many issues and completions there were. Of damaged files of others whole records are kept. The
-    last record of a chunk is held back, with what there is of it, until more has been read.
+    Of damaged files of others whole records are kept. The last record of a chunk is held back, with what there is of
+    it, until more has been read.
     """
 
-    def __init__(
-        self, stream: RawStream, devices: Devices, counts: dict[str, int], problems: Problems, chunk_bytes: int
-    ) -> None:
-        self._stream = stream
-        self._devices = devices
-        self._counts = counts
-        self._problems = problems
-        self._chunk_bytes = chunk_bytes
+    def __init__(self, path: Path, decoding: Decoding) -> None:
+        self._stream = RawStream(path, decoding.problems)
+        self._decoding = decoding
         self._layout: _Layout | None = None
         self._held: Bytes = np.empty(0, dtype=np.uint8)
         self._through_ns = self._last_ns = 0
@@ -131,12 +124,12 @@ class BlktraceFile:
         if self._stream.ended and not len(self._held):
             return None
         begin = self._stream.offset - len(self._held)
-        data = self._stream.read(self._chunk_bytes, before=self._held)
+        data = self._stream.read(self._decoding.chunk_bytes, before=self._held)
         self._held = self._held[:0]
         self._layout = self._layout or _recognise(data, self._stream.path.name)
         if self._layout is None:
             if len(data):
-                self._problems.damage(self._stream.path, "holds no records of blktrace", begin)
+                self._damage("holds no records of blktrace", begin)
             return Chunk({}, self._through_ns)
         places, held_from = self._records(data, begin, self._layout)
         self._held = data[held_from:].copy()
@@ -150,26 +143,22 @@ class BlktraceFile:
         if not len(places) or places[0] > 0 or ends[-1] <= len(data) - head_bytes or (ends[:-1] != places[1:]).any():
             places, ends = _candidates(data, layout, 1)
         if not len(places) or places[0] > 0:
-            self._damage("holds something that is no record", begin)
+            self._damage(_NO_RECORD, begin)
         if not len(places):
             return places, max(len(data) - head_bytes + 1, 0) if goes_on else len(data)
         kept, bad = _chain(places, ends, head_bytes, len(data), goes_on)
         for place in bad:
-            self._damage("holds something that is no record", begin + place)
+            self._damage(_NO_RECORD, begin + place)
         places, end = places[kept], int(ends[kept][-1])
         if goes_on and len(data) - places[-1] <= _LONGEST_RECORD + head_bytes:
             return places, int(places[-1])
         if end != len(data):
-            what = (
-                "ends in the middle of a record"
-                if end > len(data) - head_bytes
-                else "holds something that is no record"
-            )
+            what = "ends in the middle of a record" if end > len(data) - head_bytes else _NO_RECORD
             self._damage(what, begin + min(end, len(data)))
         return places, len(data)
 
-    def _damage(self, what: str, at_byte: int) -> None:
-        self._problems.damage(self._stream.path, what, at_byte)
+    def _damage(self, what: str, at_byte: int, count: int = 1) -> None:
+        self._decoding.problems.damage(self._stream.path, what, at_byte, count)
 
     def _tables(self, heads: _Heads, held_from: int, begin: int) -> dict[Kind, Columns]:
         """The issues and completions among records; one that is held back serves only to judge the one before it."""
@@ -184,8 +173,7 @@ class BlktraceFile:
         chosen, fitting, time_ns = chosen[:count], fitting[:count], time_ns[:count]
         if not fitting.all():
             bad = heads.places[chosen[~fitting]]
-            what = "has a record whose time does not fit those around it"
-            self._problems.damage(self._stream.path, what, begin + int(bad[0]), len(bad))
+            self._damage("has a record whose time does not fit those around it", begin + int(bad[0]), len(bad))
             chosen, time_ns = chosen[fitting], time_ns[fitting]
         if len(time_ns):
             self._last_ns = int(time_ns[-1])
@@ -205,12 +193,12 @@ class BlktraceFile:
         return fitting
 
     def _issues(self, heads: _Heads) -> Columns:
-        self._counts["blktrace issue"] = self._counts.get("blktrace issue", 0) + len(heads.places)
+        self._decoding.count("blktrace issue", len(heads.places))
         device = self._device(heads)
         return known(Kind.ISSUE.columns(time_ns=heads["time"], device=device, sector=heads["sector"]), "device")
 
     def _completions(self, heads: _Heads) -> Columns:
-        self._counts["blktrace complete"] = self._counts.get("blktrace complete", 0) + len(heads.places)
+        self._decoding.count("blktrace complete", len(heads.places))
         category, byte_count = heads["action"].astype(np.int64) >> _CATEGORY_SHIFT, heads["bytes"]
         completions = Kind.COMPLETE.columns(
             time_ns=heads["time"],
@@ -224,18 +212,16 @@ class BlktraceFile:
         return known(completions, "device")
 
     def _device(self, heads: _Heads) -> NDArray[np.int16]:
-        return self._devices.indices(heads["device"].astype(np.int64))
+        return self._decoding.devices.indices(heads["device"].astype(np.int64))
 
 
 def _recognise(data: Bytes, name: str) -> _Layout | None:
     """The layout of the first record, None where there is none."""
     text = data.tobytes()
-    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
-    for order in orders:
-        word = int.from_bytes(text[:4], order)
-        if word & ~0xFF == _MAGIC and word & 0xFF not in _HEADS:
+    for start in (text[:4], text[3::-1]):  # in either order of bytes
+        if len(start) == 4 and start[:3] == _MAGIC.to_bytes(4)[:3] and start[3] not in _HEADS:
             raise TraceError(
-                f"{name} is of version {word & 0xFF} of blktrace's format, and this pagelab reads {sorted(_HEADS)}: "
+                f"{name} is of version {start[3]} of blktrace's format, and this pagelab reads {sorted(_HEADS)}: "
                 "use a newer pagelab"
             )
     found = {place: layout for layout in _LAYOUTS if (place := text.find(layout.magic)) >= 0}
@@ -257,8 +243,7 @@ def _candidates(data: Bytes, layout: _Layout, step: int) -> tuple[Integers, Inte
         rare = layout.magic.index(_MAGIC >> 24)
         at = np.flatnonzero(data == _MAGIC >> 24) - rare
         at = at[(at >= 0) & (at <= last)]
-        order: Literal["little", "big"] = "little" if rare else "big"
-        at = at[_Heads.at(data, layout, at)["magic"] == int.from_bytes(layout.magic, order)]
+        at = at[_Heads.at(data, layout, at)["magic"] >> 8 == _MAGIC >> 8]
     return at, at + layout.head.itemsize + _Heads.at(data, layout, at)["pdu_len"]
 
 

@@ -48,26 +48,13 @@ class EventFormat:
     number: int
     fields: Mapping[str, Field]
 
-    def record_type(self, names: Iterable[str]) -> np.dtype[Any]:
-        """A structured type of those of the named fields that this kernel has, as long as the last of them needs.
+    def record_type(self, names: Iterable[str], optional: Iterable[str] = ()) -> np.dtype[Any]:
+        """A structured type of the named fields, as long as the last of them needs.
 
-        `common_type`, the event's number, is always among them.
-        """
-        chosen = {name: self.fields[name] for name in ("common_type", *names) if name in self.fields}
-        return np.dtype(
-            {
-                "names": list(chosen),
-                "formats": [field.dtype for field in chosen.values()],
-                "offsets": [field.offset for field in chosen.values()],
-                "itemsize": max(field.offset + field.size for field in chosen.values()),
-            }
-        )
-
-    def require(self, names: Iterable[str]) -> None:
-        """Check that the kernel's description has all the named fields.
+        Of the optional ones it has those that this kernel has.
 
         Raises:
-            TraceError: one is missing.
+            TraceError: one of the others is missing in the kernel's description.
         """
         missing = [name for name in names if name not in self.fields]
         if missing:
@@ -75,6 +62,15 @@ class EventFormat:
                 f"the description of {self.event} has no field {missing[0]}, so its events cannot be read: "
                 "use a pagelab that knows this kernel"
             )
+        fields = {name: self.fields[name] for name in (*names, *optional) if name in self.fields}
+        return np.dtype(
+            {
+                "names": list(fields),
+                "formats": [field.dtype for field in fields.values()],
+                "offsets": [field.offset for field in fields.values()],
+                "itemsize": max(field.offset + field.size for field in fields.values()),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,7 @@
 """Events as columns: what the readers of raw files give, and what is merged and written.
 
-Every table of columns has `time_ns` on the recorder's clock. Columns of each kind:
-
-    ISSUE     time_ns, device, sector
-    COMPLETE  time_ns, device, sector, bytes, operation, readahead, error
-    PAGE      time_ns, event, pid, file_part, file_offset_bytes, bytes
-
-`device` is an index into `Devices`, `operation` one into OPERATIONS, `event` one into PAGE_EVENTS; a `sector` has
-SECTOR_BYTES and counts from the start of the whole disk.
+Every table of columns has `time_ns` on the recorder's clock. `device` is an index into `Devices`, `operation` one into
+OPERATIONS, `event` one into PAGE_EVENTS; a `sector` has SECTOR_BYTES and counts from the start of the whole disk.
 """
 
 from collections.abc import Sequence
@@ -35,34 +29,24 @@ _MINOR_BITS = 20  # of a device number in the kernel (include/linux/kdev_t.h)
 
 
 class Kind(Enum):
-    """What a table of columns holds; the value gives the types of its columns."""
+    """What a table of columns holds: their names and types."""
 
-    ISSUE = (("time_ns", np.int64), ("device", np.int16), ("sector", np.int64))
-    COMPLETE = (
-        ("time_ns", np.int64),
-        ("device", np.int16),
-        ("sector", np.int64),
-        ("bytes", np.int64),
-        ("operation", np.int8),
-        ("readahead", np.bool_),
-        ("error", np.int32),
-    )
-    PAGE = (
-        ("time_ns", np.int64),
-        ("event", np.int8),
-        ("pid", np.int32),
-        ("file_part", np.int8),
-        ("file_offset_bytes", np.int64),
-        ("bytes", np.int64),
-    )
+    ISSUE = "time_ns i8, device i2, sector i8"
+    COMPLETE = "time_ns i8, device i2, sector i8, bytes i8, operation i1, readahead ?, error i4"
+    PAGE = "time_ns i8, event i1, pid i4, file_part i1, file_offset_bytes i8, bytes i8"
+
+    @property
+    def types(self) -> dict[str, np.dtype[Any]]:
+        """The type of each column."""
+        return {name: np.dtype(kind) for name, kind in map(str.split, self.value.split(","))}
 
     def columns(self, **given: NDArray[Any]) -> Columns:
         """Columns of this kind, each of its type."""
-        return {name: given[name].astype(kind, copy=False) for name, kind in self.value}
+        return {name: given[name].astype(kind, copy=False) for name, kind in self.types.items()}
 
-    def none(self) -> Columns:
-        """Columns without rows."""
-        return {name: np.empty(0, dtype=kind) for name, kind in self.value}
+    def empty(self, count: int = 0) -> Columns:
+        """Columns that are to be filled."""
+        return {name: np.empty(count, dtype=kind) for name, kind in self.types.items()}
 
 
 @dataclass

@@ -13,8 +13,8 @@ read is at 1. Reads stand in the order in which they were issued, where that is 
 model is one of the model's file; where it spans several extents, one for each. Others are reads of the device.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,22 +41,28 @@ _BLOCK_BYTES = 4096  # no disk has larger logical blocks
 _IOLOG_COLUMNS = ("time_ns", "issued_ns", "device", "sector", "bytes", "operation")
 
 
-def export_parquet(table: Path, target: Path, owner: Owner | None = None) -> int:
-    """Write a table with plain texts and the encodings that every reader of Parquet knows; answers its rows.
+def export_table(table: Path, target: Path, as_csv: bool, owner: Owner | None = None) -> int:
+    """Write a table for other programs; answers its rows.
+
+    Args:
+        table: a table of a trace.
+        target: the file to write.
+        as_csv: as CSV with a line of names, where an absent value is an empty field; else as Parquet with plain texts
+            and the encodings that every reader knows.
+        owner: uid and gid that the file should belong to.
 
     Raises:
         StoreError: the table cannot be read, or the file not be written.
     """
-    return _export(table, lambda schema: open_table(target, schema, owner))
-
-
-def export_csv(table: Path, target: Path, owner: Owner | None = None) -> int:
-    """Write a table as CSV with a line of names; an absent value is an empty field. Answers its rows.
-
-    Raises:
-        StoreError: the table cannot be read, or the file not be written.
-    """
-    return _export(table, lambda schema: _open_csv(target, schema, owner))
+    try:
+        with pq.ParquetFile(table) as file:
+            schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
+            with (_open_csv if as_csv else open_table)(target, schema, owner) as writer:
+                for batch in file.iter_batches(_ROWS_AT_ONCE):
+                    writer.write_table(pa.table(batch).cast(schema))
+            return int(file.metadata.num_rows)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"cannot read {table} ({error}): restore it from a copy, or compute it again") from error
 
 
 @contextmanager
@@ -64,18 +70,6 @@ def _open_csv(target: Path, schema: pa.Schema, owner: Owner | None) -> Iterator[
     options = pa.csv.WriteOptions(quoting_style="needed")
     with open_file(target, owner) as stream, pa.csv.CSVWriter(stream, schema, write_options=options) as writer:
         yield writer
-
-
-def _export(table: Path, opened: Callable[[pa.Schema], AbstractContextManager[Any]]) -> int:
-    try:
-        with pq.ParquetFile(table) as file:
-            schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
-            with opened(schema) as writer:
-                for batch in file.iter_batches(_ROWS_AT_ONCE):
-                    writer.write_table(pa.table(batch).cast(schema))
-            return int(file.metadata.num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {table} ({error}): restore it from a copy, or compute it again") from error
 
 
 def export_iolog(
@@ -149,49 +143,32 @@ def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_ot
     names += [_in_log(_node(name)) for name in devices]
     disk = DiskMap(files)
     on_disk = np.array([disk.index_of(name) for name in devices], dtype=np.int64)
-    row, file, offset, whole = _of_model(files, *disk.pieces(on_disk[device], sector, size))
+    row, file, offset, whole = _of_model(files, disk.pieces(on_disk[device], sector, size))
     rest = np.setdiff1d(np.arange(len(sector)), row) if of_others else row[:0]
     rows = np.concatenate([row, rest])
     together = np.argsort(rows, kind="stable")
     together = together[np.concatenate([whole, size[rest]])[together] > 0]
     moments = moments[rows][together]
-    return _without_unused(
-        _Reads(
-            names,
-            (moments - moments[:1]) // _NS_PER_US + _FIRST_US,
-            np.concatenate([file, len(files) + device[rest].astype(np.int64)])[together],
-            np.concatenate([offset, sector[rest] * SECTOR_BYTES])[together],
-            np.concatenate([whole, size[rest]])[together],
-        )
+    name = np.concatenate([file, len(files) + device[rest].astype(np.int64)])[together]
+    used, name = np.unique(name, return_inverse=True)  # fio opens all that the log names
+    return _Reads(
+        [names[one] for one in used],
+        (moments - moments[:1]) // _NS_PER_US + _FIRST_US,
+        name,
+        np.concatenate([offset, sector[rest] * SECTOR_BYTES])[together],
+        np.concatenate([whole, size[rest]])[together],
     )
 
 
-def _of_model(
-    files: Sequence[TracedFile],
-    row: Integers,
-    kind: NDArray[np.int8],
-    part: NDArray[np.int8],
-    offset: Integers,
-    size: Integers,
-) -> tuple[Integers, Integers, Integers, Integers]:
-    """The pieces of requests that are the model's: request, file, offset in it, and bytes, without half blocks."""
-    its = kind == MODEL
-    row, part, offset, size = row[its], part[its], offset[its], size[its]
+def _of_model(files: Sequence[TracedFile], pieces: tuple[NDArray[Any], ...]) -> tuple[Integers, ...]:
+    """The pieces of requests that are the model's: request, file, offset in it, and bytes, in whole blocks."""
+    _, kind, *_ = pieces
+    row, _, part, offset, size = (values[kind == MODEL] for values in pieces)
     numbers = {file.part: number for number, file in enumerate(files)}
     file = np.array([numbers.get(one, 0) for one in range(max(numbers, default=0) + 1)], dtype=np.int64)[part]
     lengths = np.array([file.bytes for file in files], dtype=np.int64)[file]
-    return row, file, offset, _in_whole_blocks(offset, size, lengths)
-
-
-def _in_whole_blocks(offset: Integers, size: Integers, file_bytes: Integers) -> Integers:
-    """Sizes of reads without the part of a block at a file's end, which cannot be read past the page cache."""
-    return size - np.where(offset + size == file_bytes, file_bytes % _BLOCK_BYTES, 0)
-
-
-def _without_unused(reads: _Reads) -> _Reads:
-    """Only the names that are read: fio opens all that the log names."""
-    used, name = np.unique(reads.name, return_inverse=True)
-    return _Reads([reads.names[one] for one in used], reads.time_us, name, reads.offset, reads.bytes)
+    half_block = np.where(offset + size == lengths, lengths % _BLOCK_BYTES, 0)  # cannot be read past the page cache
+    return row, file, offset, size - half_block
 
 
 def _node(device: str) -> str:

@@ -27,7 +27,7 @@ def merged(sources: Sequence[NextChunk]) -> Iterator[dict[Kind, Columns]]:
 
 
 def _batch(parts: Sequence[dict[Kind, Columns]]) -> dict[Kind, Columns]:
-    return {kind: in_time(joined([kind.none(), *(part[kind] for part in parts if kind in part)])) for kind in Kind}
+    return {kind: in_time(joined([kind.empty(), *(part[kind] for part in parts if kind in part)])) for kind in Kind}
 
 
 class _Stream:
@@ -47,7 +47,7 @@ class _Stream:
             return
         self.through_ns = chunk.through_ns - SLACK_NS
         for kind, columns in chunk.tables.items():
-            self.held[kind] = in_time(joined([self.held.get(kind, kind.none()), columns]))
+            self.held[kind] = in_time(joined([self.held.get(kind, kind.empty()), columns]))
 
     def before(self, horizon: int) -> dict[Kind, Columns]:
         given = {}

@@ -18,7 +18,7 @@ class IssueMatcher:
     """Pairs batches that follow each other in time; an issue without completion waits for the next batch."""
 
     def __init__(self, problems: Problems, largest_open: int = LARGEST_OPEN) -> None:
-        self._open = Kind.ISSUE.none()
+        self._open = Kind.ISSUE.empty()
         self._problems = problems
         self._largest_open = largest_open
 

@@ -42,13 +42,16 @@ class Slice:
 class Placement:
     """Where bytes of the model's files lie among tensors and experts.
 
-    `slices` are in the order of part and offset; the header of a file and the padding between tensors are in none.
+    `slices` are in the order of part and offset; `part`, `offset` and `bytes` are theirs, as arrays. The header of a
+    file and the padding between tensors are in none.
     """
 
     def __init__(self, slices: Sequence[Slice]) -> None:
         self.slices: tuple[Slice, ...] = tuple(sorted(slices, key=lambda one: (one.part, one.offset)))
-        begins = np.array([_line(one.part, one.offset) for one in self.slices], dtype=np.int64)
-        self._intervals = _Intervals(begins, begins + np.array([one.bytes for one in self.slices], dtype=np.int64))
+        places = np.array([(one.part, one.offset, one.bytes) for one in self.slices], dtype=np.int64).reshape(-1, 3)
+        self.part, self.offset, self.bytes = places.T
+        begin = _lines(self.part, self.offset, _FILE_BITS)
+        self._intervals = _Intervals(begin, begin + self.bytes)
 
     @classmethod
     def of(cls, record: TraceRecord) -> "Placement":
@@ -101,11 +104,6 @@ class DiskMap:
         begin, self._file_offset, size = columns[:, 0].copy(), columns[:, 1], columns[:, 2]
         self._kind, self._part = columns[:, 3].astype(np.int8), columns[:, 4].astype(np.int8)
         self._intervals = _Intervals(begin, begin + size)
-
-    @classmethod
-    def of(cls, record: TraceRecord) -> "DiskMap":
-        """The files of a trace."""
-        return cls(record.files)
 
     def _pieces_of(self, file: TracedFile) -> list[tuple[int, int, int, int, int]]:
         """Place on the line, offset in the file, bytes, kind and part; no bytes behind the end of a model's file.
@@ -173,10 +171,6 @@ class _Intervals:
         count[end <= begin] = 0
         row, index = counted_from(first, count)
         return row, index, np.maximum(begin[row], self.begin[index]), np.minimum(end[row], self.end[index])
-
-
-def _line(number: int, offset: int) -> int:
-    return (number << _FILE_BITS) + offset
 
 
 def _lines(number: NDArray[Any], offset: NDArray[Any], bits: int) -> Integers:

@@ -1,14 +1,34 @@
 """A raw file as a stream of bytes, compressed with zstd (`.zst`) or not."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from pagelab.traces.arrays import Bytes
+from pagelab.traces.events import Devices
 from pagelab.traces.problems import Problems
 
 _STEP_BYTES = 16 << 10  # a read that meets damage gives nothing of what lies before it
+
+
+@dataclass
+class Decoding:
+    """What the readers of a trace's raw files share.
+
+    `counts` gathers how many events of each kind there were, by their name in the kernel; `chunk_bytes` is how much of
+    a file is read at a time.
+    """
+
+    devices: Devices
+    problems: Problems
+    chunk_bytes: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, event: str, more: int) -> None:
+        """Count some more events of a kind."""
+        self.counts[event] = self.counts.get(event, 0) + more
 
 
 class RawStream:

@@ -36,11 +36,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pagelab.store.files import Owner, open_table
-from pagelab.traces.arrays import Columns, Integers, begins
-from pagelab.traces.events import ELSEWHERE, MODEL, OPERATIONS, PAGE_EVENTS, SOURCES, SWAP, Devices
+from pagelab.traces.arrays import Columns, Integers, Mask, begins, rows
+from pagelab.traces.events import ELSEWHERE, MODEL, OPERATIONS, PAGE_EVENTS, SOURCES, SWAP, Kind
+from pagelab.traces.pairing import IssueMatcher
 from pagelab.traces.placement import DiskMap, Placement
+from pagelab.traces.raw_files import Decoding
 
 ROW_GROUP = 1 << 19
+_BATCH_ROWS = 1 << 18  # that are made into a table at a time
 
 _SOURCES, _OPERATIONS, _PAGE_EVENTS = pa.array(SOURCES), pa.array(OPERATIONS), pa.array(PAGE_EVENTS)
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -87,9 +90,8 @@ _COMPRESSION_LEVEL = 1
 class TableWriter:
     """Gathers rows and writes them in row groups of equal size, so that the file does not depend on their batches."""
 
-    def __init__(self, writer: Any, schema: pa.Schema) -> None:
+    def __init__(self, writer: Any) -> None:
         self._writer = writer
-        self._schema = schema
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
         self.rows = 0
@@ -127,9 +129,9 @@ def table_writer(path: Path, schema: pa.Schema, owner: Owner | None = None) -> I
         column_encoding=encodings,
         write_statistics=_BOUNDS,
     ) as writer:
-        rows = TableWriter(writer, schema)
-        yield rows
-        rows.finish()
+        table = TableWriter(writer)
+        yield table
+        table.finish()
 
 
 class Attribution:
@@ -146,8 +148,8 @@ class Attribution:
         # The last entry, which index -1 finds, stands for no slice.
         self._tensor = np.array([position[one.tensor_index] for one in slices] + [-1], dtype=np.int32)
         self._class = np.array([classes.index(one.tensor_class) for one in slices] + [-1], dtype=np.int32)
-        self._layer = np.array([_or_none(one.layer) for one in slices] + [-1], dtype=np.int16)
-        self._expert = np.array([_or_none(one.expert) for one in slices] + [-1], dtype=np.int16)
+        self._layer = np.array([-1 if one.layer is None else one.layer for one in slices] + [-1], dtype=np.int16)
+        self._expert = np.array([-1 if one.expert is None else one.expert for one in slices] + [-1], dtype=np.int16)
 
     def columns(self, part: NDArray[Any], offset: Integers) -> dict[str, pa.Array]:
         """Tensor, class, layer and expert of the bytes at `offset` of file `part`; null for a part of -1."""
@@ -160,41 +162,51 @@ class Attribution:
         }
 
 
-def page_cache_table(events: Columns, origin_ns: int, attribution: Attribution) -> pa.Table:
-    """Rows of page_cache; `events` are of Kind.PAGE."""
-    part, offset = events["file_part"], events["file_offset_bytes"]
-    columns = {
-        "time_ns": pa.array(events["time_ns"] - origin_ns),
-        "event": _dictionary(events["event"], _PAGE_EVENTS),
-        "pid": pa.array(events["pid"]),
-        "file_part": pa.array(part),
-        "file_offset_bytes": pa.array(offset),
-        "bytes": pa.array(events["bytes"]),
-        **attribution.columns(part, offset),
-    }
-    return _table(columns, PAGE_CACHE)
+class PageRows:
+    """Makes rows of page_cache of a trace's events."""
+
+    def __init__(self, attribution: Attribution, origin_ns: int) -> None:
+        self._attribution = attribution
+        self._origin_ns = origin_ns
+
+    def tables(self, batch: dict[Kind, Columns]) -> Iterator[pa.Table]:
+        """Rows of page_cache, some at a time; batches follow each other in time."""
+        for part in _parts(len(batch[Kind.PAGE]["time_ns"])):
+            yield self._table(rows(batch[Kind.PAGE], part))
+
+    def _table(self, events: Columns) -> pa.Table:
+        columns = {
+            "time_ns": pa.array(events["time_ns"] - self._origin_ns),
+            "event": _dictionary(events["event"], _PAGE_EVENTS),
+            **{name: pa.array(events[name]) for name in ("pid", "file_part", "file_offset_bytes", "bytes")},
+            **self._attribution.columns(events["file_part"], events["file_offset_bytes"]),
+        }
+        return _table(columns, PAGE_CACHE)
 
 
-class Requests:
-    """Makes rows of block_io of completions; made once for a trace."""
+class RequestRows:
+    """Makes rows of block_io of a trace's issues and completions."""
 
-    def __init__(self, devices: Devices, disks: DiskMap, attribution: Attribution, origin_ns: int) -> None:
-        self._devices = devices
+    def __init__(self, decoding: Decoding, disks: DiskMap, attribution: Attribution, origin_ns: int) -> None:
+        self._devices = decoding.devices
+        self._matcher = IssueMatcher(decoding.problems)
         self._disks = disks
         self._attribution = attribution
         self._origin_ns = origin_ns
 
-    def table(self, events: Columns, issued_ns: Integers, issue_known: NDArray[np.bool_]) -> pa.Table:
-        """Rows of block_io; `events` are of Kind.COMPLETE, the others tell of each when it was issued, if known."""
+    def tables(self, batch: dict[Kind, Columns]) -> Iterator[pa.Table]:
+        """Rows of block_io, some at a time; batches follow each other in time."""
+        issued_ns, known = self._matcher.match(batch[Kind.ISSUE], batch[Kind.COMPLETE])
+        for part in _parts(len(issued_ns)):
+            yield self._table(rows(batch[Kind.COMPLETE], part), issued_ns[part], known[part])
+
+    def _table(self, events: Columns, issued_ns: Integers, issue_known: Mask) -> pa.Table:
         columns = {
             "time_ns": pa.array(events["time_ns"] - self._origin_ns),
             "issued_ns": pa.array(issued_ns - self._origin_ns, mask=~issue_known),
             "device": _dictionary(events["device"], pa.array(self._devices.names, pa.string())),
-            "sector": pa.array(events["sector"]),
-            "bytes": pa.array(events["bytes"]),
             "operation": _dictionary(events["operation"], _OPERATIONS),
-            "readahead": pa.array(events["readahead"]),
-            "error": pa.array(events["error"]),
+            **{name: pa.array(events[name]) for name in ("sector", "bytes", "readahead", "error")},
             **self._places(events),
         }
         return _table(columns, BLOCK_IO)
@@ -226,6 +238,10 @@ class Requests:
         }
 
 
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(first, first + _BATCH_ROWS) for first in range(0, count, _BATCH_ROWS))
+
+
 def _table(columns: dict[str, pa.Array], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
@@ -239,7 +255,3 @@ def _nullable(values: NDArray[Any]) -> pa.Array:
     """Numbers of which -1 stands for null."""
     missing = values < 0
     return pa.array(values, mask=missing) if missing.any() else pa.array(values)
-
-
-def _or_none(number: int | None) -> int:
-    return -1 if number is None else number

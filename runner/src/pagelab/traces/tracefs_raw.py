@@ -1,14 +1,14 @@
 """The raw file of one CPU, as a private tracefs instance gives it: pages of the ring buffer, one after the other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.errors import TraceError
-from pagelab.store.trace_record import TracedFile, TraceRecord
+from pagelab.store.trace_record import TraceRecord
 from pagelab.traces.arrays import Bytes, Columns, Integers, encode, known
 from pagelab.traces.event_format import EventFormat, PageLayout, parse_event_format, parse_header_page
 from pagelab.traces.events import (
@@ -18,13 +18,12 @@ from pagelab.traces.events import (
     MAP,
     SLACK_NS,
     Chunk,
-    Devices,
     Kind,
     device_number,
     operation_of,
 )
-from pagelab.traces.problems import DamagedError, Problems, refuse
-from pagelab.traces.raw_files import RawStream
+from pagelab.traces.problems import DamagedError, refuse
+from pagelab.traces.raw_files import Decoding, RawStream
 from pagelab.traces.ring_buffer import RingEvents, walk
 from pagelab.units import SECTOR_BYTES
 
@@ -43,30 +42,19 @@ _REQUIRED = {
     **dict.fromkeys(_PAGE_CODES, ("common_pid", "i_ino", "s_dev", "index")),
     "filemap/mm_filemap_map_pages": ("common_pid", "i_ino", "s_dev", "index", "last_index"),
 }
-_MISSED = "place where the kernel says that it could not keep up and events are missing"
 _OPTIONAL = {_COMPLETE: ("error",), **dict.fromkeys(_PAGE_CODES, ("order",))}
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """An event that is read: its number, the record it is read as, and the words of 4 bytes that this takes."""
-
-    event: str
-    number: int
-    record: np.dtype[Any]
-    words: int
+_MISSED = "place where the kernel says that it could not keep up and events are missing"
 
 
 class TracefsReader:
     """Turns pages into columns, for all CPUs of one trace."""
 
-    def __init__(self, record: TraceRecord, devices: Devices, counts: dict[str, int], blocks: bool) -> None:
+    def __init__(self, record: TraceRecord, decoding: Decoding, blocks: bool) -> None:
         """Take over what the trace says of its events.
 
         Args:
             record: the trace's description.
-            devices: the names of devices, to which new ones may be added.
-            counts: gathers how many events of each kind there were.
+            decoding: what is shared with other readers.
             blocks: whether block events are read too; not where another recorder gave them.
 
         Raises:
@@ -75,14 +63,22 @@ class TracefsReader:
         if record.header_page is None:
             raise TraceError("trace.json does not describe the ring buffer's pages (header_page): record again")
         self.layout: PageLayout = parse_header_page(record.header_page)
-        self._counts = counts
-        self._devices = devices
+        self.decoding = decoding
         self._page_bytes = record.page_bytes
-        self._files = _Files(record.files)
+        self._parts = [
+            (file.part, file.inode, device_number(file.major, file.minor))
+            for file in record.files
+            if file.kind == "model" and file.inode is not None and file.major is not None and file.minor is not None
+        ]
         formats = [parse_event_format(event, text) for event, text in record.formats.items() if event in _REQUIRED]
-        self._wanted = [_wanted(one) for one in formats if blocks or one.event in _PAGE_CODES]
+        self._wanted = [
+            (one.event, one.number, one.record_type(_REQUIRED[one.event], _OPTIONAL.get(one.event, ())))
+            for one in formats
+            if blocks or one.event in _PAGE_CODES
+        ]
         self._type_at = _common_type_at(formats)
-        counts.update({wanted.event: 0 for wanted in self._wanted})
+        for event, _, _ in self._wanted:
+            decoding.count(event, 0)
 
     def tables(self, pages: Bytes, events: RingEvents) -> dict[Kind, Columns]:
         """The events of a kind that is read, as columns; events of other kinds are passed over.
@@ -92,15 +88,15 @@ class TracefsReader:
         """
         numbers = pages.reshape(-1).view("<u2").take(events.at_word * 2 + self._type_at)
         found = {}
-        for wanted in self._wanted:
-            at = np.flatnonzero(numbers == wanted.number)
-            short = events.words[at] < wanted.words
+        for event, number, record in self._wanted:
+            at = np.flatnonzero(numbers == number)
+            short = events.words[at] < -(-record.itemsize // _WORD_BYTES)
             if short.any():
                 at_byte = int(events.at_word[at[short.argmax()]]) * _WORD_BYTES
-                raise DamagedError(f"has an event that is shorter than {wanted.event}", at_byte)
-            self._counts[wanted.event] += len(at)
+                raise DamagedError(f"has an event that is shorter than {event}", at_byte)
+            self.decoding.count(event, len(at))
             if len(at):
-                found[wanted.event] = (at, _records(pages, events.at_word[at], wanted.record))
+                found[event] = (at, _records(pages, events.at_word[at], record))
         return self._columns(events.time_ns, found)
 
     def _columns(self, time_ns: Integers, found: dict[str, tuple[Integers, NDArray[Any]]]) -> dict[Kind, Columns]:
@@ -116,14 +112,14 @@ class TracefsReader:
 
     def _issue(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         return Kind.ISSUE.columns(
-            time_ns=time_ns, device=self._devices.indices(records["dev"]), sector=records["sector"]
+            time_ns=time_ns, device=self.decoding.devices.indices(records["dev"]), sector=records["sector"]
         )
 
     def _completion(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         operation, readahead = _operations(records["rwbs"])
         return Kind.COMPLETE.columns(
             time_ns=time_ns,
-            device=self._devices.indices(records["dev"]),
+            device=self.decoding.devices.indices(records["dev"]),
             sector=records["sector"],
             bytes=records["nr_sector"].astype(np.int64) * SECTOR_BYTES,
             operation=operation,
@@ -133,22 +129,28 @@ class TracefsReader:
 
     def _pages(self, time_ns: Integers, found: dict[str, tuple[Integers, NDArray[Any]]]) -> Columns:
         """Page-cache events of all kinds in one table, in the order of the ring buffer."""
-        place = np.full(len(time_ns), -1, dtype=np.int32)
+        wanted = np.zeros(len(time_ns), dtype=np.bool_)
         for at, _ in found.values():
-            place[at] = 0
-        chosen = np.flatnonzero(place == 0)
-        place[chosen] = np.arange(len(chosen), dtype=np.int32)
-        table: Columns = {name: np.empty(len(chosen), dtype=kind) for name, kind in Kind.PAGE.value}
+            wanted[at] = True
+        chosen, place = np.flatnonzero(wanted), np.cumsum(wanted, dtype=np.int32) - 1
+        table = Kind.PAGE.empty(len(chosen))
         table["time_ns"] = time_ns[chosen]
         for event, (at, records) in found.items():
             to = place[at]
             index = records["index"].astype(np.int64)
             table["event"][to] = _PAGE_CODES[event]
             table["pid"][to] = records["common_pid"]
-            table["file_part"][to] = self._files.parts(records["i_ino"], records["s_dev"])
+            table["file_part"][to] = self._file_part(records["i_ino"], records["s_dev"])
             table["file_offset_bytes"][to] = index * self._page_bytes
             table["bytes"][to] = self._covered(event, index, records)
         return known(table, "file_part")
+
+    def _file_part(self, inode: NDArray[Any], device: NDArray[Any]) -> NDArray[np.int8]:
+        """The part of the model that each event is about, -1 for other files."""
+        found = np.full(len(inode), -1, dtype=np.int8)
+        for part, its_inode, its_device in self._parts:
+            found[(inode == its_inode) & (device == its_device)] = part
+        return found
 
     def _covered(self, event: str, index: Integers, records: NDArray[Any]) -> Integers | int:
         """Bytes that an event is about: a folio, the one page that was missed, or the range that was mapped."""
@@ -161,32 +163,13 @@ class TracefsReader:
         return self._page_bytes << _field(records, "order", np.int64)
 
 
-class _Files:
-    """The parts of the model by inode and device, as page-cache events say them."""
-
-    def __init__(self, files: Sequence[TracedFile]) -> None:
-        self._known = [
-            (file.part, file.inode, device_number(file.major, file.minor))
-            for file in files
-            if file.kind == "model" and file.inode is not None and file.major is not None and file.minor is not None
-        ]
-
-    def parts(self, inode: NDArray[Any], device: NDArray[Any]) -> NDArray[np.int8]:
-        """The part of the model that each event is about, -1 for other files."""
-        found = np.full(len(inode), -1, dtype=np.int8)
-        for part, its_inode, number in self._known:
-            found[(inode == its_inode) & (device == number)] = part
-        return found
-
-
 class TracefsFile:
     """The raw file of one CPU, always of our own, read a chunk at a time."""
 
-    def __init__(self, stream: RawStream, reader: TracefsReader, problems: Problems, chunk_bytes: int) -> None:
-        self._stream = stream
+    def __init__(self, path: Path, reader: TracefsReader) -> None:
+        self._stream = RawStream(path, reader.decoding.problems)
         self._reader = reader
-        self._problems = problems
-        self._chunk_bytes = max(chunk_bytes // reader.layout.page_bytes, 1) * reader.layout.page_bytes
+        self._chunk_bytes = max(reader.decoding.chunk_bytes // reader.layout.page_bytes, 1) * reader.layout.page_bytes
         self._through_ns = 0
 
     def chunk(self) -> Chunk | None:
@@ -214,7 +197,7 @@ class TracefsFile:
         self._check_times(events)
         if len(events.missed):
             first = begin + int(events.missed[0]) * page_bytes
-            self._problems.note(self._stream.path.name, _MISSED, len(events.missed), first)
+            self._reader.decoding.problems.note(self._stream.path.name, _MISSED, len(events.missed), first)
         return self._reader.tables(pages, events)
 
     def _check_times(self, events: RingEvents) -> None:
@@ -223,12 +206,6 @@ class TracefsFile:
         if back.any():
             raise DamagedError("goes back in time", int(events.at_word[back.argmax()]) * _WORD_BYTES)
         self._through_ns = int(reached[-1])
-
-
-def _wanted(one: EventFormat) -> _Wanted:
-    one.require(_REQUIRED[one.event])
-    record = one.record_type((*_REQUIRED[one.event], *_OPTIONAL.get(one.event, ())))
-    return _Wanted(one.event, one.number, record, -(-record.itemsize // _WORD_BYTES))
 
 
 def _common_type_at(formats: Sequence[EventFormat]) -> int:

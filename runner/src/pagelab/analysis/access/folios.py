@@ -48,9 +48,8 @@ def _line(pages: PageEvents) -> Integers:
 
 def _folios(pages: PageEvents) -> tuple[Integers, Integers]:
     """Where folios began and how large they were last, by place."""
-    added = np.flatnonzero(pages.event == ADD)
+    added = np.flatnonzero(pages.event == ADD)[::-1]  # the latest first: events are in the order of time
+    added = added[np.argsort(_line(pages)[added], kind="stable")]
     place, size = _line(pages)[added], pages.bytes[added]
-    order = np.argsort(place[::-1], kind="stable")  # the latest first: events are in the order of time
-    place, size = place[::-1][order], size[::-1][order]
     latest = begins(place)
     return place[latest], size[latest]

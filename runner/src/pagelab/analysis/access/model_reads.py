@@ -6,9 +6,8 @@ from typing import Literal
 import numpy as np
 
 from pagelab.analysis.access.order import ReadStream
-from pagelab.analysis.access.spans import Span
-from pagelab.analysis.access.trace_tables import BlockReads, PageEvents
-from pagelab.traces.arrays import Integers, Rows, begins
+from pagelab.analysis.access.trace_tables import BlockReads, PageEvents, TimedRows
+from pagelab.traces.arrays import Integers, begins
 from pagelab.traces.events import ADD
 
 ReadSource = Literal["block", "page_cache"]
@@ -16,7 +15,7 @@ Order = Literal["issue", "completion", "page_cache"]
 
 
 @dataclass(frozen=True)
-class ModelReads(Rows):
+class ModelReads(TimedRows):
     """Reads of the model's files by time; arrays of one length.
 
     `source` says what a read is. `block`: a request that brought bytes of the model; `time_ns` is its completion and
@@ -28,14 +27,9 @@ class ModelReads(Rows):
 
     source: ReadSource
     order: Order
-    time_ns: Integers
     moment_ns: Integers
     stream: ReadStream
     request_bytes: Integers
-
-    def within(self, span: Span) -> "ModelReads":
-        """The reads of a span, by `time_ns`."""
-        return self.taken(span.of(self.time_ns))
 
     def ordered(self) -> ReadStream:
         """The reads in the order that they are judged in."""
@@ -48,9 +42,9 @@ def of_requests(reads: BlockReads) -> ModelReads:
     """The requests that brought bytes of the model."""
     kept = reads.taken(reads.model_bytes > 0)
     return ModelReads(
+        kept.time_ns,
         "block",
         "issue" if reads.in_order_of_issue else "completion",
-        kept.time_ns,
         kept.moments(),
         ReadStream(kept.part, kept.offset, kept.model_bytes, kept.ahead),
         kept.bytes,
@@ -66,7 +60,7 @@ def joined_pages(events: PageEvents, readahead_bytes: int, bounds_ns: Integers) 
     adds = events.taken(events.event == ADD)
     pages = ReadStream(adds.part, adds.offset, adds.bytes)
     if not len(pages):
-        return ModelReads("page_cache", "page_cache", adds.time_ns, adds.time_ns, pages, adds.bytes)
+        return ModelReads(adds.time_ns, "page_cache", "page_cache", adds.time_ns, pages, adds.bytes)
     apart = ~pages.follows | begins(np.searchsorted(bounds_ns, adds.time_ns, side="right"))
     first = np.flatnonzero(apart)
     sizes = np.diff(np.append(first, len(pages)))
@@ -74,4 +68,4 @@ def joined_pages(events: PageEvents, readahead_bytes: int, bounds_ns: Integers) 
     first = np.flatnonzero(apart | begins(window))
     last = np.append(first[1:], len(pages)) - 1
     joined = ReadStream(pages.space[first], pages.start[first], pages.end[last] - pages.start[first])
-    return ModelReads("page_cache", "page_cache", adds.time_ns[first], adds.time_ns[first], joined, joined.bytes)
+    return ModelReads(adds.time_ns[first], "page_cache", "page_cache", adds.time_ns[first], joined, joined.bytes)

@@ -64,8 +64,7 @@ def _cells(
     reads: ModelReads, span: Span, width: int, height: int, part_bytes: list[int]
 ) -> tuple[Integers, Integers, Integers]:
     """Time, piece of the files and bytes of every cell with a read, by time and piece."""
-    bases = _bases(part_bytes)
-    start = reads.stream.start + bases[reads.stream.space]
+    start = reads.stream.start + _bases(part_bytes)[reads.stream.space]
     time = (reads.time_ns - span.begin_ns) // width
     row, piece, shared = _cut(start, reads.stream.bytes, height)
     totals = sums(time[row] * OFFSET_BINS + piece, shared, TIME_BINS * OFFSET_BINS)
@@ -90,11 +89,8 @@ def _classes(placement: Placement, part_bytes: list[int], height: int) -> dict[i
     """The class of tensor that has most bytes in each piece of the files; the first of several with as many."""
     if not placement.slices or not part_bytes:
         return {}
-    bases = _bases(part_bytes)
     names = sorted({one.tensor_class for one in placement.slices})
-    start = np.array([one.offset + bases[one.part] for one in placement.slices], dtype=np.int64)
-    size = np.array([one.bytes for one in placement.slices], dtype=np.int64)
     number = np.array([names.index(one.tensor_class) for one in placement.slices], dtype=np.int64)
-    row, piece, shared = _cut(start, size, height)
+    row, piece, shared = _cut(placement.offset + _bases(part_bytes)[placement.part], placement.bytes, height)
     totals = sums(piece * len(names) + number[row], shared, OFFSET_BINS * len(names)).reshape(OFFSET_BINS, len(names))
     return {int(place): str(names[int(np.argmax(totals[place]))]) for place in np.flatnonzero(totals.sum(axis=1))}

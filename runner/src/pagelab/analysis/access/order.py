@@ -37,7 +37,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from pagelab.traces.arrays import Integers, Mask, Rows, begins, sums
+from pagelab.traces.arrays import Integers, Mask, Rows, begins, position_type, sums
 from pagelab.units import KIB
 
 Places = NDArray[np.signedinteger]
@@ -83,8 +83,9 @@ class ReadStream(Rows):
 
     def by_space(self) -> "ReadStream":
         """The reads of one space together, else in their order."""
-        order = _by_space(self.space)
-        return self if order is None else self.taken(order)
+        if not len(self) or self.space.min() == self.space.max():
+            return self
+        return self.taken(np.argsort(self.space, kind="stable"))
 
 
 # --- the rules that look at two neighbours ----------------------------------------------------------------------------
@@ -100,27 +101,20 @@ def notes_fraction(device: Integers, sector: Integers) -> float | None:
     Returns:
         The share of gaps below 256 sectors, forwards or backwards; None without a gap.
     """
-    order = _by_space(device)
-    sector, device = (sector, device) if order is None else (sector[order], device[order])
-    same = device[1:] == device[:-1]
-    near = (np.abs(np.diff(sector)) < NOTES_GAP_SECTORS) & same
-    return _share(int(np.count_nonzero(near)), int(np.count_nonzero(same)))
+    stream = ReadStream(device, sector, sector).by_space()
+    same = stream.space[1:] == stream.space[:-1]
+    near = (np.abs(np.diff(stream.start)) < NOTES_GAP_SECTORS) & same
+    return ratio(int(np.count_nonzero(near)), int(np.count_nonzero(same)))
 
 
 def next_fraction(stream: ReadStream) -> float | None:
     """The share of reads after the first of their file or disk that start where the one before ended there."""
     stream = stream.by_space()
-    return _share(int(np.count_nonzero(stream.follows)), int(np.count_nonzero(~begins(stream.space))))
+    return ratio(int(np.count_nonzero(stream.follows)), int(np.count_nonzero(~begins(stream.space))))
 
 
-def _by_space(space: Integers) -> Integers | None:
-    """The order that puts reads of one space together and else keeps theirs; None where there is one space."""
-    if not len(space) or space.min() == space.max():
-        return None
-    return np.argsort(space, kind="stable")
-
-
-def _share(part: int, whole: int) -> float | None:
+def ratio(part: float, whole: float) -> float | None:
+    """The part over the whole; None where there is no whole."""
     return part / whole if whole else None
 
 
@@ -211,7 +205,7 @@ def _link(starts: Integers, ends: Integers) -> tuple[Places, Places]:
     The nearest pairs are linked first. That gives each burst the latest one that is free when its turn comes, as taking
     the bursts in order would: what ends and what starts at one place are matched like brackets.
     """
-    before: Places = np.full(len(starts), -1, dtype=_place_type(len(starts)))
+    before: Places = np.full(len(starts), -1, dtype=position_type(len(starts)))
     after = before.copy()
     for low in range(0, len(starts), _AT_ONCE):
         high = min(low + _AT_ONCE, len(starts))
@@ -244,8 +238,7 @@ def _unlink_backwards(before: Places, after: Places, sizes: Integers) -> None:
     """Take back, in place, the links to later bursts of runs that go back at most steps from read to read."""
     head = _heads(before)
     reordered = before > np.arange(len(before))
-    steps = np.zeros(len(before), dtype=np.int64)
-    np.add.at(steps, head, sizes)
+    steps = sums(head, sizes, len(before))
     backwards = np.bincount(head[reordered], minlength=len(before))
     wrong = reordered & (2 * backwards > steps - 1)[head]
     after[before[wrong]] = -1
@@ -263,10 +256,6 @@ def _heads(before: Places) -> Places:
         head[moving] = further
         moving = moving[changed]
     return head
-
-
-def _place_type(count: int) -> "np.dtype[np.signedinteger]":
-    return np.dtype(np.int32 if count < 2**31 else np.int64)
 
 
 # --- sizes and gaps ---------------------------------------------------------------------------------------------------
@@ -297,31 +286,23 @@ def histogram(values: Integers) -> list[Bin]:
 class Gaps:
     """From the end of each read to the start of the next of the same file or disk, in bytes.
 
-    `adjacent` have no gap, `forward` leap over bytes, `backward` go back; the latter two by the length of the leap.
+    `adjacent` have no gap, `forward` leap over bytes, `backward` go back; the latter two by the length of the leap. The
+    fractions are shares of all gaps, None without any.
     """
 
+    count: int
     adjacent: int
     forward: list[Bin]
     backward: list[Bin]
-
-    @property
-    def count(self) -> int:
-        """How many gaps there are, those of no length among them."""
-        return self.adjacent + sum(bin_.count for bin_ in self.forward + self.backward)
-
-    @property
-    def forward_fraction(self) -> float | None:
-        """The share of gaps that leap forwards."""
-        return _share(sum(bin_.count for bin_ in self.forward), self.count)
-
-    @property
-    def backward_fraction(self) -> float | None:
-        """The share of gaps that go back."""
-        return _share(sum(bin_.count for bin_ in self.backward), self.count)
+    forward_fraction: float | None
+    backward_fraction: float | None
 
 
 def find_gaps(stream: ReadStream) -> Gaps:
     """The gaps between neighbours of a stream, each file or disk for itself."""
     stream = stream.by_space()
     gaps = (stream.start[1:] - stream.end[:-1])[~begins(stream.space)[1:]]
-    return Gaps(int(np.count_nonzero(gaps == 0)), histogram(gaps[gaps > 0]), histogram(-gaps[gaps < 0]))
+    forward, backward = gaps[gaps > 0], -gaps[gaps < 0]
+    count, adjacent = len(gaps), len(gaps) - len(forward) - len(backward)
+    shares = ratio(len(forward), count), ratio(len(backward), count)
+    return Gaps(count, adjacent, histogram(forward), histogram(backward), *shares)

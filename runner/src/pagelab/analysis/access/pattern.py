@@ -141,12 +141,12 @@ def window_facts(traced: TracedReads, span: Span) -> Facts:
     if model is not None and model.source == "block" and traced.swap_is_known:
         facts["other_bytes"] = facts["read_bytes"] - facts["model_bytes"] - facts["swap_bytes"]
     if traced.pages is not None:
-        facts |= _page_facts(traced.pages.taken(span.of(traced.pages.time_ns)), model, traced.page_level)
+        facts |= _page_facts(traced.pages.within(span), model, traced.page_level)
     return _known(facts)
 
 
 def _block_facts(blocks: BlockReads, span: Span, swap_is_known: bool) -> Facts:
-    reads = blocks.taken(span.of(blocks.time_ns))
+    reads = blocks.within(span)
     begun = blocks.time_ns if blocks.issued_ns is None else blocks.issued_ns
     under_way = blocks.taken((blocks.time_ns > span.begin_ns) & (begun < span.end_ns))
     return {
@@ -168,7 +168,7 @@ def _model_facts(reads: ModelReads, traced: TracedReads) -> Facts:
         **_sizes(reads.request_bytes),
         **_order_facts(stream, traced.readahead_bytes, reads.order == "completion"),
         **distinct,
-        "coverage_fraction": _ratio(distinct["distinct_bytes"], traced.model_file_bytes),
+        "coverage_fraction": order.ratio(distinct["distinct_bytes"], traced.model_file_bytes),
     }
 
 
@@ -178,7 +178,7 @@ def _page_facts(pages: PageEvents, model: ModelReads | None, level: PageLevel | 
         "page_added_bytes": int(pages.bytes[pages.event == ADD].sum()) if level in ("entered", "all") else None,
         "page_deleted_bytes": int(pages.bytes[pages.event == DELETE].sum()) if level == "all" else None,
         "mapped_bytes": mapped or None,
-        "read_amplification": None if model is None else _ratio(model.stream.total_bytes, mapped),
+        "read_amplification": None if model is None else order.ratio(model.stream.total_bytes, mapped),
     }
 
 
@@ -217,11 +217,7 @@ def _bins(bins: Iterable[order.Bin]) -> list[Facts]:
 
 def _reread(stream: order.ReadStream) -> Facts:
     distinct = int(covered_bytes(stream.space, stream.start, stream.end, group_count(stream.space)).sum())
-    return {"distinct_bytes": distinct, "reread_factor": _ratio(stream.total_bytes, distinct)}
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
+    return {"distinct_bytes": distinct, "reread_factor": order.ratio(stream.total_bytes, distinct)}
 
 
 def _known(facts: Facts) -> Facts:
@@ -273,7 +269,7 @@ def _add_per_token_amplification(windows: dict[str, Facts], traced: TracedReads,
         return
     read = windows["decode"]["model_bytes"]
     mapped = sum(
-        access_tables.mapped_bytes(traced.model.within(span), traced.pages.taken(span.of(traced.pages.time_ns)))
+        access_tables.mapped_bytes(traced.model.within(span), traced.pages.within(span))
         for index, span in spans.tokens.items()
         if index > 0
     )

@@ -23,12 +23,16 @@ from numpy.typing import NDArray
 
 from pagelab.analysis.access.model_reads import ModelReads
 from pagelab.analysis.access.order import ReadStream
-from pagelab.traces.arrays import Integers, Mask, begins, counted_from, group_count
+from pagelab.traces.arrays import Integers, Mask, begins, counted_from, group_count, position_type
 from pagelab.units import KIB
 
 BLOCK_BYTES = 64 * KIB
 MOST_ACCESSES = 8_000_000  # blocks are doubled in size until there are no more: bounds time and memory
 MOST_POINTS = 1024
+_SCHEMA = pa.schema(
+    [(name, pa.int64()) for name in ("cache_bytes", "misses")]
+    + [(name, pa.float64()) for name in ("miss_ratio", "reuse_miss_ratio")]
+)
 _COLD = 0  # a distance that no access has: there was none before it
 
 
@@ -93,7 +97,7 @@ def _smaller_before(values: Integers) -> Integers:
     by zeros. An entry whose next bit is 1 gains those of its group that stand before it and have a 0 there.
     """
     count = len(values)
-    kind = np.dtype(np.int32 if count < 2**31 else np.int64)
+    kind = position_type(count)
     found: NDArray[np.signedinteger] = np.zeros(count, dtype=kind)
     current: NDArray[np.signedinteger] = values.astype(kind)  # the entries in their order so far
     zeros: NDArray[np.signedinteger] = np.zeros(count + 1, dtype=kind)
@@ -136,14 +140,8 @@ def reuse_of(reads: ModelReads | None) -> tuple[dict[str, Any], pa.Table]:
         `reuse_miss_ratio` (over accesses to blocks that had been accessed before; null without any). Above 1024 sizes
         the table keeps so many, evenly spread.
     """
-    names = {
-        "cache_bytes": pa.int64(),
-        "misses": pa.int64(),
-        "miss_ratio": pa.float64(),
-        "reuse_miss_ratio": pa.float64(),
-    }
     if reads is None or not len(reads):
-        return {}, pa.table({name: pa.array([], kind) for name, kind in names.items()})
+        return {}, _SCHEMA.empty_table()
     stream = reads.ordered()
     size = _block_bytes(stream)
     curve = _thinned(miss_curve(block_accesses(stream, size)))
@@ -154,7 +152,7 @@ def reuse_of(reads: ModelReads | None) -> tuple[dict[str, Any], pa.Table]:
     if again:
         half = np.flatnonzero(2 * (curve.misses - curve.cold) <= again)[0]
         facts["median_reuse_bytes"] = int(curve.blocks[half]) * size
-    return facts, pa.table([pa.array(values) for values in columns], names=list(names))
+    return facts, pa.table([pa.array(values) for values in columns], schema=_SCHEMA)
 
 
 def _block_bytes(stream: ReadStream) -> int:

@@ -7,6 +7,7 @@ window `all` only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -57,10 +58,7 @@ class Spans:
     def tokens(self) -> dict[int, Span]:
         """The span of each token by its index: from the token before it; that of the first is the prompt window."""
         found = {0: self.windows["prompt"]} if "prompt" in self.windows else {}
-        bounds = [int(moment) for moment in self.arrivals_ns]
-        for index in range(1, len(bounds)):
-            found[index] = Span(bounds[index - 1], bounds[index])
-        return found
+        return found | {index: Span(*ends) for index, ends in enumerate(pairwise(self.arrivals_ns.tolist()), 1)}
 
     @property
     def bounds_ns(self) -> Integers:

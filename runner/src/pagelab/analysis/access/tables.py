@@ -4,7 +4,7 @@ Bytes of a read that spans several tensors or experts count for each by what it 
 that is not known has nulls.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,6 @@ from pagelab.units import NANOSECONDS
 
 BIN_NS = NANOSECONDS // 10
 BINS_A_SECOND = NANOSECONDS // BIN_NS
-_DECODE = WINDOWS[-1]
 
 
 def tables_of(
@@ -38,9 +37,7 @@ def tables_of(
     return {
         "access_throughput": throughput_table(blocks, model),
         "access_tokens": token_table(blocks, pages, model, spans),
-        "access_tensors": _part_table(placement, parts, spans, _TENSOR),
-        "access_layers": _part_table(placement, parts, spans, _LAYER),
-        "access_experts": _part_table(placement, parts, spans, _EXPERT),
+        **{name: _part_table(placement, parts, spans, name) for name in _GROUPINGS},
     }
 
 
@@ -52,24 +49,18 @@ def throughput_table(blocks: BlockReads | None, model: ModelReads | None) -> pa.
 
     `read_bytes` and `swap_bytes` are of the disk and null where it was not traced.
     """
-    streams = {"read_bytes": (None, None), "model_bytes": (None, None), "swap_bytes": (None, None)}
-    found: dict[str, tuple[Integers, Integers]] = {}
+    found: dict[str, tuple[Integers, Integers] | None] = dict.fromkeys(("read_bytes", "model_bytes", "swap_bytes"))
     if blocks is not None:
-        swapped = blocks.source == SWAP
-        found["read_bytes"] = blocks.time_ns, blocks.bytes
-        found["swap_bytes"] = blocks.time_ns[swapped], blocks.bytes[swapped]
+        swapped = blocks.taken(blocks.source == SWAP)
+        found |= {"read_bytes": (blocks.time_ns, blocks.bytes), "swap_bytes": (swapped.time_ns, swapped.bytes)}
     if model is not None:
         found["model_bytes"] = model.time_ns, model.stream.bytes
-    moments = [times for times, _ in found.values() if len(times)]
+    moments = [one[0] for one in found.values() if one is not None and len(one[0])]
     first = min((int(times.min()) // BIN_NS for times in moments), default=0)
     count = max((int(times.max()) // BIN_NS + 1 - first for times in moments), default=0)
     columns: dict[str, Any] = {"begin_seconds": pa.array((first + np.arange(count)) / BINS_A_SECOND, pa.float64())}
-    for name in streams:
-        columns[name] = (
-            pa.array(sums(found[name][0] // BIN_NS - first, found[name][1], count))
-            if name in found
-            else pa.nulls(count, pa.int64())
-        )
+    for name, one in found.items():
+        columns[name] = _null(count) if one is None else pa.array(sums(one[0] // BIN_NS - first, one[1], count))
     return pa.table(columns)
 
 
@@ -94,9 +85,9 @@ def token_table(
     }
     columns |= dict.fromkeys(
         ("reads", "read_bytes", "swap_bytes", "model_reads", "model_bytes", "distinct_bytes", "new_bytes"),
-        pa.nulls(count, pa.int64()),
+        _null(count),
     )
-    columns |= {"mapped_bytes": pa.nulls(count, pa.int64()), "read_amplification": pa.nulls(count, pa.float64())}
+    columns |= {"mapped_bytes": _null(count), "read_amplification": _null(count, pa.float64())}
     if blocks is not None:
         places = np.searchsorted(blocks.time_ns, bounds)
         columns["reads"] = pa.array(places[:, 1] - places[:, 0])
@@ -110,7 +101,7 @@ def token_table(
 
 
 def _mapped_columns(model: ModelReads, pages: PageEvents, spans: Spans) -> dict[str, Any]:
-    tokens = [(model.within(span), pages.taken(span.of(pages.time_ns))) for span in spans.tokens.values()]
+    tokens = [(model.within(span), pages.within(span)) for span in spans.tokens.values()]
     mapped = np.array([mapped_bytes(*token) for token in tokens], dtype=np.int64)
     read = np.array([reads.stream.total_bytes for reads, _ in tokens], dtype=np.int64)
     return {"mapped_bytes": pa.array(mapped), "read_amplification": _ratios(read, mapped)}
@@ -130,9 +121,8 @@ def mapped_bytes(reads: ModelReads, pages: PageEvents) -> int:
 
 def _between(values: Integers, places: Integers) -> Integers:
     """The sum of the values from each place up to, not including, another."""
-    cumulative = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(values, dtype=np.int64)))
-    found: Integers = cumulative[places[:, 1]] - cumulative[places[:, 0]]
-    return found
+    cumulative = np.append(0, np.cumsum(values, dtype=np.int64))
+    return np.diff(cumulative[places])[:, 0]
 
 
 def _model_columns(model: ModelReads, bounds: Integers, tokens: list[int]) -> dict[str, Any]:
@@ -194,87 +184,79 @@ class _Pieces:
         return cls(row, index, shared, reads.time_ns[row], distinct)
 
 
+_Key = Callable[[Slice], tuple[Any, ...] | None]
+# What the slices of a group have in common (None: a slice is in no group), and the names and types of these columns.
+_GROUPINGS: dict[str, tuple[_Key, dict[str, Any]]] = {
+    "access_tensors": (
+        lambda one: (one.tensor, one.tensor_class, one.layer, one.part),
+        {"tensor": pa.string(), "tensor_class": pa.string(), "layer": pa.int32(), "file_part": pa.int32()},
+    ),
+    "access_layers": (
+        lambda one: (one.layer, one.tensor_class),
+        {"layer": pa.int32(), "tensor_class": pa.string()},
+    ),
+    "access_experts": (
+        lambda one: None if one.expert is None else (one.layer, one.expert),
+        {"layer": pa.int32(), "expert": pa.int32()},
+    ),
+}
+
+
 @dataclass(frozen=True)
-class _Grouping:
-    """How slices are grouped: what a slice's group is called (None: in none), and its columns with their types."""
+class _Groups:
+    """Slices in groups: the number of each slice's group, -1 where it is in none, and how many groups there are."""
 
-    key: Callable[[Slice], tuple[Any, ...] | None]
-    columns: Mapping[str, str]
+    of_slice: Integers
+    count: int
+
+    def sums(self, values: Integers, slices: Integers | slice = slice(None)) -> Integers:
+        """The sum of values that belong to slices, all by default, for each group."""
+        group = self.of_slice[slices]
+        return sums(group[group >= 0], values[group >= 0], self.count)
+
+    def different(self, numbers: Integers, slices: Integers) -> Integers:
+        """How many different numbers belong to slices of each group."""
+        group, span = self.of_slice[slices], group_count(numbers)
+        pairs = np.unique((group * span + numbers)[group >= 0])
+        return np.bincount(pairs // max(span, 1), minlength=self.count)
 
 
-_TENSOR = _Grouping(
-    lambda one: (one.tensor, one.tensor_class, one.layer, one.part),
-    {"tensor": "string", "tensor_class": "string", "layer": "int32", "file_part": "int32"},
-)
-_LAYER = _Grouping(lambda one: (one.layer, one.tensor_class), {"layer": "int32", "tensor_class": "string"})
-_EXPERT = _Grouping(
-    lambda one: None if one.expert is None else (one.layer, one.expert), {"layer": "int32", "expert": "int32"}
-)
-
-
-def _part_table(placement: Placement, windows: list[_Pieces | None], spans: Spans, grouping: _Grouping) -> pa.Table:
+def _part_table(placement: Placement, windows: list[_Pieces | None], spans: Spans, grouping: str) -> pa.Table:
     """A row for each group of slices, in order of the file.
 
     `bytes` of the weights, what each window read of them, and for decode: `decode_reads` that touched them,
     `decode_distinct_bytes`, `reread_factor` (bytes read over distinct bytes), `coverage_fraction` (distinct bytes over
     bytes) and `decode_tokens`, in how many tokens any of it was read.
     """
-    groups: dict[tuple[Any, ...], int] = {}
-    number_of = np.full(len(placement.slices) + 1, -1, dtype=np.int64)
-    for place, one in enumerate(placement.slices):
-        key = grouping.key(one)
-        if key is not None:
-            number_of[place] = groups.setdefault(key, len(groups))
-    held = number_of[:-1] >= 0
-    sizes = np.array([one.bytes for one in placement.slices], dtype=np.int64)
-    totals = sums(number_of[:-1][held], sizes[held], len(groups))
-    types = {"string": pa.string(), "int32": pa.int32()}
+    key_of, key_columns = _GROUPINGS[grouping]
+    keys: dict[tuple[Any, ...], int] = {}
+    numbers = [-1 if key is None else keys.setdefault(key, len(keys)) for key in map(key_of, placement.slices)]
+    groups = _Groups(np.array(numbers, dtype=np.int64), len(keys))
+    held = groups.sums(placement.bytes)
     columns: dict[str, Any] = {
-        name: pa.array([key[place] for key in groups], types[kind])
-        for place, (name, kind) in enumerate(grouping.columns.items())
+        name: pa.array([key[place] for key in keys], kind) for place, (name, kind) in enumerate(key_columns.items())
     }
-    columns["bytes"] = pa.array(totals)
+    columns["bytes"] = pa.array(held)
     for window, pieces in zip(WINDOWS, windows, strict=True):
-        columns[f"{window}_read_bytes"] = _read_bytes(pieces, number_of, len(groups))
-    columns |= _decode_columns(windows[-1], number_of, totals, spans)
+        read = _null(len(keys)) if pieces is None else pa.array(groups.sums(pieces.bytes, pieces.slice))
+        columns[f"{window}_read_bytes"] = read
+    decode = windows[-1]
+    if decode is None:
+        columns |= dict.fromkeys(("decode_reads", "decode_distinct_bytes", "decode_tokens"), _null(len(keys)))
+        columns |= dict.fromkeys(("reread_factor", "coverage_fraction"), _null(len(keys), pa.float64()))
+        return pa.table(columns)
+    token = np.searchsorted(spans.arrivals_ns, decode.time_ns, side="right")
+    distinct = groups.sums(decode.distinct_bytes)
+    columns["decode_reads"] = pa.array(groups.different(decode.row, decode.slice))
+    columns["decode_distinct_bytes"] = pa.array(distinct)
+    columns["decode_tokens"] = pa.array(groups.different(token, decode.slice))
+    columns["reread_factor"] = _ratios(groups.sums(decode.bytes, decode.slice), distinct)
+    columns["coverage_fraction"] = _ratios(distinct, held)
     return pa.table(columns)
 
 
-def _read_bytes(pieces: _Pieces | None, number_of: Integers, count: int) -> Any:
-    if pieces is None:
-        return pa.nulls(count, pa.int64())
-    group = number_of[pieces.slice]
-    held = group >= 0
-    return pa.array(sums(group[held], pieces.bytes[held], count))
-
-
-def _decode_columns(pieces: _Pieces | None, number_of: Integers, totals: Integers, spans: Spans) -> dict[str, Any]:
-    count = len(totals)
-    counts = ("decode_reads", "decode_distinct_bytes", "decode_tokens")
-    if pieces is None:
-        ratios = dict.fromkeys(("reread_factor", "coverage_fraction"), pa.nulls(count, pa.float64()))
-        return dict.fromkeys(counts, pa.nulls(count, pa.int64())) | ratios
-    group = number_of[pieces.slice]
-    held = group >= 0
-    group = group[held]
-    token = np.searchsorted(spans.arrivals_ns, pieces.time_ns[held], side="right")
-    inside = number_of[:-1] >= 0
-    distinct = sums(number_of[:-1][inside], pieces.distinct_bytes[inside], count)
-    read = sums(group, pieces.bytes[held], count)
-    return {
-        "decode_reads": pa.array(_pairs(group, pieces.row[held], count)),
-        "decode_distinct_bytes": pa.array(distinct),
-        "decode_tokens": pa.array(_pairs(group, token, count)),
-        "reread_factor": _ratios(read, distinct),
-        "coverage_fraction": _ratios(distinct, totals),
-    }
-
-
-def _pairs(group: Integers, number: Integers, count: int) -> Integers:
-    """How many different numbers occur with each group."""
-    span = group_count(number)
-    different = np.unique(group * span + number) // max(span, 1)
-    return np.bincount(different, minlength=count)
+def _null(count: int, kind: Any = None) -> Any:
+    return pa.nulls(count, kind or pa.int64())
 
 
 def _ratios(part: Integers, whole: Integers) -> Any:

@@ -5,10 +5,12 @@ Only the columns that are computed with are read. Times are nanoseconds since th
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
+from pagelab.analysis.access.spans import Span
 from pagelab.store.files import read_table
 from pagelab.traces.arrays import Integers, Mask, Rows
 from pagelab.traces.events import PAGE_EVENTS, SOURCES
@@ -18,11 +20,21 @@ ABSENT = -1  # the number of an absent text
 _BLOCK_COLUMNS = ("time_ns", "issued_ns", "device", "sector", "bytes", "operation", "readahead", "error")
 _PLACE_COLUMNS = ("source", "model_bytes", "file_part", "file_offset_bytes")
 _PAGE_COLUMNS = ("time_ns", "event", "file_part", "file_offset_bytes", "bytes")
-_NO_TIME = -(2**62)
 
 
 @dataclass(frozen=True)
-class BlockReads(Rows):
+class TimedRows(Rows):
+    """What has a time, `time_ns`, by which it is in order."""
+
+    time_ns: Integers
+
+    def within(self, span: Span) -> Self:
+        """Those of a span."""
+        return self.taken(span.of(self.time_ns))
+
+
+@dataclass(frozen=True)
+class BlockReads(TimedRows):
     """The reads that a traced disk completed without an error, by time of completion; arrays of one length.
 
     `issued_ns` is None where no issue was recorded, and at or below `NO_ISSUE` for a single read without one. `source`
@@ -30,9 +42,8 @@ class BlockReads(Rows):
     `ahead` marks the reads that the kernel's readahead asked for.
     """
 
-    NO_ISSUE = _NO_TIME
+    NO_ISSUE = -(2**62)
 
-    time_ns: Integers
     issued_ns: Integers | None
     device: Integers
     sector: Integers
@@ -63,10 +74,9 @@ class BlockReads(Rows):
 
 
 @dataclass(frozen=True)
-class PageEvents(Rows):
+class PageEvents(TimedRows):
     """Events of the model's pages, by time; `event` is an index into PAGE_EVENTS. Arrays of one length."""
 
-    time_ns: Integers
     event: Integers
     part: Integers
     offset: Integers
@@ -78,7 +88,7 @@ def read_block_reads(path: Path, placed: bool = True) -> BlockReads:
 
     Args:
         path: block_io.parquet.
-        placed: read too where they lie in files; without it `source` and `part` are ABSENT and the rest is 0.
+        placed: read too where they lie in files; without it `source` is ABSENT and the rest is 0.
 
     Raises:
         StoreError: the table is missing or damaged, or lacks a column.
@@ -88,25 +98,19 @@ def read_block_reads(path: Path, placed: bool = True) -> BlockReads:
     wanted &= _numbers(table["error"], 0) == 0
     if not wanted.all():
         table = table.filter(pa.array(wanted))
-    issued = None if table["issued_ns"].null_count == len(table) else _numbers(table["issued_ns"], _NO_TIME)
-    rest: tuple[Integers, Integers, Integers, Integers]
-    if placed:
-        rest = (
-            _codes(table["source"], SOURCES),
-            _numbers(table["model_bytes"], 0),
-            _numbers(table["file_part"], 0),
-            _numbers(table["file_offset_bytes"], 0),
-        )
-    else:
-        nothing, absent = (np.broadcast_to(np.int64(value), len(table)) for value in (0, ABSENT))
-        rest = (absent, nothing, absent, nothing)
+    issued = None if table["issued_ns"].null_count == len(table) else _numbers(table["issued_ns"], BlockReads.NO_ISSUE)
+    absent, nothing = (np.broadcast_to(np.int64(value), len(table)) for value in (ABSENT, 0))
+    model_bytes, part, offset = (_numbers(table[name], 0) if placed else nothing for name in _PLACE_COLUMNS[1:])
     return BlockReads(
         _numbers(table["time_ns"], 0),
         issued,
         _codes(table["device"]),
         _numbers(table["sector"], 0),
         _numbers(table["bytes"], 0),
-        *rest,
+        _codes(table["source"], SOURCES) if placed else absent,
+        model_bytes,
+        part,
+        offset,
         table["readahead"].to_numpy().astype(np.bool_),
     )
 
