@@ -161,18 +161,18 @@ class Strategy(Factor):
 
 
 class Factors(BaseModel):
-    """What one trial sets: the model, and a value of each factor."""
+    """What one trial sets: the model, and a value of each factor; the usual one where it is not named."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
     resident: Annotated[float, Field(ge=0, le=1), ResidentShare()]
     pressure: Annotated[Literal["cgroup", "pin"], Pressure()]
-    weights: Annotated[Literal["mmap", "anonymous"], Weights()]
-    readahead_kib: Annotated[Annotated[int, Field(ge=0)] | Literal["default"], Readahead()]
-    swappiness: Annotated[Annotated[int, Field(ge=0, le=200)] | Literal["default"], Swappiness()]
-    huge_pages: Annotated[Literal["default", "always", "madvise", "never"], HugePages()]
-    strategy: Annotated[Literal["kernel"], Strategy()]
+    weights: Annotated[Literal["mmap", "anonymous"], Weights()] = "mmap"
+    readahead_kib: Annotated[Annotated[int, Field(ge=0)] | Literal["default"], Readahead()] = "default"
+    swappiness: Annotated[Annotated[int, Field(ge=0, le=200)] | Literal["default"], Swappiness()] = "default"
+    huge_pages: Annotated[Literal["default", "always", "madvise", "never"], HugePages()] = "default"
+    strategy: Annotated[Literal["kernel"], Strategy()] = "kernel"
 
     def document(self) -> dict[str, Any]:
         """The values as plain JSON."""
