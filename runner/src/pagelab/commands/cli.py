@@ -123,7 +123,7 @@ def run(
 
     config = load_config(config_path)
     selected = _selected_plan(config, only)
-    with TerminalObserver(len(selected.trials)) as observer:
+    with TerminalObserver(len(selected.trials), stopped=_stop_was_asked_for) as observer:
         store = run_experiment(
             selected, _lab(results), observer, resume=resume, force=force, skip_eviction=skip_eviction
         )
@@ -242,6 +242,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _stopping_already(_number: int, _frame: FrameType | None) -> None: ...
 
 
+def _stop_was_asked_for() -> bool:
+    return signal.getsignal(signal.SIGTERM) is _stopping_already
+
+
 def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os.environ) -> None:
     """Entry point: one sentence on standard error for what pagelab can explain, no traceback unless --debug."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -260,7 +264,7 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted; finished trials are kept, --resume goes on", EXIT_INTERRUPTED)
-        if signal.getsignal(signal.SIGTERM) is _stopping_already:
+        if _stop_was_asked_for():
             _leave_at_once(code)
         sys.exit(code)
     except typer.TyperException as error:  # a misspelt command or option; where nothing was typed, the help was printed

@@ -1,6 +1,7 @@
 """What an experiment in progress looks like on the terminal: one bar, or plain lines where there is no terminal."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -11,9 +12,16 @@ from pagelab.units import format_bytes, format_seconds
 
 
 class TerminalObserver:
-    """Shows trial, phase and time left; an experiment.Observer. Use it as a context."""
+    """Shows trial, phase and time left; an experiment.Observer. Use it as a context.
 
-    def __init__(self, planned: int, console: Console | None = None) -> None:
+    `stopped` says whether the user asked for the end: Python drops an interrupt that arrives in a finalizer, so it is
+    asked again at every phase and token.
+    """
+
+    def __init__(
+        self, planned: int, console: Console | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._stopped = stopped
         self._console = console or Console(highlight=False, stderr=True)
         self._planned = planned
         self._label = ""
@@ -55,7 +63,9 @@ class TerminalObserver:
             self.note(f"{label} …")
 
     def phase(self, name: str, tokens: int) -> None:
-        """Move the bar within the trial."""
+        """Move the bar within the trial; KeyboardInterrupt where the end was asked for."""
+        if self._stopped():
+            raise KeyboardInterrupt
         within = tokens / self._expected_tokens if name == "decode" else 0.0
         phase = f"{name} {tokens}/{self._expected_tokens}" if name == "decode" else name
         position = f"trial {min(self._done + 1, self._planned)}/{self._planned}"
