@@ -1,5 +1,6 @@
 """A raw file as a stream of bytes, compressed with zstd (`.zst`) or not."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,11 +26,7 @@ class Decoding:
     devices: Devices
     problems: Problems
     chunk_bytes: int
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def count(self, event: str, more: int) -> None:
-        """Count some more events of a kind."""
-        self.counts[event] = self.counts.get(event, 0) + more
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 class RawStream:
