@@ -60,7 +60,7 @@ def test_a_cut_file_of_others_gives_what_came_before_the_cut(tmp_path: Path) -> 
     path.write_bytes(whole[:-20_000])
     content, problems = read(path, own=False)
     assert CONTENT.startswith(content)
-    assert len(content) >= 200_000 - (16 << 10)  # zstd gives whole blocks of at most 128 KiB
+    assert len(content) >= 200_000 - (64 << 10)  # zstd gives whole blocks of at most 128 KiB
     assert problems.sentences() == [
         "vda.blktrace.0.zst: cannot be read any further; whole records were kept "
         f"(at byte {len(content)} after decompression)"

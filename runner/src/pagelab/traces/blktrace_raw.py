@@ -193,12 +193,12 @@ class BlktraceFile:
         return fitting
 
     def _issues(self, heads: _Heads) -> Columns:
-        self._decoding.count("blktrace issue", len(heads.places))
+        self._decoding.counts["blktrace issue"] += len(heads.places)
         device = self._device(heads)
         return known(Kind.ISSUE.columns(time_ns=heads["time"], device=device, sector=heads["sector"]), "device")
 
     def _completions(self, heads: _Heads) -> Columns:
-        self._decoding.count("blktrace complete", len(heads.places))
+        self._decoding.counts["blktrace complete"] += len(heads.places)
         category, byte_count = heads["action"].astype(np.int64) >> _CATEGORY_SHIFT, heads["bytes"]
         completions = Kind.COMPLETE.columns(
             time_ns=heads["time"],

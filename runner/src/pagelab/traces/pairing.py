@@ -26,13 +26,13 @@ class IssueMatcher:
         """When each completion's request was issued, and whether that is known; both tables are in time order."""
         issues = joined([self._open, issues])
         count = len(issues["time_ns"])
-        both = {name: np.concatenate([issues[name], completions[name]]) for name in ("time_ns", "device", "sector")}
-        in_time = np.argsort(both["time_ns"], kind="stable")  # an issue before a completion of the same moment
-        device, sector = both["device"][in_time], both["sector"][in_time]
-        # Place and device in one number: sectors of whole disks leave room for as many devices as there may be.
-        place, order = sorted_pairs(
-            (sector - sector.min(initial=0)) * (int(device.max(initial=0)) + 1) + device, np.arange(len(in_time))
+        time_ns, device, sector = (
+            np.concatenate([issues[name], completions[name]]) for name in ("time_ns", "device", "sector")
         )
+        # One number for disk and sector: those of whole disks leave room for as many disks as there may be.
+        place = (sector - sector.min(initial=0)) * (int(device.max(initial=0)) + 1) + device
+        in_time = np.argsort(time_ns, kind="stable")  # an issue before a completion of the same moment
+        place, order = sorted_pairs(place[in_time], np.arange(len(in_time)))
         same = place[1:] == place[:-1]
         event = in_time[order]
         is_issue = event < count

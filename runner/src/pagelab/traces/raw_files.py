@@ -1,5 +1,6 @@
 """A raw file as a stream of bytes, compressed with zstd (`.zst`) or not."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from pagelab.traces.arrays import Bytes
 from pagelab.traces.events import Devices
 from pagelab.traces.problems import Problems
 
-_STEP_BYTES = 16 << 10  # a read that meets damage gives nothing of what lies before it
+# A read that meets damage gives nothing of what lies before it, so small ones lose little.
+_STEP_BYTES, _COMPRESSED_STEP_BYTES = 1 << 20, 64 << 10
 
 
 @dataclass
@@ -24,11 +26,7 @@ class Decoding:
     devices: Devices
     problems: Problems
     chunk_bytes: int
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def count(self, event: str, more: int) -> None:
-        """Count some more events of a kind."""
-        self.counts[event] = self.counts.get(event, 0) + more
+    counts: Counter[str] = field(default_factory=Counter)
 
 
 class RawStream:
@@ -41,8 +39,9 @@ class RawStream:
         self.ended = False
         """Whether there is no more."""
         self._problems = problems
+        compression, self._step = ("zstd", _COMPRESSED_STEP_BYTES) if path.suffix == ".zst" else (None, _STEP_BYTES)
         try:
-            self._file = pa.input_stream(str(path), compression="zstd" if path.suffix == ".zst" else None)
+            self._file = pa.input_stream(str(path), compression=compression)
         except OSError:
             self._end("cannot be read" if path.exists() else "is missing")
 
@@ -55,7 +54,7 @@ class RawStream:
         view, filled = buffer.data[room:], 0
         while filled < count and not self.ended:
             try:
-                got = int(self._file.readinto(view[filled : min(filled + _STEP_BYTES, count)]))
+                got = int(self._file.readinto(view[filled : min(filled + self._step, count)]))
             except OSError:
                 self._end("cannot be read any further")
                 break

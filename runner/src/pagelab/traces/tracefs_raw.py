@@ -78,7 +78,7 @@ class TracefsReader:
         ]
         self._type_at = _common_type_at(formats)
         for event, _, _ in self._wanted:
-            decoding.count(event, 0)
+            decoding.counts[event] += 0
 
     def tables(self, pages: Bytes, events: RingEvents) -> dict[Kind, Columns]:
         """The events of a kind that is read, as columns; events of other kinds are passed over.
@@ -94,7 +94,7 @@ class TracefsReader:
             if short.any():
                 at_byte = int(events.at_word[at[short.argmax()]]) * _WORD_BYTES
                 raise DamagedError(f"has an event that is shorter than {event}", at_byte)
-            self.decoding.count(event, len(at))
+            self.decoding.counts[event] += len(at)
             if len(at):
                 found[event] = (at, _records(pages, events.at_word[at], record))
         return self._columns(events.time_ns, found)
@@ -111,9 +111,8 @@ class TracefsReader:
         return tables
 
     def _issue(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
-        return Kind.ISSUE.columns(
-            time_ns=time_ns, device=self.decoding.devices.indices(records["dev"]), sector=records["sector"]
-        )
+        device = self.decoding.devices.indices(records["dev"])
+        return Kind.ISSUE.columns(time_ns=time_ns, device=device, sector=records["sector"])
 
     def _completion(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         operation, readahead = _operations(records["rwbs"])

@@ -69,7 +69,7 @@ class ReadStream(Rows):
         """Offset of the first byte after each read."""
         return self.start + self.bytes
 
-    @property
+    @cached_property
     def follows(self) -> Mask:
         """Which reads start where the one before them ended, in the same space."""
         follows = ~begins(self.space)

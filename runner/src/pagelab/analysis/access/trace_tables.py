@@ -131,8 +131,11 @@ def read_page_events(path: Path) -> PageEvents:
 
 def _numbers(column: pa.ChunkedArray, absent: int) -> Integers:
     """A column of whole numbers, `absent` in place of nulls."""
-    numbers: Integers = column.cast(pa.int64()).fill_null(absent).to_numpy()
-    return numbers
+    column = column.fill_null(absent) if column.null_count else column
+    # A single piece is taken as it is, without a copy.
+    numbers = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    found: Integers = numbers.to_numpy().astype(np.int64, copy=False)
+    return found
 
 
 def _codes(column: pa.ChunkedArray, texts: tuple[str, ...] | None = None) -> Integers:
