@@ -15,7 +15,7 @@ CHUNK_BYTES = 1 << 20
 class RawFileWriter:
     """Collects what a recorder gives; `finish` makes a file of it.
 
-    Each chunk is a zstd frame of its own, so that damage to one costs only that one. The newest `raw_hold_bytes` are
+    Each chunk is a zstd frame of its own. The newest `raw_hold_bytes` are
     compressed no sooner than in `finish`: where a trial is not longer, compression takes nothing from the inference. Up
     to `hold_bytes` of compressed bytes stay in memory until then: nothing is written to the disk while it is measured.
     """
