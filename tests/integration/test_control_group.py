@@ -10,7 +10,7 @@ import pytest
 
 from lab import needs_root
 from pagelab.errors import HostError
-from pagelab.host.cgroup import Group, group_at, new_group, parent_path, remove_parent, stale_groups
+from pagelab.host.cgroup import Group, new_group, parent_path, remove_parent, stale_groups
 from pagelab.host.child import enter
 from pagelab.host.journal import Journal, restore
 from pagelab.host.page_cache import evict
@@ -113,7 +113,7 @@ def test_remove_takes_processes_and_child_groups_along(group: Group, sleeper: su
 
 def test_a_group_is_made_only_once(group: Group) -> None:
     with pytest.raises(HostError, match=r"File exists.*pagelab restore"):
-        group_at(group.path).create()
+        Group(group.path).create()
 
 
 def test_a_group_left_behind_is_found_and_removed(

@@ -5,6 +5,7 @@ import re
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+SECTOR_BYTES = 512
 NANOSECONDS = 10**9  # in a second
 SECTOR_BYTES = 512  # the kernel counts disks in these, whatever their own blocks are
 

@@ -10,7 +10,8 @@ from typing import Any
 from pagelab.errors import HostError
 from pagelab.host.procfs import read_int, read_text
 from pagelab.host.settings import present, setting
-from pagelab.host.storage import SECTOR_BYTES, Disk, block_device_of, devices_under
+from pagelab.host.storage import Disk, block_device_of, devices_under
+from pagelab.units import SECTOR_BYTES
 
 # How the uuid of a mapping begins that a program has made; the rest of it is private.
 _MAPPINGS = {"CRYPT": "crypt", "LVM": "lvm", "mpath": "multipath", "RAID": "raid", "VERITY": "verity"}
@@ -31,20 +32,15 @@ def stack_of(path: Path) -> list[dict[str, Any]]:
 def devices_below(sys_path: Path) -> list[dict[str, Any]]:
     """As `stack_of`, from a device's directory in /sys on; a device that several lie on comes once."""
     found: dict[str, dict[str, Any]] = {}
-    _collect(sys_path, found)
+    left = [sys_path]
+    while left:
+        device = left.pop(0)
+        if device.name not in found:
+            below = _below(device)
+            on = {"on": [one.name for one in below]} if below else {}
+            found[device.name] = _facts(device) | on
+            left = below + left
     return list(found.values())
-
-
-def _collect(sys_path: Path, found: dict[str, dict[str, Any]]) -> None:
-    if sys_path.name in found:
-        return
-    below = _below(sys_path)
-    facts = _facts(sys_path)
-    if below:
-        facts["on"] = [device.name for device in below]
-    found[sys_path.name] = facts
-    for device in below:
-        _collect(device, found)
 
 
 def _below(sys_path: Path) -> list[Path]:
@@ -69,51 +65,46 @@ def _facts(sys_path: Path) -> dict[str, Any]:
 
 
 def _partition(sys_path: Path) -> dict[str, Any]:
-    start, size = read_int(sys_path / "start"), read_int(sys_path / "size")
-    facts = {
-        "name": sys_path.name,
-        "kind": "partition",
-        "start_bytes": None if start is None else start * SECTOR_BYTES,
-        "size_bytes": None if size is None else size * SECTOR_BYTES,
-        "alignment_offset_bytes": read_int(sys_path / "alignment_offset"),
-    }
-    return present(facts)
+    return present(
+        name=sys_path.name,
+        kind="partition",
+        start_bytes=read_int(sys_path / "start", SECTOR_BYTES),
+        size_bytes=read_int(sys_path / "size", SECTOR_BYTES),
+        alignment_offset_bytes=read_int(sys_path / "alignment_offset"),
+    )
 
 
 def _mapping(sys_path: Path) -> dict[str, Any]:
     made_by = (read_text(sys_path / "dm" / "uuid") or "").partition("-")[0]
-    facts = {
-        "name": sys_path.name,
-        "kind": _MAPPINGS.get(made_by, "device_mapper"),
-        "mapped_name": read_text(sys_path / "dm" / "name"),
+    return present(
+        name=sys_path.name,
+        kind=_MAPPINGS.get(made_by, "device_mapper"),
+        mapped_name=read_text(sys_path / "dm" / "name"),
         **_queue(sys_path),
-    }
-    return present(facts)
+    )
 
 
 def _raid(sys_path: Path) -> dict[str, Any]:
     array = sys_path / "md"
-    facts = {
-        "name": sys_path.name,
-        "kind": "raid",
-        "level": read_text(array / "level"),
-        "disks": read_int(array / "raid_disks"),
-        "chunk_bytes": read_int(array / "chunk_size"),
-        "degraded": read_int(array / "degraded"),
+    return present(
+        name=sys_path.name,
+        kind="raid",
+        level=read_text(array / "level"),
+        disks=read_int(array / "raid_disks"),
+        chunk_bytes=read_int(array / "chunk_size"),
+        degraded=read_int(array / "degraded"),
         **_queue(sys_path),
-    }
-    return present(facts)
+    )
 
 
 def _loop(sys_path: Path) -> dict[str, Any]:
-    facts = {
-        "name": sys_path.name,
-        "kind": "loop",
-        "backing_file": read_text(sys_path / "loop" / "backing_file"),
-        "direct_io": read_int(sys_path / "loop" / "dio"),
+    return present(
+        name=sys_path.name,
+        kind="loop",
+        backing_file=read_text(sys_path / "loop" / "backing_file"),
+        direct_io=read_int(sys_path / "loop" / "dio"),
         **_queue(sys_path),
-    }
-    return present(facts)
+    )
 
 
 def _queue(sys_path: Path) -> dict[str, Any]:

@@ -6,18 +6,17 @@ Counter names and meanings: Documentation/admin-guide/cgroup-v1/memory.rst and c
 import os
 import signal
 import time
-from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from typing_extensions import override
-
 from pagelab.errors import HostError
+from pagelab.host.kernel_mounts import remove_directory
 from pagelab.host.procfs import PAGE_BYTES, mounts, read_int, read_pairs, read_text
 
 PARENT_NAME = "pagelab"
 KILL_SECONDS = 20.0
+_REMEDY = "end the processes in it, then type: pagelab restore"
 
 
 @dataclass(frozen=True)
@@ -42,74 +41,54 @@ class GroupCounters:
         return max(0, self.memory_bytes - self.file_bytes)
 
 
-class Group(ABC):
-    """One memory control group, in a parent group of the lab's own."""
+@dataclass(frozen=True)
+class _Names:
+    """What a version of the controller calls its files and counters; a counter is `FILE`, or `FILE NAME` for a line."""
 
-    version: int
-    path: Path
+    limit: str
+    usage: str
+    peak: str
+    limit_hits: str
+    oom_kills: str
+    page_cache: str
+    all_groups: str  # how counters of memory.stat begin that count child groups too
 
-    @abstractmethod
-    def set_limit(self, limit_bytes: int) -> int:
-        """Limit the group's memory and return the limit that the kernel reads back (rounded down to a page).
 
-        Raises:
-            HostError: the kernel refused, or holds another limit afterwards.
-        """
+_NAMES = {
+    1: _Names(
+        limit="memory.limit_in_bytes",
+        usage="memory.usage_in_bytes",
+        peak="memory.max_usage_in_bytes",
+        limit_hits="memory.failcnt",
+        oom_kills="memory.oom_control oom_kill",
+        page_cache="cache",
+        all_groups="total_",
+    ),
+    2: _Names(
+        limit="memory.max",
+        usage="memory.current",
+        peak="memory.peak",
+        limit_hits="memory.events max",
+        oom_kills="memory.events oom_kill",
+        page_cache="file",
+        all_groups="",
+    ),
+}
 
-    def lower_limit(self, limit_bytes: int) -> int:
-        """Lower the limit as far as the kernel can without killing anything, and return what it is now.
 
-        Raises:
-            HostError: the kernel refused, because it could not reclaim enough.
-        """
-        return self.set_limit(limit_bytes)
+class Group:
+    """One memory control group, in a parent group of the lab's own; `version` is that of the hierarchy it is in."""
 
-    @abstractmethod
-    def counters(self) -> GroupCounters:
-        """Read all counters once."""
-
-    @abstractmethod
-    def memory_bytes(self) -> int | None:
-        """What the group is charged now; the cheapest of the readings."""
-
-    @abstractmethod
-    def read_bytes(self, device_number: str) -> int | None:
-        """Bytes that the group asked a disk (`major:minor`) for; None where groups have no io statistics."""
-
-    @abstractmethod
-    def limit_hits(self) -> int | None:
-        """How often the group's usage ran into its limit."""
-
-    @abstractmethod
-    def peak_bytes(self) -> int | None:
-        """The most that the group was ever charged."""
-
-    @abstractmethod
-    def oom_kills(self) -> int | None:
-        """Processes of the group that the kernel killed for want of memory."""
-
-    @property
-    @abstractmethod
-    def swappiness_file(self) -> Path | None:
-        """The group's own swappiness setting, where the kernel has one."""
-
-    @property
-    def processes_file(self) -> Path:
-        """Writing `0` here moves the writing process into the group."""
-        return self.path / "cgroup.procs"
-
-    def processes(self) -> list[int]:
-        """Ids of the processes in the group, child groups included."""
-        pids: list[int] = []
-        for directory in (self.path, *(child for child in self.path.rglob("*") if child.is_dir())):
-            pids += [int(line) for line in (read_text(directory / "cgroup.procs") or "").split()]
-        return pids
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.version = 2 if (path.parent / "cgroup.controllers").exists() else 1
+        self._names = _NAMES[self.version]
 
     def create(self) -> None:
         """Make the group, which must not exist yet.
 
         Raises:
-            HostError: the kernel refused.
+            HostError: the kernel refused, or the parent group does not hand the memory controller on.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=False)
@@ -118,6 +97,115 @@ class Group(ABC):
                 f"cannot make the control group {self.path} ({error.strerror}); "
                 "run inside the lab's container, or `pagelab restore` if it was left behind"
             ) from error
+        if not (self.path / self._names.limit).exists():
+            self.remove()
+            raise HostError(
+                f"the memory controller is not enabled for {self.path}; "
+                f"write +memory to {self.path.parent}/cgroup.subtree_control and to those above it"
+            )
+
+    def set_limit(self, limit_bytes: int) -> int:
+        """Limit the group's memory and return the limit that the kernel reads back (rounded down to a page).
+
+        Raises:
+            HostError: the kernel refused, or holds another limit afterwards.
+        """
+        file, limit = self.path / self._names.limit, limit_bytes // PAGE_BYTES * PAGE_BYTES
+        try:
+            file.write_text(str(limit))
+        except OSError as error:
+            raise HostError(
+                f"cannot write {limit} to {file} ({error.strerror}); run inside the lab's container"
+            ) from error
+        found = read_int(file)
+        if found != limit:
+            raise HostError(f"{file} holds {found} after {limit} was written; another manager sets this group's limit")
+        return limit
+
+    def lower_limit(self, limit_bytes: int) -> int:
+        """Lower the limit as far as the kernel can without killing anything, and return what it is now.
+
+        Version 1 refuses what it cannot reclaim. In version 2, writing memory.max where it cannot be met kills
+        (memory_max_write in mm/memcontrol.c), so memory is reclaimed first.
+
+        Raises:
+            HostError: the kernel refused, because it could not reclaim enough.
+        """
+        if self.version == 1:
+            return self.set_limit(limit_bytes)
+        charged = self.memory_bytes() or 0
+        if charged > limit_bytes:
+            with suppress(OSError):  # less was reclaimed than asked for, or the kernel is older than 5.19
+                (self.path / "memory.reclaim").write_text(str(charged - limit_bytes))
+        return self.set_limit(max(limit_bytes, self.memory_bytes() or 0))
+
+    def counters(self) -> GroupCounters:
+        """Read all counters once."""
+        pairs, prefix = read_pairs(self.path / "memory.stat"), self._names.all_groups
+        stat = {name.removeprefix(prefix): value for name, value in pairs.items() if name.startswith(prefix)}
+        cache = stat.get(self._names.page_cache)
+        return GroupCounters(
+            memory_bytes=self.memory_bytes(),
+            file_bytes=None if cache is None else cache - stat.get("shmem", 0),
+            swap_bytes=stat.get("swap") if self.version == 1 else read_int(self.path / "memory.swap.current"),
+            major_faults=stat.get("pgmajfault"),
+            faults=stat.get("pgfault"),
+            refault_file_pages=stat.get("workingset_refault_file"),
+            refault_anon_pages=stat.get("workingset_refault_anon"),
+            swapped_in_pages=stat.get("pswpin"),  # version 2 of Linux 6.13 and newer
+            limit_bytes=self._counter(self._names.limit),
+        )
+
+    def memory_bytes(self) -> int | None:
+        """What the group is charged now; the cheapest of the readings."""
+        return self._counter(self._names.usage)
+
+    def limit_hits(self) -> int | None:
+        """How often the group's usage ran into its limit."""
+        return self._counter(self._names.limit_hits)
+
+    def peak_bytes(self) -> int | None:
+        """The most that the group was ever charged."""
+        return self._counter(self._names.peak)
+
+    def oom_kills(self) -> int | None:
+        """Processes of the group that the kernel killed for want of memory."""
+        return self._counter(self._names.oom_kills)
+
+    def _counter(self, name: str) -> int | None:
+        file, _, line = name.partition(" ")
+        return read_pairs(self.path / file).get(line) if line else read_int(self.path / file)
+
+    def read_bytes(self, device_number: str) -> int | None:
+        """Bytes that the group asked a disk (`major:minor`) for.
+
+        None where groups have no io statistics: version 1 has them in another hierarchy, whose groups are not ours.
+        """
+        for line in (read_text(self.path / "io.stat") or "").splitlines():
+            number, *pairs = line.split()
+            if number == device_number:
+                found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+                return int(found["rbytes"]) if "rbytes" in found else None
+        return 0 if (self.path / "io.stat").exists() else None
+
+    @property
+    def swappiness_file(self) -> Path | None:
+        """The group's own swappiness setting, which version 2 does not have."""
+        return self.path / "memory.swappiness" if self.version == 1 else None
+
+    @property
+    def processes_file(self) -> Path:
+        """Writing `0` here moves the writing process into the group."""
+        return self.path / "cgroup.procs"
+
+    def _directories(self) -> list[Path]:
+        """The group's directory and those of its child groups, inner ones first."""
+        return [*sorted((child for child in self.path.rglob("*") if child.is_dir()), reverse=True), self.path]
+
+    def processes(self) -> list[int]:
+        """Ids of the processes in the group, child groups included."""
+        listed = [read_text(directory / "cgroup.procs") or "" for directory in self._directories()]
+        return [int(pid) for text in listed for pid in text.split()]
 
     def kill(self) -> list[int]:
         """Kill every process of the group and wait until they are gone; returns the ids that were there.
@@ -125,15 +213,12 @@ class Group(ABC):
         Raises:
             HostError: a process outlived SIGKILL for KILL_SECONDS.
         """
-        found = self.processes()
         deadline = time.monotonic() + KILL_SECONDS
-        pids = found
+        pids = found = self.processes()
         while pids:
             for pid in pids:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
             if time.monotonic() > deadline:
                 raise HostError(f"process {pids[0]} in {self.path} does not die; look at its state in /proc/{pids[0]}")
             time.sleep(0.005)
@@ -146,172 +231,10 @@ class Group(ABC):
         Raises:
             HostError: the kernel would not remove it within KILL_SECONDS.
         """
-        if not self.path.exists():
-            return
-        self.kill()
-        children = sorted((child for child in self.path.rglob("*") if child.is_dir()), reverse=True)
-        for directory in (*children, self.path):
-            _remove_directory(directory)
-
-
-def _remove_directory(directory: Path) -> None:
-    """Remove an empty group; the kernel answers EBUSY for a moment after its last process has gone."""
-    deadline = time.monotonic() + KILL_SECONDS
-    while True:
-        try:
-            directory.rmdir()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise HostError(f"cannot remove the control group {directory} ({error.strerror})") from error
-            time.sleep(0.01)
-        else:
-            return
-
-
-class GroupV1(Group):
-    """A group of the v1 memory controller."""
-
-    version = 1
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @override
-    def set_limit(self, limit_bytes: int) -> int:
-        file = self.path / "memory.limit_in_bytes"
-        return _write_and_read_back(file, limit_bytes)
-
-    @override
-    def counters(self) -> GroupCounters:
-        stat = read_pairs(self.path / "memory.stat")
-        cache, shmem = stat.get("total_cache"), stat.get("total_shmem", 0)
-        return GroupCounters(
-            memory_bytes=self.memory_bytes(),
-            file_bytes=None if cache is None else cache - shmem,
-            swap_bytes=stat.get("total_swap"),
-            major_faults=stat.get("total_pgmajfault"),
-            faults=stat.get("total_pgfault"),
-            refault_file_pages=stat.get("total_workingset_refault_file"),
-            refault_anon_pages=stat.get("total_workingset_refault_anon"),
-            limit_bytes=read_int(self.path / "memory.limit_in_bytes"),
-        )
-
-    @override
-    def memory_bytes(self) -> int | None:
-        return read_int(self.path / "memory.usage_in_bytes")
-
-    @override
-    def read_bytes(self, device_number: str) -> int | None:
-        return None  # v1 counts reads in another hierarchy, whose groups are not ours
-
-    @override
-    def limit_hits(self) -> int | None:
-        return read_int(self.path / "memory.failcnt")
-
-    @override
-    def peak_bytes(self) -> int | None:
-        return read_int(self.path / "memory.max_usage_in_bytes")
-
-    @override
-    def oom_kills(self) -> int | None:
-        return read_pairs(self.path / "memory.oom_control").get("oom_kill")
-
-    @property
-    @override
-    def swappiness_file(self) -> Path | None:
-        return self.path / "memory.swappiness"
-
-
-class GroupV2(Group):
-    """A group of the unified hierarchy."""
-
-    version = 2
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @override
-    def create(self) -> None:
-        super().create()
-        if not (self.path / "memory.max").exists():
-            self.remove()
-            raise HostError(
-                f"the memory controller is not enabled for {self.path}; "
-                f"write +memory to {self.path.parent}/cgroup.subtree_control and to those above it"
-            )
-
-    @override
-    def set_limit(self, limit_bytes: int) -> int:
-        return _write_and_read_back(self.path / "memory.max", limit_bytes)
-
-    @override
-    def lower_limit(self, limit_bytes: int) -> int:
-        """Reclaim first: where memory.max cannot be met, writing it kills (memory_max_write in mm/memcontrol.c)."""
-        charged = self.memory_bytes() or 0
-        if charged > limit_bytes:
-            with suppress(OSError):  # less was reclaimed than asked for, or the kernel is older than 5.19
-                (self.path / "memory.reclaim").write_text(str(charged - limit_bytes))
-        return self.set_limit(max(limit_bytes, self.memory_bytes() or 0))
-
-    @override
-    def counters(self) -> GroupCounters:
-        stat = read_pairs(self.path / "memory.stat")
-        file, shmem = stat.get("file"), stat.get("shmem", 0)
-        return GroupCounters(
-            memory_bytes=self.memory_bytes(),
-            file_bytes=None if file is None else file - shmem,
-            swap_bytes=read_int(self.path / "memory.swap.current"),
-            major_faults=stat.get("pgmajfault"),
-            faults=stat.get("pgfault"),
-            refault_file_pages=stat.get("workingset_refault_file"),
-            refault_anon_pages=stat.get("workingset_refault_anon"),
-            swapped_in_pages=stat.get("pswpin"),  # Linux 6.13 and newer
-            limit_bytes=read_int(self.path / "memory.max"),
-        )
-
-    @override
-    def memory_bytes(self) -> int | None:
-        return read_int(self.path / "memory.current")
-
-    @override
-    def read_bytes(self, device_number: str) -> int | None:
-        for line in (read_text(self.path / "io.stat") or "").splitlines():
-            number, *pairs = line.split()
-            if number == device_number:
-                found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-                return int(found["rbytes"]) if "rbytes" in found else None
-        return 0 if (self.path / "io.stat").exists() else None
-
-    @override
-    def limit_hits(self) -> int | None:
-        return read_pairs(self.path / "memory.events").get("max")
-
-    @override
-    def peak_bytes(self) -> int | None:
-        return read_int(self.path / "memory.peak")
-
-    @override
-    def oom_kills(self) -> int | None:
-        return read_pairs(self.path / "memory.events").get("oom_kill")
-
-    @property
-    @override
-    def swappiness_file(self) -> Path | None:
-        return None
-
-
-def _write_and_read_back(file: Path, limit_bytes: int) -> int:
-    limit = limit_bytes // PAGE_BYTES * PAGE_BYTES
-    try:
-        file.write_text(str(limit))
-    except OSError as error:
-        raise HostError(f"cannot write {limit} to {file} ({error.strerror}); run inside the lab's container") from error
-    found = read_int(file)
-    if found != limit:
-        raise HostError(f"{file} holds {found} after {limit} was written; another manager sets this group's limit")
-    return limit
+        if self.path.exists():
+            self.kill()
+            for directory in self._directories():
+                remove_directory(directory, KILL_SECONDS, _REMEDY)
 
 
 def parent_path() -> Path:
@@ -324,15 +247,15 @@ def parent_path() -> Path:
     for mount in mounts():
         if mount.file_system == "cgroup" and "memory" in mount.options.split(","):
             return Path(mount.mount_point) / PARENT_NAME
-        if mount.file_system == "cgroup2" and "memory" in _controllers(mount.mount_point):
+        if mount.file_system == "cgroup2" and "memory" in _controllers(Path(mount.mount_point)):
             v2_root = Path(mount.mount_point)
     if v2_root is None:
         raise HostError("no memory controller is mounted under /sys/fs/cgroup; run inside the lab's container")
     return v2_root / PARENT_NAME
 
 
-def _controllers(mount_point: str) -> list[str]:
-    return (read_text(f"{mount_point}/cgroup.controllers") or "").split()
+def _controllers(directory: Path) -> list[str]:
+    return (read_text(directory / "cgroup.controllers") or "").split()
 
 
 def open_parent() -> Path:
@@ -347,7 +270,7 @@ def open_parent() -> Path:
         if (parent / "cgroup.controllers").exists():
             for directory in (parent.parent, parent):
                 _hand_on(directory, "memory")
-            if "io" in _controllers(str(parent)):  # where the host hands it on: nothing of the host's is changed for it
+            if "io" in _controllers(parent):  # where the host hands it on: nothing of the host's is changed for it
                 _hand_on(parent, "io")
     except OSError as error:
         raise HostError(
@@ -362,26 +285,17 @@ def _hand_on(directory: Path, controller: str) -> None:
         file.write_text(f"+{controller}")
 
 
-def group_at(path: Path) -> Group:
-    """The group at a path, in the version of the hierarchy that it is in."""
-    unified = (path.parent / "cgroup.controllers").exists()
-    return GroupV2(path) if unified else GroupV1(path)
-
-
 def new_group(name: str) -> Group:
     """A group of the lab's own that does not exist yet; call its `create`."""
-    return group_at(open_parent() / name)
+    return Group(open_parent() / name)
 
 
 def stale_groups() -> list[Group]:
     """Groups of the lab that exist now; outside a run, they were left behind."""
     try:
-        parent = parent_path()
-    except HostError:
+        return [Group(child) for child in sorted(parent_path().iterdir()) if child.is_dir()]
+    except (HostError, FileNotFoundError):
         return []
-    if not parent.exists():
-        return []
-    return [group_at(child) for child in sorted(parent.iterdir()) if child.is_dir()]
 
 
 def remove_parent() -> None:
@@ -391,4 +305,4 @@ def remove_parent() -> None:
     except HostError:
         return
     if parent.exists() and not any(child.is_dir() for child in parent.iterdir()):
-        _remove_directory(parent)
+        remove_directory(parent, KILL_SECONDS, _REMEDY)

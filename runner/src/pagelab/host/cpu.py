@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from pagelab.host.procfs import read_int, read_text
+from pagelab.host.procfs import fields, read_int, read_text
 from pagelab.host.settings import present, setting, settings_in
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -20,11 +20,6 @@ _FLAGS = re.compile(
     r"|hypervisor|asimd\w*|sve\w*|i8mm|bf16"
 )
 _KIB = {"K": 1, "M": 1024, "G": 1024 * 1024}
-
-
-def cpu_model() -> str | None:
-    """The processor's name as the kernel gives it."""
-    return _first_processor().get("model name") or None
 
 
 def physical_cores() -> int:
@@ -41,27 +36,26 @@ def cpu_governor() -> str | None:
 def cpu_facts() -> dict[str, Any]:
     """What the processor is and how it is set; the caches are those of the first processor."""
     first = _first_processor()
-    facts = {
-        "model": first.get("model name"),
-        "vendor": first.get("vendor_id"),
-        "family": _number(first.get("cpu family")),
-        "model_number": _number(first.get("model")),
-        "stepping": _number(first.get("stepping")),
-        "microcode": first.get("microcode"),
-        "sockets": _sockets(),
-        "physical_cores": psutil.cpu_count(logical=False),
-        "logical_cores": os.cpu_count(),
-        "usable_physical_cores": physical_cores(),
-        "online": read_text(_CPUS / "online"),
-        "isolated": read_text(_CPUS / "isolated"),
-        "nohz_full": read_text(_CPUS / "nohz_full"),
-        "smt": setting(_CPUS / "smt" / "control"),
-        "flags": flags_that_matter(first.get("flags") or first.get("Features") or ""),
-        "caches": cpu_caches(),
-        "frequency": _frequency(),
-        "idle": present({name: setting(_CPUS / "cpuidle" / f"current_{name}") for name in ("driver", "governor")}),
-    }
-    return present(facts)
+    return present(
+        model=first.get("model name"),
+        vendor=first.get("vendor_id"),
+        family=_number(first.get("cpu family")),
+        model_number=_number(first.get("model")),
+        stepping=_number(first.get("stepping")),
+        microcode=first.get("microcode"),
+        sockets=_sockets(),
+        physical_cores=psutil.cpu_count(logical=False),
+        logical_cores=os.cpu_count(),
+        usable_physical_cores=physical_cores(),
+        online=read_text(_CPUS / "online"),
+        isolated=read_text(_CPUS / "isolated"),
+        nohz_full=read_text(_CPUS / "nohz_full"),
+        smt=setting(_CPUS / "smt" / "control"),
+        flags=flags_that_matter(first.get("flags") or first.get("Features") or ""),
+        caches=cpu_caches(),
+        frequency=_frequency(),
+        idle=present({name: setting(_CPUS / "cpuidle" / f"current_{name}") for name in ("driver", "governor")}),
+    )
 
 
 def flags_that_matter(flags: str) -> list[str]:
@@ -71,24 +65,21 @@ def flags_that_matter(flags: str) -> list[str]:
 
 def cpu_caches(processor: Path = _CPUS / "cpu0") -> list[dict[str, Any]]:
     """The caches that a processor uses: level, type (Data, Instruction, Unified), size and who shares it."""
-    caches = []
-    for directory in sorted((processor / "cache").glob("index*")):
-        facts = {
-            "level": read_int(directory / "level"),
-            "type": read_text(directory / "type"),
-            "size_kib": _kib(read_text(directory / "size")),
-            "ways": read_int(directory / "ways_of_associativity"),
-            "line_bytes": read_int(directory / "coherency_line_size"),
-            "shared_by_processors": read_text(directory / "shared_cpu_list"),
-        }
-        caches.append(present(facts))
-    return caches
+    return [
+        present(
+            level=read_int(directory / "level"),
+            type=read_text(directory / "type"),
+            size_kib=_kib(read_text(directory / "size")),
+            ways=read_int(directory / "ways_of_associativity"),
+            line_bytes=read_int(directory / "coherency_line_size"),
+            shared_by_processors=read_text(directory / "shared_cpu_list"),
+        )
+        for directory in sorted((processor / "cache").glob("index*"))
+    ]
 
 
 def _first_processor() -> dict[str, str]:
-    block = (read_text("/proc/cpuinfo") or "").partition("\n\n")[0]
-    pairs = (line.partition(":") for line in block.splitlines())
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return fields((read_text("/proc/cpuinfo") or "").partition("\n\n")[0])
 
 
 def _sockets() -> int | None:
@@ -107,11 +98,12 @@ def _frequency() -> dict[str, Any]:
         "scaling_max_khz": "scaling_max_freq",
         "hardware_max_khz": "cpuinfo_max_freq",
     }
-    facts: dict[str, Any] = {name: _distinct(policies, file) for name, file in names.items()}
-    facts["boost"] = setting(_CPUS / "cpufreq" / "boost")
-    facts["intel_pstate"] = settings_in(_CPUS / "intel_pstate", leave=("num_pstates", "turbo_pct"))
-    facts["amd_pstate"] = settings_in(_CPUS / "amd_pstate")
-    return present(facts)
+    return present(
+        {name: _distinct(policies, file) for name, file in names.items()},
+        boost=setting(_CPUS / "cpufreq" / "boost"),
+        intel_pstate=settings_in(_CPUS / "intel_pstate", leave=("num_pstates", "turbo_pct")),
+        amd_pstate=settings_in(_CPUS / "amd_pstate"),
+    )
 
 
 def _distinct(directories: list[Path], file: str) -> int | str | list[int | str] | None:

@@ -3,11 +3,12 @@
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 from pathlib import Path
 from typing import Any
 
-from pagelab.host.procfs import meminfo_bytes, read_text
+from pagelab.host.procfs import fields, meminfo_bytes, read_text
 from pagelab.host.settings import present
 
 # Set by the lab's launcher, which sees the host while the runner sees its container.
@@ -36,24 +37,23 @@ def host_operating_system() -> str | None:
 def runner_facts() -> dict[str, Any]:
     """What the runner runs in. `packages` are Python's, `image_packages` Debian's: NAME=VERSION."""
     in_container = CONTAINER_MODE in os.environ
-    facts = {
-        "container_mode": os.environ.get(CONTAINER_MODE),
-        "container_engine": os.environ.get(ENGINE),
-        "image": os.environ.get(IMAGE),
-        "image_operating_system": _system_of(Path("/")) if in_container else None,
-        "c_library": " ".join(platform.libc_ver()).strip(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "packages": python_packages(),
-        "image_packages": debian_packages(Path("/var/lib/dpkg/status")) if in_container else None,
-        "limits": limits(),
-        "capabilities": _status("CapEff"),
-    }
-    return present(facts)
+    return present(
+        container_mode=os.environ.get(CONTAINER_MODE),
+        container_engine=os.environ.get(ENGINE),
+        image=os.environ.get(IMAGE),
+        image_operating_system=_system_of(Path("/")) if in_container else None,
+        c_library=" ".join(platform.libc_ver()).strip(),
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        packages=python_packages(),
+        image_packages=debian_packages(Path("/var/lib/dpkg/status")) if in_container else None,
+        limits=limits(),
+        capabilities=_effective_capabilities(),
+    )
 
 
 def capabilities() -> set[int]:
     """Numbers of this process's effective capabilities (capabilities(7))."""
-    mask = int(_status("CapEff") or "0", 16)
+    mask = int(_effective_capabilities() or "0", 16)
     return {number for number in range(64) if mask >> number & 1}
 
 
@@ -68,12 +68,10 @@ def debian_packages(status: Path) -> list[str] | None:
     text = read_text(status)
     if text is None:
         return None
-    packages = []
-    for stanza in text.split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line and not line.startswith(" "))
-        if fields.get("Status", "").endswith(" installed"):
-            packages.append(f"{fields['Package']}={fields['Version']}")
-    return sorted(packages)
+    whole = re.sub(r"\n[ \t].*", "", text)  # without lines that continue the one before
+    stanzas = map(fields, whole.split("\n\n"))
+    installed = [one for one in stanzas if one.get("Status", "").endswith(" installed")]
+    return sorted(f"{one['Package']}={one['Version']}" for one in installed)
 
 
 def limits() -> dict[str, Any]:
@@ -96,28 +94,21 @@ def moment() -> dict[str, Any]:
     uptime = (read_text("/proc/uptime") or "").split()
     memory = meminfo_bytes()
     names = ("load_average_1_minute", "load_average_5_minutes", "load_average_15_minutes")
-    facts = {
-        "uptime_seconds": float(uptime[0]) if uptime else None,
+    return present(
+        uptime_seconds=float(uptime[0]) if uptime else None,
         **dict(zip(names, map(float, load[:3]), strict=False)),
-        "memory_available_bytes": memory.get("MemAvailable"),
-        "memory_cached_bytes": memory.get("Cached"),
-        "memory_locked_bytes": memory.get("Mlocked"),
-        "memory_dirty_bytes": memory.get("Dirty"),
-    }
-    return present(facts)
+        memory_available_bytes=memory.get("MemAvailable"),
+        memory_cached_bytes=memory.get("Cached"),
+        memory_locked_bytes=memory.get("Mlocked"),
+        memory_dirty_bytes=memory.get("Dirty"),
+    )
 
 
 def _system_of(root: Path) -> str | None:
     """PRETTY_NAME of os-release(5) below a root; under /usr first, since a link of /etc may lead out of that root."""
     text = read_text(root / "usr/lib/os-release") or read_text(root / "etc/os-release") or ""
-    for line in text.splitlines():
-        if line.startswith("PRETTY_NAME="):
-            return line.partition("=")[2].strip("\"'") or None
-    return None
+    return fields(text, "=").get("PRETTY_NAME", "").strip("\"'") or None
 
 
-def _status(name: str) -> str | None:
-    for line in (read_text("/proc/self/status") or "").splitlines():
-        if line.startswith(f"{name}:"):
-            return line.partition(":")[2].strip()
-    return None
+def _effective_capabilities() -> str | None:
+    return fields(read_text("/proc/self/status") or "").get("CapEff")

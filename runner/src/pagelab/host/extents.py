@@ -4,6 +4,7 @@ import fcntl
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,9 @@ def _some_extents(descriptor: int, start: int) -> tuple[list[Extent], bool]:
     fcntl.ioctl(descriptor, FS_IOC_FIEMAP, request)
     count = _HEADER.unpack_from(request)[3]
     extents, flags = [], 0
-    for index in range(count):
-        file_offset, device_offset, size, _, _, flags, *_ = _EXTENT.unpack_from(
-            request, _HEADER.size + index * _EXTENT.size
-        )
+    for file_offset, device_offset, size, _, _, flags, *_ in islice(
+        _EXTENT.iter_unpack(request[_HEADER.size :]), count
+    ):
         if flags & _WITHOUT_PLACE:
             raise OSError(0, "part of the file has no place of its own on the device")
         extents.append(Extent(file_offset, device_offset, size))

@@ -2,9 +2,10 @@
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from pagelab.errors import HostError
 from pagelab.host.blockstack import stack_of
@@ -18,6 +19,9 @@ from pagelab.host.settings import present, setting
 from pagelab.host.storage import disk_of, mount_of
 from pagelab.host.swap import SwapPlace, swap_places
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 def manifest(models_directory: Path) -> dict[str, Any]:
     """Everything known of the host, as plain JSON; a fact that cannot be read is left out.
@@ -26,22 +30,22 @@ def manifest(models_directory: Path) -> dict[str, Any]:
     `at_start`. Nothing identifies the machine (no serial numbers, addresses or UUIDs, except in the kernel's
     command line and in names of mappings).
     """
-    facts: dict[str, Any] = {
-        "operating_system": host_operating_system(),
-        "machine": machine_facts(),
-        "kernel": kernel_facts(),
-        "cpu": cpu_facts(),
-        "memory": {"page_bytes": PAGE_BYTES, **memory_facts()},
-        "control_groups": _control_groups(),
-        "models_disk": _models_disk(models_directory),
-        "models_storage": _models_storage(models_directory),
-        "models_file_system": file_system_facts(models_directory),
-        "swap": [_swap_facts(place) for place in swap_places()],
-        "tracefs": _is_mounted("tracefs"),
-        "runner": runner_facts(),
-        "at_start": moment(),
-    }
-    return present(facts)
+    disk = _if_known(disk_of, models_directory)
+    return present(
+        operating_system=host_operating_system(),
+        machine=machine_facts(),
+        kernel=kernel_facts(),
+        cpu=cpu_facts(),
+        memory={"page_bytes": PAGE_BYTES, **memory_facts()},
+        control_groups=_control_groups(),
+        models_disk=disk.describe() if disk else None,
+        models_storage=_models_storage(models_directory),
+        models_file_system=file_system_facts(models_directory),
+        swap=[_swap_facts(place) for place in swap_places()],
+        tracefs=_is_mounted("tracefs"),
+        runner=runner_facts(),
+        at_start=moment(),
+    )
 
 
 def model_file_facts(path: Path) -> dict[str, Any]:
@@ -53,15 +57,14 @@ def model_file_facts(path: Path) -> dict[str, Any]:
         OSError: the file is missing.
     """
     status = path.stat()
-    facts: dict[str, Any] = {"file_bytes": status.st_size, "allocated_bytes": status.st_blocks * 512}
-    mount = mount_of(path)
-    facts["file_system"] = mount.file_system if mount else None
-    try:
-        facts["disk"] = disk_of(path).name
-    except HostError:
-        facts["disk"] = None
-    facts["extents"] = _extents(path)
-    return present(facts)
+    mount, disk = mount_of(path), _if_known(disk_of, path)
+    return present(
+        file_bytes=status.st_size,
+        allocated_bytes=status.st_blocks * 512,
+        file_system=mount.file_system if mount else None,
+        disk=disk.name if disk else None,
+        extents=_extents(path),
+    )
 
 
 def build_facts(build_directory: Path) -> dict[str, Any]:
@@ -83,46 +86,32 @@ def file_system_facts(path: Path) -> dict[str, Any]:
     if mount is None:
         return {}
     usage = os.statvfs(path)
-    facts = {
-        "file_system": mount.file_system,
-        "source": mount.source if mount.source.startswith("/") and not mount.source.startswith("//") else None,
-        "options": mount.file_system_options,
-        "mount_options": mount.mount_options,
-        "block_bytes": usage.f_bsize,
-        "size_bytes": usage.f_blocks * usage.f_frsize,
-        "free_bytes": usage.f_bavail * usage.f_frsize,
-    }
-    return present(facts)
+    return present(
+        file_system=mount.file_system,
+        source=mount.source if mount.source.startswith("/") and not mount.source.startswith("//") else None,
+        options=mount.file_system_options,
+        mount_options=mount.mount_options,
+        block_bytes=usage.f_bsize,
+        size_bytes=usage.f_blocks * usage.f_frsize,
+        free_bytes=usage.f_bavail * usage.f_frsize,
+    )
 
 
 def _control_groups() -> dict[str, Any]:
     """Which versions are mounted (cgroups(7)), and where the memory controller is."""
     kinds = {mount.file_system for mount in mounts()}
     versions = [version for version, kind in (("v1", "cgroup"), ("v2", "cgroup2")) if kind in kinds]
-    try:
-        memory = str(parent_path().parent)
-    except HostError:
-        memory = None
-    return present({"versions": versions, "memory_controller": memory})
-
-
-def _models_disk(path: Path) -> dict[str, Any]:
-    try:
-        return disk_of(path).describe()
-    except HostError:
-        return {}
+    parent = _if_known(parent_path)
+    return present(versions=versions, memory_controller=str(parent.parent) if parent else None)
 
 
 def _models_storage(path: Path) -> list[dict[str, Any]] | None:
     """The stack down to the disks; of the disk that is described as `models_disk`, only the name."""
-    try:
-        stack, described = stack_of(path), disk_of(path).name
-    except HostError:
+    stack, described = _if_known(stack_of, path), _if_known(disk_of, path)
+    if stack is None or described is None:
         return None
-    return [
-        {"kind": "disk", "name": described} if (layer["kind"], layer["name"]) == ("disk", described) else layer
-        for layer in stack
-    ]
+    short = {"kind": "disk", "name": described.name}
+    return [short if short.items() <= layer.items() else layer for layer in stack]
 
 
 def _is_mounted(file_system: str) -> bool | None:
@@ -134,21 +123,26 @@ def _is_mounted(file_system: str) -> bool | None:
 def _swap_facts(place: SwapPlace) -> dict[str, Any]:
     """An active swap area: size and use in bytes, what it is on, and where a swap file lies."""
     area, disk = place.area, place.disk
-    facts: dict[str, Any] = asdict(area)
-    if disk is not None:
-        facts["disk"] = disk.name
-        facts["rotational"] = setting(disk.sys_path / "queue" / "rotational")
-    facts["compressed_memory"] = place.is_compressed_memory
-    if place.is_compressed_memory and disk is not None:
-        facts["algorithm"] = setting(disk.sys_path / "comp_algorithm")
-        facts["written_back_to"] = setting(disk.sys_path / "backing_dev")
-    if area.kind == "file":
-        facts["extents"] = _extents(Path(area.path))
-    return present(facts)
+    compressed = disk if place.is_compressed_memory else None
+    return present(
+        asdict(area),
+        disk=disk and disk.name,
+        rotational=disk and setting(disk.sys_path / "queue" / "rotational"),
+        compressed_memory=place.is_compressed_memory,
+        algorithm=compressed and setting(compressed.sys_path / "comp_algorithm"),
+        written_back_to=compressed and setting(compressed.sys_path / "backing_dev"),
+        extents=_extents(Path(area.path)) if area.kind == "file" else None,
+    )
 
 
-def _extents(path: Path) -> dict[str, Any]:
+def _extents(path: Path) -> dict[str, Any] | None:
+    extents = _if_known(file_extents, path)
+    return None if extents is None else summarise(extents)
+
+
+def _if_known(look: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T | None:
+    """What a look at the host finds, None where the host does not say."""
     try:
-        return summarise(file_extents(path))
+        return look(*arguments, **options)
     except HostError:
-        return {}
+        return None

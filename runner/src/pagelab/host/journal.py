@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pagelab.errors import HostError
-from pagelab.host.cgroup import group_at, parent_path, remove_parent, stale_groups
+from pagelab.host.cgroup import Group, parent_path, remove_parent, stale_groups
 from pagelab.host.procfs import read_text
 from pagelab.host.tracefs import Instance, stale_instances, tracefs
 
@@ -86,7 +86,7 @@ def _undo(entry: dict[str, Any]) -> list[str]:
 def _remove_group(path: Path) -> list[str]:
     if not path.exists():
         return []
-    group = group_at(path)
+    group = Group(path)
     pids = group.kill()
     group.remove()
     killed = f" and killed its {len(pids)} process{'es' if len(pids) != 1 else ''}" if pids else ""

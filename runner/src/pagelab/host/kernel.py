@@ -63,19 +63,18 @@ def proactive_reclaim() -> list[str]:
 
 def kernel_facts() -> dict[str, Any]:
     """Which kernel it is, how it was started, and its settings outside memory management."""
-    clocks = Path("/sys/devices/system/clocksource/clocksource0")
-    facts = {
-        "release": platform.release(),
-        "build": platform.version(),
-        "architecture": platform.machine(),
-        "command_line": read_text("/proc/cmdline"),
-        "lockdown": lockdown(),
-        "security_modules": _words(read_text("/sys/kernel/security/lsm"), ","),
-        "vulnerabilities": settings_in(Path("/sys/devices/system/cpu/vulnerabilities")),
-        "clocksource": setting(clocks / "current_clocksource"),
-        "settings": present({name: setting(Path("/proc/sys/kernel") / name) for name in _KERNEL_SETTINGS}),
-    }
-    return present(facts)
+    modules = read_text("/sys/kernel/security/lsm")
+    return present(
+        release=platform.release(),
+        build=platform.version(),
+        architecture=platform.machine(),
+        command_line=read_text("/proc/cmdline"),
+        lockdown=lockdown(),
+        security_modules=modules.split(",") if modules else None,
+        vulnerabilities=settings_in(Path("/sys/devices/system/cpu/vulnerabilities")),
+        clocksource=setting(Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
+        settings=present({name: setting(Path("/proc/sys/kernel") / name) for name in _KERNEL_SETTINGS}),
+    )
 
 
 def memory_facts() -> dict[str, Any]:
@@ -84,18 +83,17 @@ def memory_facts() -> dict[str, Any]:
     `vm` has every setting of /proc/sys/vm under the kernel's name.
     """
     memory = meminfo_bytes()
-    facts = {
-        "total_bytes": memory.get("MemTotal"),
-        "nodes": memory_nodes(),
-        "transparent_huge_pages": transparent_huge_pages(),
-        "reserved_huge_pages_bytes": memory.get("Hugetlb"),
-        "multi_generational_lru": settings_in(_MM / "lru_gen"),
-        "ksm": setting(_MM / "ksm" / "run"),
-        "zswap": settings_in(Path("/sys/module/zswap/parameters")),
-        "proactive_reclaim": proactive_reclaim(),
-        "vm": settings_in(Path("/proc/sys/vm"), leave=_VM_TRIGGERS),
-    }
-    return present(facts)
+    return present(
+        total_bytes=memory.get("MemTotal"),
+        nodes=memory_nodes(),
+        transparent_huge_pages=transparent_huge_pages(),
+        reserved_huge_pages_bytes=memory.get("Hugetlb"),
+        multi_generational_lru=settings_in(_MM / "lru_gen"),
+        ksm=setting(_MM / "ksm" / "run"),
+        zswap=settings_in(Path("/sys/module/zswap/parameters")),
+        proactive_reclaim=proactive_reclaim(),
+        vm=settings_in(Path("/proc/sys/vm"), leave=_VM_TRIGGERS),
+    )
 
 
 def memory_nodes(nodes: Path = Path("/sys/devices/system/node")) -> dict[str, Any]:
@@ -103,53 +101,47 @@ def memory_nodes(nodes: Path = Path("/sys/devices/system/node")) -> dict[str, An
     found = {}
     for node in sorted(nodes.glob("node[0-9]*"), key=lambda path: int(path.name.removeprefix("node"))):
         total = read_pairs(node / "meminfo", ":").get(f"Node {node.name.removeprefix('node')} MemTotal")
-        facts = {
-            "total_bytes": None if total is None else total * 1024,
-            "processors": read_text(node / "cpulist"),
-            "distances": _numbers(read_text(node / "distance")),
-        }
-        found[node.name] = present(facts)
+        distances = [int(word) for word in (read_text(node / "distance") or "").split()]
+        found[node.name] = present(
+            total_bytes=None if total is None else total * 1024,
+            processors=read_text(node / "cpulist"),
+            distances=distances or None,
+        )
     return found
 
 
 def transparent_huge_pages(directory: Path = _MM / "transparent_hugepage") -> dict[str, Any]:
     """Settings of transparent huge pages and of khugepaged, and the mode of each size that the kernel has."""
     counters = ("full_scans", "pages_collapsed")
-    facts: dict[str, Any] = dict(settings_in(directory))
-    facts["khugepaged"] = settings_in(directory / "khugepaged", leave=counters)
     sizes = sorted(directory.glob("hugepages-*kB"), key=lambda size: int(size.name[len("hugepages-") : -len("kB")]))
-    facts["modes_by_size"] = present(
-        {size.name.removeprefix("hugepages-"): setting(size / "enabled") for size in sizes}
+    return present(
+        settings_in(directory),
+        khugepaged=settings_in(directory / "khugepaged", leave=counters),
+        modes_by_size=present({size.name.removeprefix("hugepages-"): setting(size / "enabled") for size in sizes}),
     )
-    return present(facts)
 
 
 def machine_facts(dmi: Path = Path("/sys/class/dmi/id")) -> dict[str, Any]:
     """What the firmware calls the machine, and whether it is a virtual one. Serial numbers are left out."""
     firmware = {name: read_text(dmi / f"bios_{name}") for name in ("vendor", "version", "release", "date")}
-    facts = {
-        "vendor": read_text(dmi / "sys_vendor"),
-        "product": read_text(dmi / "product_name"),
-        "product_version": read_text(dmi / "product_version"),
-        "board": read_text(dmi / "board_name"),
-        "board_version": read_text(dmi / "board_version"),
-        "firmware": present({**firmware, "interface": _firmware_interface()}),
-        "secure_boot": _secure_boot(),
-        "virtual": _is_virtual(),
-        "hypervisor": setting(Path("/sys/hypervisor/type")),
-    }
-    return present(facts)
+    return present(
+        vendor=read_text(dmi / "sys_vendor"),
+        product=read_text(dmi / "product_name"),
+        product_version=read_text(dmi / "product_version"),
+        board=read_text(dmi / "board_name"),
+        board_version=read_text(dmi / "board_version"),
+        # The kernel tells that it was started by UEFI, and nothing of any other way.
+        firmware=present(firmware, interface="uefi" if Path("/sys/firmware/efi").is_dir() else None),
+        secure_boot=_secure_boot(),
+        virtual=_is_virtual(),
+        hypervisor=setting(Path("/sys/hypervisor/type")),
+    )
 
 
 def _is_virtual() -> bool | None:
     """Whether the processor says that a hypervisor is below (bit 31 of ECX of CPUID leaf 1), where it can say so."""
     words = (read_text("/proc/cpuinfo") or "").split()
     return "hypervisor" in words if "flags" in words else None
-
-
-def _firmware_interface() -> str | None:
-    """`uefi` where the kernel was started by it. The kernel tells nothing of any other way."""
-    return "uefi" if Path("/sys/firmware/efi").is_dir() else None
 
 
 def _secure_boot() -> bool | None:
@@ -159,11 +151,3 @@ def _secure_boot() -> bool | None:
     except OSError:
         return None
     return value[-1] == 1 if len(value) == 5 else None
-
-
-def _words(text: str | None, separator: str) -> list[str] | None:
-    return text.split(separator) if text else None
-
-
-def _numbers(text: str | None) -> list[int] | None:
-    return [int(word) for word in text.split()] if text else None

@@ -1,7 +1,9 @@
-"""File systems of the kernel's own that a host may not have mounted: tracefs and debugfs."""
+"""File systems of the kernel's own: tracefs and debugfs, which a host may not have mounted, and directories in them."""
 
 import ctypes
+import errno
 import os
+import time
 from pathlib import Path
 
 from pagelab.errors import HostError
@@ -34,3 +36,21 @@ def mount_point(kind: str) -> Path:
         reason = os.strerror(ctypes.get_errno()) if place.is_dir() else "the kernel has none"
         raise HostError(f"{kind} cannot be mounted at {place} ({reason}); start through `make`")
     return place
+
+
+def remove_directory(directory: Path, seconds: float, remedy: str) -> None:
+    """Remove a control group or a trace instance; the kernel is busy with it for a while after its last user has gone.
+
+    Raises:
+        HostError: it is still in use after so many seconds, or the kernel refused.
+    """
+    deadline = time.monotonic() + seconds
+    while directory.exists():
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise HostError(f"{directory} cannot be removed ({error.strerror}); {remedy}") from error
+            time.sleep(0.01)

@@ -50,11 +50,10 @@ def read_text(path: Path | str) -> str | None:
         return None
 
 
-def read_int(path: Path | str) -> int | None:
-    """The integer in a small kernel file, or None where there is none."""
-    text = read_text(path)
+def read_int(path: Path | str, unit: int = 1) -> int | None:
+    """The integer in a small kernel file, times what it counts in; None where there is none."""
     try:
-        return int(text) if text is not None else None
+        return int(read_text(path) or "") * unit
     except ValueError:
         return None
 
@@ -68,6 +67,12 @@ def read_pairs(path: Path | str, separator: str | None = None) -> dict[str, int]
         if first and first[0].lstrip("-").isdigit():
             pairs[name] = int(first[0])
     return pairs
+
+
+def fields(text: str, separator: str = ":") -> dict[str, str]:
+    """The stripped names and values of a text of `name: value` lines."""
+    pairs = (line.partition(separator) for line in text.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def meminfo_bytes() -> dict[str, int]:

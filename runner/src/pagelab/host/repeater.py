@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from typing import Self
 
 SHARE_OF_A_CORE = 0.01  # a call that takes long is made less often, never at the decoder's cost
 
@@ -29,14 +29,12 @@ class Repeater:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
-    def __enter__(self) -> "Repeater":
+    def __enter__(self) -> Self:
         """Make the first call, and go on."""
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop; the last call has ended when this returns."""
         self._stop.set()
         self._thread.join()

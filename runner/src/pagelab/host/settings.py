@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pagelab.host.journal import selected
@@ -10,12 +11,13 @@ from pagelab.host.procfs import read_text
 _LONGEST = 1024  # a setting is short; what is longer is a table or a log
 
 
-def present(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts that are known: without None, empty texts and empty mappings.
+def present(facts: Mapping[str, Any] = MappingProxyType({}), /, **more: Any) -> dict[str, Any]:
+    """The facts that are known, given as to `dict`: without None, empty texts and empty mappings.
 
     An empty list stays: that there is none of something is a fact too.
     """
-    return {name: value for name, value in facts.items() if value is not None and value not in ("", {})}
+    known = {**facts, **more}
+    return {name: value for name, value in known.items() if value is not None and value not in ("", {})}
 
 
 def setting(path: Path) -> int | str | None:

@@ -2,33 +2,31 @@
 
 import mmap
 import os
-import threading
+import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.procfs import Mount, mounts, read_int, read_text
 from pagelab.host.settings import present, setting, settings_in
+from pagelab.units import SECTOR_BYTES
 
-SECTOR_BYTES = (
-    512  # the unit of /sys/block/*/stat, whatever the device's own sector (kernel: Documentation/block/stat.rst)
-)
-# Settings of the queue that have a name with a unit of their own in `Disk.describe`.
-_QUEUE_NAMED_ABOVE = (
-    "rotational",
-    "scheduler",
-    "read_ahead_kb",
-    "nr_requests",
-    "max_sectors_kb",
-    "logical_block_size",
-    "physical_block_size",
-)
+# Settings of the queue that have a name with a unit of their own.
+_QUEUE = {
+    "readahead_kib": "read_ahead_kb",
+    "nr_requests": "nr_requests",
+    "max_sectors_kib": "max_sectors_kb",
+    "logical_block_bytes": "logical_block_size",
+    "physical_block_bytes": "physical_block_size",
+}
 _PRIVATE_PARAMETERS = ("hostnqn", "hostid")
-_READ_SECTORS, _WRITTEN_SECTORS = 2, 6  # fields of the device's `stat`
+# Fields of the device's `stat`, in sectors of 512 bytes whatever its own (Documentation/block/stat.rst).
+_READ_SECTORS, _WRITTEN_SECTORS = 2, 6
 PROBE_CHUNK_BYTES = 1 << 20
 PROBE_THREADS = 4
 
@@ -68,27 +66,23 @@ class Disk:
         serial number is left out: it tells a machine from all others.
         """
         queue, device = self.sys_path / "queue", self.sys_path / "device"
-        facts: dict[str, object | None] = {
-            "name": self.name,
-            "vendor": read_text(device / "vendor"),
-            "model": read_text(device / "model"),
-            "firmware": read_text(device / "firmware_rev") or read_text(device / "rev"),
-            "driver": _driver(device),
-            "size_bytes": _times(read_int(self.sys_path / "size"), SECTOR_BYTES),
-            "rotational": read_int(queue / "rotational"),
-            "scheduler": setting(queue / "scheduler"),
-            "scheduler_settings": settings_in(queue / "iosched"),
-            "readahead_kib": self.readahead_kib(),
-            "nr_requests": read_int(queue / "nr_requests"),
-            "max_sectors_kib": read_int(queue / "max_sectors_kb"),
-            "logical_block_bytes": read_int(queue / "logical_block_size"),
-            "physical_block_bytes": read_int(queue / "physical_block_size"),
-            "device_queue_depth": read_int(device / "queue_depth"),
-            "hardware_queues": _count(self.sys_path / "mq"),
-            "nvme": nvme_facts(device),
-            "queue": settings_in(queue, leave=_QUEUE_NAMED_ABOVE),
-        }
-        return present(facts)
+        driver = device / "driver"
+        return present(
+            name=self.name,
+            vendor=read_text(device / "vendor"),
+            model=read_text(device / "model"),
+            firmware=read_text(device / "firmware_rev") or read_text(device / "rev"),
+            driver=driver.resolve().name if driver.exists() else None,
+            size_bytes=read_int(self.sys_path / "size", SECTOR_BYTES),
+            rotational=read_int(queue / "rotational"),
+            scheduler=setting(queue / "scheduler"),
+            scheduler_settings=settings_in(queue / "iosched"),
+            **{name: read_int(queue / file) for name, file in _QUEUE.items()},
+            device_queue_depth=read_int(device / "queue_depth"),
+            hardware_queues=_count(self.sys_path / "mq"),
+            nvme=nvme_facts(device),
+            queue=settings_in(queue, leave=("rotational", "scheduler", *_QUEUE.values())),
+        )
 
 
 def nvme_facts(device: Path) -> dict[str, object]:
@@ -103,26 +97,20 @@ def nvme_facts(device: Path) -> dict[str, object]:
     if controller is None:
         return {}
     link = controller / "device"
-    facts: dict[str, object | None] = {
-        "controller_model": read_text(controller / "model"),
-        "transport": read_text(controller / "transport"),
-        "numa_node": read_int(controller / "numa_node"),
-        "queue_count": read_int(controller / "queue_count"),
-        "queue_entries": read_int(controller / "sqsize"),
-        "latency_tolerance_us": setting(controller / "power" / "pm_qos_latency_tolerance_us"),
-        "link_speed": read_text(link / "current_link_speed"),
-        "link_width": read_int(link / "current_link_width"),
-        "max_link_speed": read_text(link / "max_link_speed"),
-        "max_link_width": read_int(link / "max_link_width"),
-        "core_parameters": settings_in(Path("/sys/module/nvme_core/parameters"), leave=_PRIVATE_PARAMETERS),
-        "parameters": settings_in(Path("/sys/module/nvme/parameters")),
-    }
-    return present(facts)
-
-
-def _driver(device: Path) -> str | None:
-    link = device / "driver"
-    return link.resolve().name if link.exists() else None
+    return present(
+        controller_model=read_text(controller / "model"),
+        transport=read_text(controller / "transport"),
+        numa_node=read_int(controller / "numa_node"),
+        queue_count=read_int(controller / "queue_count"),
+        queue_entries=read_int(controller / "sqsize"),
+        latency_tolerance_us=setting(controller / "power" / "pm_qos_latency_tolerance_us"),
+        link_speed=read_text(link / "current_link_speed"),
+        link_width=read_int(link / "current_link_width"),
+        max_link_speed=read_text(link / "max_link_speed"),
+        max_link_width=read_int(link / "max_link_width"),
+        core_parameters=settings_in(Path("/sys/module/nvme_core/parameters"), leave=_PRIVATE_PARAMETERS),
+        parameters=settings_in(Path("/sys/module/nvme/parameters")),
+    )
 
 
 def _count(directory: Path) -> int | None:
@@ -133,20 +121,11 @@ def _count(directory: Path) -> int | None:
         return None
 
 
-def _times(value: int | None, factor: int) -> int | None:
-    return None if value is None else value * factor
-
-
 def mount_of(path: Path) -> Mount | None:
     """The mount that a path lies on: the longest mount point above it, the newest where two are equal."""
     real = str(path.resolve())
-    best: Mount | None = None
-    for mount in mounts():
-        prefix = mount.mount_point.rstrip("/") + "/"
-        inside = real == mount.mount_point or real.startswith(prefix)
-        if inside and (best is None or len(mount.mount_point) >= len(best.mount_point)):
-            best = mount
-    return best
+    above = [mount for mount in mounts() if f"{real}/".startswith(mount.mount_point.rstrip("/") + "/")]
+    return max(reversed(above), key=lambda mount: len(mount.mount_point), default=None)
 
 
 def disk_of(path: Path) -> Disk:
@@ -214,8 +193,13 @@ def block_device_of(path: Path) -> Path:
 
 def free_bytes(path: Path) -> int:
     """Bytes that this process may still write on the file system of a path."""
-    usage = os.statvfs(path)
-    return usage.f_bavail * usage.f_frsize
+    return shutil.disk_usage(path).free
+
+
+def physical_disks(sys_path: Path) -> list[Disk]:
+    """The disks at the bottom of a device of LVM, LUKS or RAID; of any other device, the disk that it is on."""
+    below = devices_under(sys_path)
+    return [disk for one in below for disk in physical_disks(one)] if below else [whole_disk(sys_path)]
 
 
 def sequential_read_rate(path: Path, seconds: float = 1.0) -> float:
@@ -227,42 +211,27 @@ def sequential_read_rate(path: Path, seconds: float = 1.0) -> float:
     Raises:
         HostError: the file system cannot read past the page cache.
     """
-    reader = _DirectReader(path, time.monotonic() + seconds)
     started = time.monotonic()
-    try:
-        with ThreadPoolExecutor(PROBE_THREADS) as pool:
-            total = sum(pool.map(reader.read_blocks, range(PROBE_THREADS)))
-    except OSError as error:
-        raise HostError(f"cannot read {path} past the page cache ({error.strerror}); use a disk file system") from error
-    return total / (time.monotonic() - started)
+    offsets = count(
+        0, PROBE_CHUNK_BYTES
+    )  # each is handed out once: next() of a C iterator holds the interpreter's lock
 
-
-class _DirectReader:
-    """Hands out the blocks of a file to several threads until a deadline."""
-
-    def __init__(self, path: Path, deadline: float) -> None:
-        self._path = path
-        self._deadline = deadline
-        self._next_offset = 0
-        self._lock = threading.Lock()
-
-    def _take(self) -> int:
-        with self._lock:
-            offset = self._next_offset
-            self._next_offset += PROBE_CHUNK_BYTES
-            return offset
-
-    def read_blocks(self, _worker: int) -> int:
-        """Read blocks until none is left or time is up; returns the bytes read."""
-        total = 0
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_DIRECT)
+    def read_blocks(_worker: int) -> int:
+        total, descriptor = 0, os.open(path, os.O_RDONLY | os.O_DIRECT)
         try:
             with mmap.mmap(-1, PROBE_CHUNK_BYTES) as buffer:  # page-aligned, as O_DIRECT wants
-                while time.monotonic() < self._deadline:
-                    count = os.preadv(descriptor, [buffer], self._take())
-                    if count == 0:
+                while time.monotonic() < started + seconds:
+                    received = os.preadv(descriptor, [buffer], next(offsets))
+                    if received == 0:
                         break
-                    total += count
+                    total += received
         finally:
             os.close(descriptor)
         return total
+
+    try:
+        with ThreadPoolExecutor(PROBE_THREADS) as pool:
+            total = sum(pool.map(read_blocks, range(PROBE_THREADS)))
+    except OSError as error:
+        raise HostError(f"cannot read {path} past the page cache ({error.strerror}); use a disk file system") from error
+    return total / (time.monotonic() - started)

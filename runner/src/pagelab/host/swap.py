@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.procfs import SwapArea, swap_areas
-from pagelab.host.storage import Disk, devices_under, disk_of, sys_path_of, whole_disk
+from pagelab.host.storage import Disk, disk_of, physical_disks, sys_path_of, whole_disk
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SwapPlace:
         """Whether it shares a physical disk with `disk`, through LVM, LUKS and RAID; None where it cannot be seen."""
         if self.disk is None:
             return None
-        return bool(_physical_names(self.disk.sys_path) & _physical_names(disk.sys_path))
+        return not set(physical_disks(self.disk.sys_path)).isdisjoint(physical_disks(disk.sys_path))
 
 
 def swap_places() -> list[SwapPlace]:
@@ -43,9 +43,3 @@ def _disk(area: SwapArea) -> Disk | None:
         return None
     sys_path = sys_path_of(found.st_rdev)
     return whole_disk(sys_path) if sys_path.exists() else None
-
-
-def _physical_names(sys_path: Path) -> set[str]:
-    """Names of the disks at the bottom of a stack."""
-    below = devices_under(sys_path)
-    return set().union(*map(_physical_names, below)) if below else {whole_disk(sys_path).name}

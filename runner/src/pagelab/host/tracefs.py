@@ -4,13 +4,11 @@ The global trace belongs to whoever uses it; an instance has buffers, events, fi
 nothing of it is left when its directory is removed.
 """
 
-import errno
 import os
-import time
 from pathlib import Path
 
 from pagelab.errors import HostError
-from pagelab.host.kernel_mounts import TRACEFS, mount_point, mounted
+from pagelab.host.kernel_mounts import TRACEFS, mount_point, mounted, remove_directory
 from pagelab.host.procfs import read_pairs, read_text
 
 INSTANCE_PREFIX = "pagelab"
@@ -123,21 +121,7 @@ class Instance:
         Raises:
             HostError: somebody still reads it.
         """
-        deadline = time.monotonic() + REMOVAL_SECONDS
-        while True:
-            try:
-                self.path.rmdir()
-            except FileNotFoundError:
-                return
-            except OSError as error:
-                if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                    raise HostError(
-                        f"the trace instance {self.path} cannot be removed ({error.strerror}); stop what reads it, "
-                        "then type: pagelab restore"
-                    ) from error
-                time.sleep(0.05)
-            else:
-                return
+        remove_directory(self.path, REMOVAL_SECONDS, "stop what reads it, then type: pagelab restore")
 
 
 def stale_instances() -> list[Instance]:

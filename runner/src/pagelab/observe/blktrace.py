@@ -104,7 +104,7 @@ class BlktraceRecorder:
     def _files(self, name: str) -> list[Path]:
         return sorted(self._directory.glob(f"{name}.blktrace.*[0-9]"))
 
-    def __exit__(self, *_details: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """End; the files are whole when this returns."""
         ended = [name for name, process in self._processes.items() if process.poll() is not None]
         said = [_end(process, self._nodes[name]) for name, process in self._processes.items()]

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 import pyarrow as pa
 
@@ -11,28 +10,17 @@ from pagelab.host.repeater import Repeater
 Reading = dict[str, int | None]
 
 
-class Sampler:
+class Sampler(Repeater):
     """Calls `read` every `interval_seconds` and keeps what it answers; use it as a context.
 
     `read` answers one value a counter, None for what could not be read. It runs outside the pressured group.
     """
 
     def __init__(self, read: Callable[[], Reading], started_monotonic: float, interval_seconds: float = 0.1) -> None:
+        super().__init__("sampler", self._sample, interval_seconds)
         self._read = read
         self._started = started_monotonic
-        self._repeater = Repeater("sampler", self._sample, interval_seconds)
         self._samples: list[tuple[float, Reading]] = []
-
-    def __enter__(self) -> "Sampler":
-        """Start sampling."""
-        self._repeater.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop sampling; the last sample is complete when this returns."""
-        self._repeater.__exit__(kind, error, trace)
 
     def _sample(self) -> None:
         self._samples.append((time.monotonic() - self._started, self._read()))

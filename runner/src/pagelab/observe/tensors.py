@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -42,9 +41,7 @@ class TensorResidency:
         self.before = self._pages()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the files."""
         self._opened.close()
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.extents import file_extents
+from pagelab.host.page_cache import opened
 from pagelab.host.procfs import PAGE_BYTES, read_int
-from pagelab.host.storage import SECTOR_BYTES, block_device_of, devices_under, sys_path_of, whole_disk
+from pagelab.host.storage import block_device_of, devices_under, physical_disks, sys_path_of, whole_disk
 from pagelab.host.swap import SwapPlace
 from pagelab.host.tracefs import Instance
 from pagelab.models.gguf_map import GgufMap, expert_ranges
 from pagelab.store.trace_record import TracedDevice, TracedExtent, TracedFile, TracedTensor
+from pagelab.units import SECTOR_BYTES
 
 ADDED = "filemap/mm_filemap_add_to_page_cache"
 _ADDED_TEXT = re.compile(r"mm_filemap_add_to_page_cache: dev (\d+):(\d+) ino (?:0x)?([0-9a-f]+) ")
@@ -25,27 +27,21 @@ def traced_devices(files: Iterable[Path]) -> list[TracedDevice]:
     """The disks that must be traced to see every read of these files: those at the bottom of LVM, LUKS and RAID."""
     found: dict[str, TracedDevice] = {}
     for file in files:
-        for sys_path in _bottom(whole_disk(block_device_of(file)).sys_path):
-            major, minor = (sys_path / "dev").read_text().split(":")
-            found[sys_path.name] = TracedDevice(name=sys_path.name, major=int(major), minor=int(minor))
+        for disk in physical_disks(whole_disk(block_device_of(file)).sys_path):
+            major, minor = (disk.sys_path / "dev").read_text().split(":")
+            found[disk.name] = TracedDevice(name=disk.name, major=int(major), minor=int(minor))
     return list(found.values())
-
-
-def _bottom(sys_path: Path) -> list[Path]:
-    below = devices_under(sys_path)
-    return [disk for one in below for disk in _bottom(one)] if below else [whole_disk(sys_path).sys_path]
 
 
 def model_files(model: GgufMap, identities: dict[Path, FileIdentity]) -> list[TracedFile]:
     """The files of a model, with what page-cache events call them where that is known."""
-    return [_model_file(part, path, identities.get(path)) for part, path in enumerate(model.parts)]
-
-
-def _model_file(part: int, path: Path, identity: FileIdentity | None) -> TracedFile:
-    file = TracedFile(kind="model", part=part, path=str(path), bytes=path.stat().st_size)
-    if identity is not None:
-        file.inode, file.major, file.minor = identity
-    return _with_extents(file, path)
+    files = []
+    for part, path in enumerate(model.parts):
+        file = TracedFile(kind="model", part=part, path=str(path), bytes=path.stat().st_size)
+        if path in identities:
+            file.inode, file.major, file.minor = identities[path]
+        files.append(_with_extents(file, path))
+    return files
 
 
 def swap_files(places: Iterable[SwapPlace]) -> list[TracedFile]:
@@ -63,7 +59,7 @@ def _swap_file(place: SwapPlace) -> TracedFile:
         file.without_extents = f"{path} is made of other disks, and where they hold it is not known"
         return file
     file.device = whole_disk(sys_path).name
-    size = (read_int(sys_path / "size") or 0) * SECTOR_BYTES
+    size = read_int(sys_path / "size", SECTOR_BYTES) or 0
     file.extents = [TracedExtent(file_offset=0, disk_offset=_start_bytes(sys_path), bytes=size)]
     return file
 
@@ -87,7 +83,7 @@ def _with_extents(file: TracedFile, path: Path) -> TracedFile:
 
 def _start_bytes(sys_path: Path) -> int:
     """Where a partition begins on its disk; 0 for a whole disk (events name the disk and count from its start)."""
-    return (read_int(sys_path / "start") or 0) * SECTOR_BYTES
+    return read_int(sys_path / "start", SECTOR_BYTES) or 0
 
 
 def traced_tensors(model: GgufMap) -> list[TracedTensor]:
@@ -134,12 +130,9 @@ def identify(instance: Instance, path: Path) -> FileIdentity:
 
 
 def _read_last_page(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
+    with opened(path) as descriptor:
         offset = max(0, (os.fstat(descriptor).st_size - 1) // PAGE_BYTES * PAGE_BYTES)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         os.posix_fadvise(descriptor, offset, PAGE_BYTES, os.POSIX_FADV_DONTNEED)
         os.pread(descriptor, PAGE_BYTES, offset)
         os.posix_fadvise(descriptor, offset, PAGE_BYTES, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)

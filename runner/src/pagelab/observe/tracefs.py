@@ -102,7 +102,7 @@ class TracefsRecorder:
         self._instance.set("tracing_on", "1")
         return self
 
-    def __exit__(self, *_details: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """End, with everything that was recorded until now in the files' writers."""
         with contextlib.suppress(HostError):
             self._instance.set("tracing_on", "0")

@@ -157,7 +157,7 @@ class Tracer:
         told_by_requests = self._choice.block is not None and all(file.extents is not None for file in files)
         return "faults" if told_by_requests else "entered"
 
-    def __exit__(self, *details: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop recording; nothing is written yet."""
         self._opened.close()
 

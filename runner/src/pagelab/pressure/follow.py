@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
@@ -48,11 +47,9 @@ class FollowingLimit:
         self._opened.enter_context(self._repeater)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop; the limit stays where it is."""
-        self._opened.__exit__(kind, error, trace)
+        self._opened.close()
 
     def decoding(self) -> None:
         """All memory is allocated: from now on the limit may fall below where it began, but not below the share."""

@@ -10,7 +10,7 @@ import os
 import select
 import subprocess
 import sys
-from types import TracebackType
+from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
@@ -75,39 +75,31 @@ class PinnedMemory:
             start_new_session=True,  # Ctrl-C is for the parent, which then frees the memory in order
         )
         try:
-            answer = self._first_line()
+            answer = _first_line(self._child)
+            if answer != f"locked {self.size}":
+                reason = answer or "the locking process was killed"
+                raise HostError(f"could not lock {format_bytes(self.size)}: {reason}")
         except BaseException:
-            self.release()
+            self.__exit__()
             raise
-        if answer != f"locked {self.size}":
-            self.release()
-            raise HostError(f"could not lock {format_bytes(self.size)}: {answer or 'the locking process was killed'}")
         return self
-
-    def _first_line(self) -> str:
-        if self._child is None or self._child.stdout is None:
-            return ""
-        ready, _, _ = select.select([self._child.stdout], [], [], LOCK_TIMEOUT_SECONDS)
-        return self._child.stdout.readline().decode().strip() if ready else "timed out"
 
     @property
     def alive(self) -> bool:
         """Whether the memory is still held."""
         return self._child is not None and self._child.poll() is None
 
-    def release(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Free the memory; the process is gone when this returns."""
-        if self._child is None:
-            return
-        self._child.kill()
-        self._child.communicate()
-        self._child = None
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Free the memory."""
-        self.release()
+
+def _first_line(child: subprocess.Popen[bytes]) -> str:
+    if child.stdout is None or not select.select([child.stdout], [], [], LOCK_TIMEOUT_SECONDS)[0]:
+        return "timed out"
+    return child.stdout.readline().decode().strip()
 
 
 def _lock(size: int, keep_available: int) -> mmap.mmap:
@@ -127,19 +119,16 @@ def _lock(size: int, keep_available: int) -> mmap.mmap:
 
 def can_lock_page() -> bool:
     """Whether this process may lock memory, shown by locking one page and letting it go."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as region:
-        page = ctypes.c_char.from_buffer(region)
-        locked = bool(libc.mlock(ctypes.byref(page), ctypes.c_size_t(PAGE_BYTES)) == 0)
-        libc.munlock(ctypes.byref(page), ctypes.c_size_t(PAGE_BYTES))
-        del page
-    return locked
+    try:
+        _lock(PAGE_BYTES, 0).close()
+    except HostError:
+        return False
+    return True
 
 
 def _hold(size: int, keep_available: int) -> int:
     """The child: lock, say so, wait for the end of standard input."""
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:  # noqa: PTH123
-        file.write("1000")  # if the host runs out after all, the dummy memory goes first
+    Path("/proc/self/oom_score_adj").write_text("1000")  # if the host runs out after all, the dummy memory goes first
     try:
         region = _lock(size, keep_available)
     except HostError as error:
