@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lab import Call, eventually, frozen, needs_lab, needs_root, run, starting, write_config
-from pagelab.host.cgroup import group_at, parent_path
+from pagelab.host.cgroup import Group, parent_path
 from pagelab.host.page_cache import resident_bytes
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.pressure.follow import STEP_BYTES
@@ -49,7 +49,7 @@ def test_the_limit_follows_what_is_held_beside_the_weights(dense_model: Path, wo
     with starting(config, workspace / "results") as call:
         # By then it decodes: more than once through the model is read by the second token only.
         with frozen(call, "trial-001", has_read_bytes=3 * model.weights_bytes):
-            group = group_at(parent_path() / "trial-001")
+            group = Group(parent_path() / "trial-001")
 
             def is_where_it_belongs() -> bool:
                 found, resident = group.counters(), resident_bytes(dense_model, model.data_offset)

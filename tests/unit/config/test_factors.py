@@ -11,7 +11,7 @@ from pagelab.config.expectation import parse_expectation
 from pagelab.config.factors import FACTORS, HUGE_PAGES_FILE, SWAPPINESS_FILE, FactorLists, Factors
 from pagelab.config.load import parse_config
 from pagelab.config.schema import Config
-from pagelab.host.cgroup import group_at
+from pagelab.host.cgroup import Group
 from pagelab.host.storage import Disk
 from pagelab.run.plan import make_plan, select
 from pagelab.store.record import TrialRecord
@@ -21,7 +21,7 @@ DISK = Disk("vda", Path("/sys/block/vda"))
 
 
 def settings(**values: object) -> dict[str, str]:
-    group = group_at(Path("/sys/fs/cgroup/pagelab/trial-001"))
+    group = Group(Path("/sys/fs/cgroup/pagelab/trial-001"))
     return {str(one.file): one.value for one in factors(0.5, **values).settings(DISK, group)}
 
 
