@@ -36,7 +36,7 @@ def test_a_larger_share_never_gets_a_smaller_limit(anonymous, weights, one, othe
     assert low <= high
 
 
-def test_a_limit_is_felt_only_if_the_kernel_held_the_group_at_it():
+def test_a_limit_is_reached_only_if_the_kernel_held_the_group_at_it():
     inside = GroupCounters(100, 50, 0, 0, 0, 0, 0)
     assert limit_was_reached(7, inside, 128) is True
     assert limit_was_reached(0, inside, 128) is False
