@@ -125,6 +125,20 @@ def _fetch_file(spec: ModelSpec, models_dir: Path, thorough: bool) -> bool:
     return True
 
 
+def require_files(spec: ModelSpec, models_dir: Path) -> None:
+    """Refuse a model that is not there.
+
+    Raises:
+        ModelError: a file of it is missing.
+    """
+    for one in file_specs(spec):
+        path = model_path(one, models_dir)
+        if not path.exists():
+            given = isinstance(one.source, FileSource)
+            remedy = "correct its path" if given else "`make provision CONFIG=…` or `pagelab model fetch` gets it"
+            raise ModelError(f"model {one.name} is not at {path}; {remedy}")
+
+
 def verify_model(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -> str:
     """Check the model's files as `verify` does and return their sha256.
 
@@ -134,6 +148,7 @@ def verify_model(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -
     Raises:
         ModelError: a file is missing, or is not the one that was fetched.
     """
+    require_files(spec, models_dir)
     found = [_verify_file(one, models_dir, thorough) for one in file_specs(spec)]
     return found[0] if len(found) == 1 else hashlib.sha256("".join(f"{one}\n" for one in found).encode()).hexdigest()
 

@@ -14,11 +14,11 @@ from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.host.storage import disk_of_all, sequential_read_rate
 from pagelab.inference.llama_cpp import Build, open_build, threads_of
-from pagelab.models.catalog import read_model, verify_model
+from pagelab.models.catalog import read_model, require_files, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.run.calibration import Calibration, calibrate
 from pagelab.run.lab import Lab
-from pagelab.run.plan import Plan, PlannedTrial, check_models, check_sizes, known_weights_bytes, make_plan
+from pagelab.run.plan import Plan, PlannedTrial, check_sizes, known_weights_bytes, make_plan
 from pagelab.run.preflight import refusals, run_checks
 from pagelab.run.trial import TrialSetup, refuse_trial, run_trial
 from pagelab.store.record import CheckRecord, Identity, RunRecord, TrialRecord
@@ -67,13 +67,15 @@ def run_experiment(
     """Run what is left of a plan and return the store of the run.
 
     Raises:
-        ConfigError: a model's file is missing, or a size cannot fit this host; nothing was touched.
+        ModelError: a model's file is missing; nothing was touched.
+        ConfigError: a size cannot fit this host; nothing was touched.
         PreflightRefusedError: a check failed and nothing was forced.
         HostError: another experiment runs on this host, or the host refused a step before the first trial.
         StoreError: a result could not be written; what was finished is kept.
     """
     config = plan.config
-    check_models(config, lab.models_directory)
+    for spec in config.models:
+        require_files(spec, lab.models_directory)
     check_sizes(config, known_weights_bytes(config, lab.models_directory), meminfo_bytes()["MemTotal"])
     with exclusive(lab.state_directory):
         for sentence in restore(lab.state_directory):

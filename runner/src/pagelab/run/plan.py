@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pagelab.config.expectation import has_value
 from pagelab.config.factors import FACTORS, Factors, unknown_factor
-from pagelab.config.model_specs import FileSource, ModelSpec, SyntheticSource
+from pagelab.config.model_specs import ModelSpec, SyntheticSource
 from pagelab.config.schema import Config
 from pagelab.errors import ConfigError, ModelError
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.models.catalog import file_specs, model_path, read_model
+from pagelab.models.catalog import read_model
 from pagelab.models.synthetic import estimate_bytes
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES, pin_bytes
 from pagelab.units import format_bytes
@@ -90,20 +90,6 @@ def known_weights_bytes(config: Config, models_directory: Path) -> dict[str, int
             if isinstance(spec.source, SyntheticSource):
                 known[spec.name] = estimate_bytes(spec.source.synthetic)
     return known
-
-
-def check_models(config: Config, models_directory: Path) -> None:
-    """Refuse a model whose file is not there; whether it is the right one is for the preflight to say.
-
-    Raises:
-        ConfigError: a file is missing.
-    """
-    for spec in (one for model in config.models for one in file_specs(model)):
-        path = model_path(spec, models_directory)
-        if not path.exists():
-            given = isinstance(spec.source, FileSource)
-            remedy = "correct its path" if given else "`make provision CONFIG=…` or `pagelab model fetch` gets it"
-            raise ConfigError(f"model {spec.name} is not at {path}; {remedy}")
 
 
 def check_sizes(config: Config, weights_bytes: dict[str, int], total_bytes: int) -> None:
