@@ -126,7 +126,7 @@ def test_every_file_of_a_split_model_is_checked(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=rf"{paths[1].name} has sha256 .* instead of {SUMS[1]}"):
         verify_model(spec, tmp_path)
     paths[1].unlink()
-    with pytest.raises(ModelError, match=rf"{paths[1].name} cannot be read"):
+    with pytest.raises(ModelError, match=rf"model m-2-of-3 is not at {paths[1]}"):
         fetch(spec, tmp_path)
 
 
