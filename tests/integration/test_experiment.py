@@ -12,7 +12,8 @@ import pytest
 from lab import Call, needs_lab, needs_root, on_host, run, write_config
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.report.wording import number
-from pagelab.store.record import Identity, TrialRecord
+from pagelab.store.record import SCHEMA_VERSION, Identity, TrialRecord
+from pagelab.store.trace_record import TRACE_VERSION
 from pagelab.units import GIB
 
 pytestmark = [needs_lab, needs_root]
@@ -125,10 +126,10 @@ def test_the_run_is_complete_and_says_how_it_was_made(paging: Call) -> None:
 
 def test_every_json_file_carries_the_schema_version_and_no_empty_value(paging: Call) -> None:
     files = list(paging.store.directory.rglob("*.json"))
-    assert len(files) == 1 + 3 * len(("trial.json", "access.json", "trace.json"))
+    assert len(files) == 1 + 3 * len(("observation.json", "trial.json", "access.json", "trace.json"))
     for file in files:
         document = json.loads(file.read_text())
-        assert document["schema_version"] == 1
+        assert document["schema_version"] == (TRACE_VERSION if file.name == "trace.json" else SCHEMA_VERSION)
         assert None not in document.values()
 
 
@@ -328,7 +329,7 @@ def test_pinning_behind_a_fence_reads_as_the_group_does(dense_model: Path, works
     assert pinned.reads.decode.swap_bytes < 0.1 * pinned.reads.decode.model_bytes
 
 
-def test_pinning_that_nothing_felt_is_invalid(dense_model: Path, workspace: Path) -> None:
+def test_pinning_that_kept_nothing_out_is_invalid(dense_model: Path, workspace: Path) -> None:
     """Without a fence the page cache takes what the host leaves unused of the reserve, here nearly all of its RAM."""
     config = write_config(
         workspace / "unfenced.yml",
@@ -341,5 +342,5 @@ def test_pinning_that_nothing_felt_is_invalid(dense_model: Path, workspace: Path
     assert trial.limit.effective is False
     assert not trial.validity.valid
     (reason,) = trial.validity.reasons
-    assert reason.startswith("the pressure was not felt to the end")
+    assert reason.startswith("the pressure was not binding to the end")
     assert reason in call.stderr.replace("\n", " ")
