@@ -60,20 +60,17 @@ class TracefsRecorder:
         self.ended_early: str | None = None
         self.formats: dict[str, str] = {}
         self.header_page: str | None = None
-        self.lost_events: int | None = None
-        self.cpu_seconds: float | None = None
+        self.lost_events = 0
+        self.cpu_seconds = 0.0
         self.capped: list[Profile] = []
         self._added: dict[Profile, list[str]] = {}
 
     def prepare(self) -> None:
         """Set the instance up; call it before anything else."""
-        for name, value in (
-            ("trace_clock", "mono"),
-            ("options/overwrite", "0"),
-            ("buffer_size_kb", str(BUFFER_KIB)),
-            ("buffer_percent", str(WAKE_AT_PERCENT)),
-        ):
-            self._instance.set(name, value)
+        self._instance.set("trace_clock", "mono")
+        self._instance.set("options/overwrite", "0")
+        self._instance.set("buffer_size_kb", str(BUFFER_KIB))
+        self._instance.set("buffer_percent", str(WAKE_AT_PERCENT))
         self.header_page = self._instance.header_page()
 
     def add_block(self, devices: list[TracedDevice], issues: bool) -> None:
