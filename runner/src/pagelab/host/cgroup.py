@@ -258,7 +258,7 @@ def _controllers(directory: Path) -> list[str]:
     return (read_text(directory / "cgroup.controllers") or "").split()
 
 
-def open_parent() -> Path:
+def _open_parent() -> Path:
     """Make sure that the parent of the lab's groups exists and hands its memory controller on; returns its path.
 
     Raises:
@@ -287,7 +287,7 @@ def _hand_on(directory: Path, controller: str) -> None:
 
 def new_group(name: str) -> Group:
     """A group of the lab's own that does not exist yet; call its `create`."""
-    return Group(open_parent() / name)
+    return Group(_open_parent() / name)
 
 
 def stale_groups() -> list[Group]:

@@ -30,19 +30,19 @@ def manifest(models_directory: Path) -> dict[str, Any]:
     `at_start`. Nothing identifies the machine (no serial numbers, addresses or UUIDs, except in the kernel's
     command line and in names of mappings).
     """
-    disk = _if_known(disk_of, models_directory)
+    disk, kinds = _if_known(disk_of, models_directory), {mount.file_system for mount in mounts()}
     return present(
         operating_system=host_operating_system(),
         machine=machine_facts(),
         kernel=kernel_facts(),
         cpu=cpu_facts(),
         memory={"page_bytes": PAGE_BYTES, **memory_facts()},
-        control_groups=_control_groups(),
+        control_groups=_control_groups(kinds),
         models_disk=disk.describe() if disk else None,
         models_storage=_models_storage(models_directory),
         models_file_system=file_system_facts(models_directory),
         swap=[_swap_facts(place) for place in swap_places()],
-        tracefs=_is_mounted("tracefs"),
+        tracefs="tracefs" in kinds if kinds else None,  # no mounts at all: they cannot be seen
         runner=runner_facts(),
         at_start=moment(),
     )
@@ -97,9 +97,8 @@ def file_system_facts(path: Path) -> dict[str, Any]:
     )
 
 
-def _control_groups() -> dict[str, Any]:
+def _control_groups(kinds: set[str]) -> dict[str, Any]:
     """Which versions are mounted (cgroups(7)), and where the memory controller is."""
-    kinds = {mount.file_system for mount in mounts()}
     versions = [version for version, kind in (("v1", "cgroup"), ("v2", "cgroup2")) if kind in kinds]
     parent = _if_known(parent_path)
     return present(versions=versions, memory_controller=str(parent.parent) if parent else None)
@@ -112,12 +111,6 @@ def _models_storage(path: Path) -> list[dict[str, Any]] | None:
         return None
     short = {"kind": "disk", "name": described.name}
     return [short if short.items() <= layer.items() else layer for layer in stack]
-
-
-def _is_mounted(file_system: str) -> bool | None:
-    """Whether this process sees a mount of a kind; None where it cannot see mounts."""
-    table = mounts()
-    return any(mount.file_system == file_system for mount in table) if table else None
 
 
 def _swap_facts(place: SwapPlace) -> dict[str, Any]:

@@ -21,11 +21,6 @@ class Encoding(NamedTuple):
     shape: Callable[[Bytes, float], None]
 
 
-def _half(value: float) -> tuple[int, int]:
-    low, high = np.array(value, dtype="<f2").tobytes()
-    return low, high
-
-
 def _random_signs(blocks: Bytes) -> Bytes:
     """A sign bit for each block: values that lie to one side of 0 in one block then average to 0 over many."""
     signs: Bytes = np.bitwise_and(blocks[:, 1], np.uint8(0x80))
@@ -34,7 +29,7 @@ def _random_signs(blocks: Bytes) -> Bytes:
 
 def _set_scale(blocks: Bytes, at: int, scale: float, signs: Bytes) -> None:
     """Write a half-precision scale into each block at byte `at`."""
-    low, high = _half(scale)
+    low, high = np.array(scale, dtype="<f2").tobytes()
     blocks[:, at] = low
     blocks[:, at + 1] = signs | np.uint8(high)
 
