@@ -7,8 +7,7 @@ Identifiers that tell a machine from all others (serial numbers, UUIDs) are left
 from pathlib import Path
 from typing import Any
 
-from pagelab.errors import HostError
-from pagelab.host.procfs import read_int, read_text
+from pagelab.host.procfs import if_known, read_int, read_text
 from pagelab.host.settings import present, setting
 from pagelab.host.storage import Disk, block_device_of, devices_under
 from pagelab.units import SECTOR_BYTES
@@ -48,10 +47,8 @@ def _below(sys_path: Path) -> list[Path]:
         return [sys_path.parent]
     backing_file = read_text(sys_path / "loop" / "backing_file")
     if backing_file:
-        try:
-            return [block_device_of(Path(backing_file))]
-        except (HostError, OSError):
-            return []
+        found = if_known(block_device_of, Path(backing_file)) if Path(backing_file).exists() else None
+        return [found] if found else []
     return devices_under(sys_path)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.kernel_mounts import remove_directory
-from pagelab.host.procfs import PAGE_BYTES, mounts, read_int, read_pairs, read_text
+from pagelab.host.procfs import PAGE_BYTES, if_known, mounts, read_int, read_pairs, read_text
 
 PARENT_NAME = "pagelab"
 KILL_SECONDS = 20.0
@@ -292,17 +292,12 @@ def new_group(name: str) -> Group:
 
 def stale_groups() -> list[Group]:
     """Groups of the lab that exist now; outside a run, they were left behind."""
-    try:
-        return [Group(child) for child in sorted(parent_path().iterdir()) if child.is_dir()]
-    except (HostError, FileNotFoundError):
-        return []
+    parent = if_known(parent_path)
+    return [Group(child) for child in sorted(parent.glob("*/"))] if parent is not None else []
 
 
 def remove_parent() -> None:
     """Remove the lab's parent group once it is empty, so that nothing stays behind."""
-    try:
-        parent = parent_path()
-    except HostError:
-        return
-    if parent.exists() and not any(child.is_dir() for child in parent.iterdir()):
+    parent = if_known(parent_path)
+    if parent is not None and parent.exists() and not any(child.is_dir() for child in parent.iterdir()):
         remove_directory(parent, KILL_SECONDS, _REMEDY)

@@ -8,7 +8,7 @@ from pathlib import Path
 from pagelab.config.schema import TraceSettings
 from pagelab.errors import HostError
 from pagelab.host.journal import Journal
-from pagelab.host.procfs import PAGE_BYTES
+from pagelab.host.procfs import PAGE_BYTES, if_known
 from pagelab.host.storage import Disk, disk_of
 from pagelab.host.swap import swap_places
 from pagelab.host.tracefs import Instance, cannot_trace, tracefs
@@ -95,7 +95,8 @@ class Tracer:
         return self
 
     def _begin(self, opened: contextlib.ExitStack) -> TraceRecord:
-        devices, same_disk = traced_devices(self.model.parts), _is_on(self.directory, self.disk)
+        devices = traced_devices(self.model.parts)
+        same_disk = if_known(disk_of, self.directory) == self.disk  # memory, for one, is no disk
         hold = HOLD_BYTES if same_disk else MIB
         identities: dict[Path, FileIdentity] = {}
         instance: Instance | None = None
@@ -195,11 +196,3 @@ def _instance(journal: Journal) -> Iterator[Instance]:
         yield instance
     finally:
         instance.remove()
-
-
-def _is_on(directory: Path, disk: Disk) -> bool:
-    """Whether a directory is on the disk that is measured; memory, for one, is no disk."""
-    try:
-        return disk_of(directory) == disk
-    except HostError:
-        return False
