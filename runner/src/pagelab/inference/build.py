@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pagelab.config.schema import InferenceSettings
-from pagelab.errors import InferenceError
+from pagelab.errors import InferenceError, StoreError
 from pagelab.host.cpu import physical_cores
+from pagelab.store.files import sha256_of
 
 PINNED_COMMIT = "b9a37717b0e93381e86ab24c1a367bea8946613b"
 _VERSION = re.compile(r"version: (\d+) \(([0-9a-f]+)\)")
@@ -60,16 +61,14 @@ def open_build(directory: Path) -> Build:
 
 def altered_files(build: Build) -> list[str]:
     """Files of the build that are missing or are not what was built, by sha256."""
-    altered = []
-    for name, expected in build.files.items():
-        try:
-            with (build.directory / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            found = None
-        if found != expected:
-            altered.append(name)
-    return altered
+    return [name for name, expected in build.files.items() if not _is(build.directory / name, expected)]
+
+
+def _is(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_of(path) == sha256
+    except StoreError:
+        return False
 
 
 def version_of(build: Build) -> tuple[int, str]:

@@ -108,7 +108,6 @@ class Tracer:
         level = self._page_level(files)
         if instance is not None:
             recorder = TracefsRecorder(instance, self.directory, hold, self.settings.most_bytes)
-            recorder.prepare()
             if self.choice.block == "tracefs":
                 recorder.add_block(devices, self.settings.issues)
             if level is not None:

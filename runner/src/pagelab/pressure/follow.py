@@ -7,7 +7,7 @@ share: half of a model became 32 to 47 % of it. The limit is the same sum with a
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
@@ -65,7 +65,5 @@ class FollowingLimit(Repeater):
         if abs(wanted - self._limit) < STEP_BYTES:
             return
         change = self._group.set_limit if wanted > self._limit else self._group.lower_limit
-        try:
+        with suppress(HostError):  # it could not be reclaimed down to there yet; the next look tries again
             self._limit = change(wanted)
-        except HostError:  # it could not be reclaimed down to there yet; the next look tries again
-            return
