@@ -204,9 +204,7 @@ def sequential_read_rate(path: Path, seconds: float = 1.0) -> float:
         HostError: the file system cannot read past the page cache.
     """
     started = time.monotonic()
-    offsets = count(
-        0, PROBE_CHUNK_BYTES
-    )  # each is handed out once: next() of a C iterator holds the interpreter's lock
+    offsets = count(0, PROBE_CHUNK_BYTES)  # shared: one call of next() is never interrupted, so each comes once
 
     def read_blocks(_worker: int) -> int:
         total, descriptor = 0, os.open(path, os.O_RDONLY | os.O_DIRECT)

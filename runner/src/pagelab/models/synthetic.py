@@ -32,7 +32,7 @@ from gguf.constants import (
 
 from pagelab.config.model_specs import SyntheticSpec, WeightType
 from pagelab.errors import ModelError
-from pagelab.models.encodings import ENCODINGS, Bytes
+from pagelab.models.encodings import ENCODINGS, ByteArray
 from pagelab.models.routing import Routing
 from pagelab.units import MIB, format_bytes
 
@@ -121,7 +121,7 @@ class _Tensor:
     gain: float | None
     zero_rows: int = 0
     quiet_rows: int = 0
-    data: Callable[[np.random.PCG64], Iterator[Bytes]] | None = None
+    data: Callable[[np.random.PCG64], Iterator[ByteArray]] | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -283,7 +283,7 @@ def _write_tensors(seed: int, tensors: tuple[_Tensor, ...], output: _Output) -> 
         output.write(bytes(_padded(tensor.bytes) - tensor.bytes))
 
 
-def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[Bytes]:
+def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[ByteArray]:
     # A stream of its own for each tensor.
     generator = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,)))
     if tensor.data is not None:
@@ -304,14 +304,14 @@ def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[Bytes]:
         yield from _weights(tensor, tensor.shape[-2] * tensor.row_bytes - quiet_bytes, scale, generator)
 
 
-def _weights(tensor: _Tensor, count: int, scale: float, generator: np.random.PCG64) -> Iterator[Bytes]:
+def _weights(tensor: _Tensor, count: int, scale: float, generator: np.random.PCG64) -> Iterator[ByteArray]:
     block_bytes = GGML_QUANT_SIZES[tensor.type][1]
     for chunk in _random_bytes(generator, count, block_bytes):
         ENCODINGS[tensor.type.name].shape(chunk.reshape(-1, block_bytes), scale)
         yield chunk
 
 
-def _routed_embedding(routing: Routing, vocabulary: int, generator: np.random.PCG64) -> Iterator[Bytes]:
+def _routed_embedding(routing: Routing, vocabulary: int, generator: np.random.PCG64) -> Iterator[ByteArray]:
     """An F16 embedding that begins with what the router reads."""
     own_bytes, encoding = routing.dimensions * 2, ENCODINGS["F16"]
     for chunk in _random_bytes(generator, vocabulary * routing.width * 2, routing.width * 2):
@@ -321,11 +321,11 @@ def _routed_embedding(routing: Routing, vocabulary: int, generator: np.random.PC
         yield chunk
 
 
-def _routed(routing: Routing, layer: int, generator: np.random.PCG64) -> Iterator[Bytes]:
+def _routed(routing: Routing, layer: int, generator: np.random.PCG64) -> Iterator[ByteArray]:
     yield routing.router(layer, generator).reshape(-1).view(np.uint8)
 
 
-def _random_bytes(generator: np.random.PCG64, count: int, unit_bytes: int) -> Iterator[Bytes]:
+def _random_bytes(generator: np.random.PCG64, count: int, unit_bytes: int) -> Iterator[ByteArray]:
     """The next `count` bytes, in chunks of whole units and whole 64-bit words."""
     chunk_bytes = max(1, _CHUNK_BYTES // (8 * unit_bytes)) * 8 * unit_bytes
     while count:
