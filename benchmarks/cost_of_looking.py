@@ -23,7 +23,7 @@ from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.page_cache import evict
 from pagelab.host.storage import disk_of
 from pagelab.host.tracefs import Instance, tracefs
-from pagelab.inference.llama_cpp import command_line, open_build
+from pagelab.inference.build import command_line, open_build
 from pagelab.models.catalog import model_path
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.observe.counters import Counters

@@ -25,7 +25,7 @@ from pagelab.host.journal import Journal, restore
 from pagelab.host.kernel_setting import KernelSetting
 from pagelab.host.procfs import PAGE_BYTES, swap_areas
 from pagelab.host.storage import disk_of
-from pagelab.inference.llama_cpp import Build
+from pagelab.inference.build import Build
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
 from pagelab.models.synthetic import write_synthetic
 from pagelab.run.plan import make_plan

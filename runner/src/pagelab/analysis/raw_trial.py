@@ -5,7 +5,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from pagelab.inference.llama_cpp import parse_timings
+from pagelab.inference.log import parse_timings
 from pagelab.store.observation import ObservedInference, Snapshot
 from pagelab.store.record import EngineTimings
 from pagelab.store.run_store import RunStore

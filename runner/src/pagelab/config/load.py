@@ -59,42 +59,31 @@ def _first_problem(error: ValidationError, document: dict[str, Any]) -> str:
     problem = next((item for item in error.errors() if item["type"] == "extra_forbidden"), error.errors()[0])
     place = _place(problem["loc"], document)
     if problem["type"] == "extra_forbidden":
-        return _unknown_key(problem["loc"], place)
-    message = problem["msg"].removeprefix("Value error, ")
+        near = difflib.get_close_matches(str(problem["loc"][-1]), sorted(_all_keys()), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "see `pagelab schema` for the known ones"
+        return f"unknown key {place!r}; {hint}"
     if problem["type"] == "missing":
         return f"{place} is missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
     given = f" (got {problem['input']!r})" if isinstance(problem["input"], str | int | float | bool) else ""
     return f"{place}: {message[0].lower()}{message[1:]}{given}" if place else message
 
 
 def _place(location: tuple[int | str, ...], document: Any) -> str:
     """The dotted path of a problem as far as it exists in the document (pydantic adds names of union branches)."""
-    parts: list[str] = []
+    place = ""
     for index, step in enumerate(location):
-        if isinstance(document, dict) and step in document:
-            document = document[step]
-            parts.append(f".{step}" if parts else str(step))
+        is_last = index == len(location) - 1
+        if isinstance(document, dict) and (step in document or is_last):
+            document = document.get(step)
+            place += f".{step}"
         elif isinstance(document, list) and isinstance(step, int) and step < len(document):
             document = document[step]
-            parts.append(f"[{step}]")
-        elif index == len(location) - 1 and isinstance(document, dict):
-            parts.append(f".{step}" if parts else str(step))
-    return "".join(parts)
+            place += f"[{step}]"
+    return place.removeprefix(".")
 
 
-def _unknown_key(location: tuple[int | str, ...], place: str) -> str:
-    key = str(location[-1])
-    known = sorted(_all_keys(Config.model_json_schema()))
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else "see `pagelab schema` for the known ones"
-    return f"unknown key {place!r}; {hint}"
-
-
-def _all_keys(schema: Any) -> set[str]:
-    """Every property name in a JSON Schema."""
-    if isinstance(schema, dict):
-        own = set(schema["properties"]) if isinstance(schema.get("properties"), dict) else set()
-        return own.union(*(_all_keys(value) for value in schema.values()))
-    if isinstance(schema, list):
-        return set().union(*(_all_keys(value) for value in schema))
-    return set()
+def _all_keys() -> set[str]:
+    """Every key that a configuration can have, at any depth."""
+    schema = Config.model_json_schema()
+    return {key for one in (schema, *schema["$defs"].values()) for key in one.get("properties", ())}

@@ -7,8 +7,7 @@ Identifiers that tell a machine from all others (serial numbers, UUIDs) are left
 from pathlib import Path
 from typing import Any
 
-from pagelab.errors import HostError
-from pagelab.host.procfs import read_int, read_text
+from pagelab.host.procfs import if_known, read_int, read_text
 from pagelab.host.settings import present, setting
 from pagelab.host.storage import Disk, block_device_of, devices_under
 from pagelab.units import SECTOR_BYTES
@@ -48,63 +47,43 @@ def _below(sys_path: Path) -> list[Path]:
         return [sys_path.parent]
     backing_file = read_text(sys_path / "loop" / "backing_file")
     if backing_file:
-        try:
-            return [block_device_of(Path(backing_file))]
-        except (HostError, OSError):
-            return []
+        found = if_known(block_device_of, Path(backing_file)) if Path(backing_file).exists() else None
+        return [found] if found else []
     return devices_under(sys_path)
 
 
 def _facts(sys_path: Path) -> dict[str, Any]:
     if (sys_path / "partition").exists():
-        return _partition(sys_path)
+        return present(
+            name=sys_path.name,
+            kind="partition",
+            start_bytes=read_int(sys_path / "start", SECTOR_BYTES),
+            size_bytes=read_int(sys_path / "size", SECTOR_BYTES),
+            alignment_offset_bytes=read_int(sys_path / "alignment_offset"),
+        )
     for directory, describe in (("dm", _mapping), ("md", _raid), ("loop", _loop)):
         if (sys_path / directory).is_dir():
-            return describe(sys_path)
+            return present(name=sys_path.name, **describe(sys_path / directory), **_queue(sys_path))
     return {"kind": "disk", **Disk(sys_path.name, sys_path).describe()}
 
 
-def _partition(sys_path: Path) -> dict[str, Any]:
-    return present(
-        name=sys_path.name,
-        kind="partition",
-        start_bytes=read_int(sys_path / "start", SECTOR_BYTES),
-        size_bytes=read_int(sys_path / "size", SECTOR_BYTES),
-        alignment_offset_bytes=read_int(sys_path / "alignment_offset"),
-    )
+def _mapping(dm: Path) -> dict[str, Any]:
+    made_by = (read_text(dm / "uuid") or "").partition("-")[0]
+    return {"kind": _MAPPINGS.get(made_by, "device_mapper"), "mapped_name": read_text(dm / "name")}
 
 
-def _mapping(sys_path: Path) -> dict[str, Any]:
-    made_by = (read_text(sys_path / "dm" / "uuid") or "").partition("-")[0]
-    return present(
-        name=sys_path.name,
-        kind=_MAPPINGS.get(made_by, "device_mapper"),
-        mapped_name=read_text(sys_path / "dm" / "name"),
-        **_queue(sys_path),
-    )
+def _raid(md: Path) -> dict[str, Any]:
+    return {
+        "kind": "raid",
+        "level": read_text(md / "level"),
+        "disks": read_int(md / "raid_disks"),
+        "chunk_bytes": read_int(md / "chunk_size"),
+        "degraded": read_int(md / "degraded"),
+    }
 
 
-def _raid(sys_path: Path) -> dict[str, Any]:
-    array = sys_path / "md"
-    return present(
-        name=sys_path.name,
-        kind="raid",
-        level=read_text(array / "level"),
-        disks=read_int(array / "raid_disks"),
-        chunk_bytes=read_int(array / "chunk_size"),
-        degraded=read_int(array / "degraded"),
-        **_queue(sys_path),
-    )
-
-
-def _loop(sys_path: Path) -> dict[str, Any]:
-    return present(
-        name=sys_path.name,
-        kind="loop",
-        backing_file=read_text(sys_path / "loop" / "backing_file"),
-        direct_io=read_int(sys_path / "loop" / "dio"),
-        **_queue(sys_path),
-    )
+def _loop(loop: Path) -> dict[str, Any]:
+    return {"kind": "loop", "backing_file": read_text(loop / "backing_file"), "direct_io": read_int(loop / "dio")}
 
 
 def _queue(sys_path: Path) -> dict[str, Any]:

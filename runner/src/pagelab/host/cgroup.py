@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.kernel_mounts import remove_directory
-from pagelab.host.procfs import PAGE_BYTES, mounts, read_int, read_pairs, read_text
+from pagelab.host.procfs import PAGE_BYTES, if_known, mounts, read_int, read_pairs, read_text
 
 PARENT_NAME = "pagelab"
 KILL_SECONDS = 20.0
@@ -258,7 +258,7 @@ def _controllers(directory: Path) -> list[str]:
     return (read_text(directory / "cgroup.controllers") or "").split()
 
 
-def open_parent() -> Path:
+def _open_parent() -> Path:
     """Make sure that the parent of the lab's groups exists and hands its memory controller on; returns its path.
 
     Raises:
@@ -287,22 +287,17 @@ def _hand_on(directory: Path, controller: str) -> None:
 
 def new_group(name: str) -> Group:
     """A group of the lab's own that does not exist yet; call its `create`."""
-    return Group(open_parent() / name)
+    return Group(_open_parent() / name)
 
 
 def stale_groups() -> list[Group]:
     """Groups of the lab that exist now; outside a run, they were left behind."""
-    try:
-        return [Group(child) for child in sorted(parent_path().iterdir()) if child.is_dir()]
-    except (HostError, FileNotFoundError):
-        return []
+    parent = if_known(parent_path)
+    return [Group(child) for child in sorted(parent.glob("*/"))] if parent is not None else []
 
 
 def remove_parent() -> None:
     """Remove the lab's parent group once it is empty, so that nothing stays behind."""
-    try:
-        parent = parent_path()
-    except HostError:
-        return
-    if parent.exists() and not any(child.is_dir() for child in parent.iterdir()):
+    parent = if_known(parent_path)
+    if parent is not None and parent.exists() and not any(child.is_dir() for child in parent.iterdir()):
         remove_directory(parent, KILL_SECONDS, _REMEDY)

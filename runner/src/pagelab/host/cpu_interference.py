@@ -24,7 +24,8 @@ class CpuInterference:
 
 def cpu_interference(pid: int) -> CpuInterference:
     """Read the counters for a process and the host; what the kernel does not have is None."""
-    ticks = [int(word) for word in _first_line("/proc/stat").split()[1:]]
+    first_line = (read_text("/proc/stat") or "").partition("\n")[0]
+    ticks = [int(word) for word in first_line.split()[1:]]
     counts = [read_int(path) for path in Path("/sys/devices/system/cpu").glob(THERMAL_COUNTERS)]
     present = [count for count in counts if count is not None]
     return CpuInterference(
@@ -33,10 +34,6 @@ def cpu_interference(pid: int) -> CpuInterference:
         stolen_ticks=ticks[7] if len(ticks) > 7 else None,
         all_ticks=sum(ticks[:8]) if len(ticks) > 7 else None,
     )
-
-
-def _first_line(path: str) -> str:
-    return (read_text(path) or "").partition("\n")[0]
 
 
 def _throttled_seconds(pid: int) -> float | None:

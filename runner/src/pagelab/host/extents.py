@@ -2,7 +2,7 @@
 
 import fcntl
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -85,29 +85,19 @@ def _goes_on(before: Extent, after: Extent) -> bool:
     return in_file and before.device_offset + before.bytes == after.device_offset
 
 
-def _all_extents(descriptor: int) -> list[Extent]:
-    extents: list[Extent] = []
-    start, last = 0, False
-    while not last:
-        found, last = _some_extents(descriptor, start)
-        extents += found
-        if not found:
-            break
-        start = found[-1].file_offset + found[-1].bytes
-    return extents
-
-
-def _some_extents(descriptor: int, start: int) -> tuple[list[Extent], bool]:
-    """Up to _EXTENTS_AT_ONCE extents from an offset of the file on, and whether the last one is among them."""
-    request = bytearray(_HEADER.size + _EXTENTS_AT_ONCE * _EXTENT.size)
-    _HEADER.pack_into(request, 0, start, 2**64 - 1 - start, _SYNC, 0, _EXTENTS_AT_ONCE, 0)
-    fcntl.ioctl(descriptor, FS_IOC_FIEMAP, request)
-    count = _HEADER.unpack_from(request)[3]
-    extents, flags = [], 0
-    for file_offset, device_offset, size, _, _, flags, *_ in islice(
-        _EXTENT.iter_unpack(request[_HEADER.size :]), count
-    ):
-        if flags & _WITHOUT_PLACE:
-            raise OSError(0, "part of the file has no place of its own on the device")
-        extents.append(Extent(file_offset, device_offset, size))
-    return extents, bool(flags & _LAST)
+def _all_extents(descriptor: int) -> Iterator[Extent]:
+    """The extents, asked for in batches of _EXTENTS_AT_ONCE."""
+    start, flags = 0, 0
+    while not flags & _LAST:
+        request = bytearray(_HEADER.size + _EXTENTS_AT_ONCE * _EXTENT.size)
+        _HEADER.pack_into(request, 0, start, 2**64 - 1 - start, _SYNC, 0, _EXTENTS_AT_ONCE, 0)
+        fcntl.ioctl(descriptor, FS_IOC_FIEMAP, request)
+        count = _HEADER.unpack_from(request)[3]
+        if count == 0:
+            return
+        found = islice(_EXTENT.iter_unpack(request[_HEADER.size :]), count)
+        for file_offset, device_offset, size, _, _, flags, *_ in found:
+            if flags & _WITHOUT_PLACE:
+                raise OSError(0, "part of the file has no place of its own on the device")
+            yield Extent(file_offset, device_offset, size)
+            start = file_offset + size

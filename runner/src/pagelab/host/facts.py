@@ -2,25 +2,20 @@
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from pagelab.errors import HostError
 from pagelab.host.blockstack import stack_of
 from pagelab.host.cgroup import parent_path
 from pagelab.host.cpu import cpu_facts
 from pagelab.host.environment import host_operating_system, moment, runner_facts
 from pagelab.host.extents import file_extents, summarise
 from pagelab.host.kernel import kernel_facts, machine_facts, memory_facts
-from pagelab.host.procfs import PAGE_BYTES, mounts
+from pagelab.host.procfs import PAGE_BYTES, if_known, mounts
 from pagelab.host.settings import present, setting
 from pagelab.host.storage import disk_of, mount_of
 from pagelab.host.swap import SwapPlace, swap_places
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def manifest(models_directory: Path) -> dict[str, Any]:
@@ -30,19 +25,19 @@ def manifest(models_directory: Path) -> dict[str, Any]:
     `at_start`. Nothing identifies the machine (no serial numbers, addresses or UUIDs, except in the kernel's
     command line and in names of mappings).
     """
-    disk = _if_known(disk_of, models_directory)
+    disk, kinds = if_known(disk_of, models_directory), {mount.file_system for mount in mounts()}
     return present(
         operating_system=host_operating_system(),
         machine=machine_facts(),
         kernel=kernel_facts(),
         cpu=cpu_facts(),
         memory={"page_bytes": PAGE_BYTES, **memory_facts()},
-        control_groups=_control_groups(),
+        control_groups=_control_groups(kinds),
         models_disk=disk.describe() if disk else None,
         models_storage=_models_storage(models_directory),
         models_file_system=file_system_facts(models_directory),
         swap=[_swap_facts(place) for place in swap_places()],
-        tracefs=_is_mounted("tracefs"),
+        tracefs="tracefs" in kinds if kinds else None,  # no mounts at all: they cannot be seen
         runner=runner_facts(),
         at_start=moment(),
     )
@@ -57,7 +52,7 @@ def model_file_facts(path: Path) -> dict[str, Any]:
         OSError: the file is missing.
     """
     status = path.stat()
-    mount, disk = mount_of(path), _if_known(disk_of, path)
+    mount, disk = mount_of(path), if_known(disk_of, path)
     return present(
         file_bytes=status.st_size,
         allocated_bytes=status.st_blocks * 512,
@@ -97,27 +92,20 @@ def file_system_facts(path: Path) -> dict[str, Any]:
     )
 
 
-def _control_groups() -> dict[str, Any]:
+def _control_groups(kinds: set[str]) -> dict[str, Any]:
     """Which versions are mounted (cgroups(7)), and where the memory controller is."""
-    kinds = {mount.file_system for mount in mounts()}
     versions = [version for version, kind in (("v1", "cgroup"), ("v2", "cgroup2")) if kind in kinds]
-    parent = _if_known(parent_path)
+    parent = if_known(parent_path)
     return present(versions=versions, memory_controller=str(parent.parent) if parent else None)
 
 
 def _models_storage(path: Path) -> list[dict[str, Any]] | None:
     """The stack down to the disks; of the disk that is described as `models_disk`, only the name."""
-    stack, described = _if_known(stack_of, path), _if_known(disk_of, path)
+    stack, described = if_known(stack_of, path), if_known(disk_of, path)
     if stack is None or described is None:
         return None
     short = {"kind": "disk", "name": described.name}
     return [short if short.items() <= layer.items() else layer for layer in stack]
-
-
-def _is_mounted(file_system: str) -> bool | None:
-    """Whether this process sees a mount of a kind; None where it cannot see mounts."""
-    table = mounts()
-    return any(mount.file_system == file_system for mount in table) if table else None
 
 
 def _swap_facts(place: SwapPlace) -> dict[str, Any]:
@@ -136,13 +124,5 @@ def _swap_facts(place: SwapPlace) -> dict[str, Any]:
 
 
 def _extents(path: Path) -> dict[str, Any] | None:
-    extents = _if_known(file_extents, path)
+    extents = if_known(file_extents, path)
     return None if extents is None else summarise(extents)
-
-
-def _if_known(look: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T | None:
-    """What a look at the host finds, None where the host does not say."""
-    try:
-        return look(*arguments, **options)
-    except HostError:
-        return None

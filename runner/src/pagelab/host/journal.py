@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -37,10 +37,8 @@ class Journal:
         """All changes not yet put back, oldest first; a line cut short by a crash was never acted on."""
         entries = []
         for line in (read_text(self._file) or "").splitlines():
-            try:
+            with suppress(ValueError):
                 entries.append(json.loads(line))
-            except ValueError:
-                continue
         return entries
 
     def undo(self) -> list[str]:

@@ -23,16 +23,8 @@ Pages = NDArray[np.int64]
 Flags = NDArray[np.uint8]
 
 
-class _Range(ctypes.Structure):
-    _fields_ = (("offset", ctypes.c_uint64), ("length", ctypes.c_uint64))
-
-
-class _CacheStat(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in ("nr_cache", "nr_dirty", "nr_writeback", "nr_evicted", "nr_recently_evicted")
-    )
-
+# Of include/uapi/linux/mman.h: offset and length; numbers of pages cached, dirty, in writeback, evicted, and lately so.
+_CacheStatRange, _CacheStat = ctypes.c_uint64 * 2, ctypes.c_uint64 * 5
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -92,9 +84,9 @@ def resident_pages(descriptor: int, bounds: Sequence[int]) -> Pages:
 def _cachestat_pages(descriptor: int, offset: int, length: int) -> int | None:
     if length == 0:
         return 0
-    area, answer = _Range(offset, length), _CacheStat()
+    area, answer = _CacheStatRange(offset, length), _CacheStat()
     failed = _libc.syscall(SYS_CACHESTAT, descriptor, ctypes.byref(area), ctypes.byref(answer), 0)
-    return None if failed else int(answer.nr_cache)
+    return None if failed else int(answer[0])
 
 
 def _mincore_pages(descriptor: int, bounds: Sequence[int]) -> Pages:

@@ -5,8 +5,15 @@ locked memory. Processors are counted by it (host.cpu).
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from pagelab.errors import HostError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -40,6 +47,14 @@ class Mount:
     def options(self) -> str:
         """Both kinds of options, each once."""
         return ",".join(dict.fromkeys(f"{self.mount_options},{self.file_system_options}".rstrip(",").split(",")))
+
+
+def if_known(look: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T | None:
+    """What a look at the host finds, or None where it raises HostError because the host does not say."""
+    try:
+        return look(*arguments, **options)
+    except HostError:
+        return None
 
 
 def read_text(path: Path | str) -> str | None:

@@ -34,8 +34,4 @@ def settings_in(directory: Path, leave: Collection[str] = ()) -> dict[str, int |
 
     Names are the kernel's. Files that cannot be read, such as triggers, and directories are left out.
     """
-    try:
-        names = sorted(entry.name for entry in directory.iterdir() if entry.name not in leave)
-    except OSError:
-        return {}
-    return present({name: setting(directory / name) for name in names})
+    return present({file.name: setting(file) for file in sorted(directory.glob("*")) if file.name not in leave})

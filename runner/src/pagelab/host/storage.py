@@ -79,7 +79,7 @@ class Disk:
             scheduler_settings=settings_in(queue / "iosched"),
             **{name: read_int(queue / file) for name, file in _QUEUE.items()},
             device_queue_depth=read_int(device / "queue_depth"),
-            hardware_queues=_count(self.sys_path / "mq"),
+            hardware_queues=len(list((self.sys_path / "mq").glob("*"))) or None,
             nvme=nvme_facts(device),
             queue=settings_in(queue, leave=("rotational", "scheduler", *_QUEUE.values())),
         )
@@ -111,14 +111,6 @@ def nvme_facts(device: Path) -> dict[str, object]:
         core_parameters=settings_in(Path("/sys/module/nvme_core/parameters"), leave=_PRIVATE_PARAMETERS),
         parameters=settings_in(Path("/sys/module/nvme/parameters")),
     )
-
-
-def _count(directory: Path) -> int | None:
-    """Number of entries of a directory; None where it is absent."""
-    try:
-        return sum(1 for _ in directory.iterdir())
-    except OSError:
-        return None
 
 
 def mount_of(path: Path) -> Mount | None:
@@ -212,9 +204,7 @@ def sequential_read_rate(path: Path, seconds: float = 1.0) -> float:
         HostError: the file system cannot read past the page cache.
     """
     started = time.monotonic()
-    offsets = count(
-        0, PROBE_CHUNK_BYTES
-    )  # each is handed out once: next() of a C iterator holds the interpreter's lock
+    offsets = count(0, PROBE_CHUNK_BYTES)  # shared: one call of next() is never interrupted, so each comes once
 
     def read_blocks(_worker: int) -> int:
         total, descriptor = 0, os.open(path, os.O_RDONLY | os.O_DIRECT)

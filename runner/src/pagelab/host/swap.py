@@ -1,11 +1,9 @@
 """Where swap goes: the disk under each active area, and whether it is a disk at all."""
 
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagelab.errors import HostError
-from pagelab.host.procfs import SwapArea, swap_areas
+from pagelab.host.procfs import SwapArea, if_known, swap_areas
 from pagelab.host.storage import Disk, disk_of, physical_disks, sys_path_of, whole_disk
 
 
@@ -35,11 +33,7 @@ def swap_places() -> list[SwapPlace]:
 
 def _disk(area: SwapArea) -> Disk | None:
     path = Path(area.path)
-    try:
-        found = path.stat()
-        if not stat.S_ISBLK(found.st_mode):
-            return disk_of(path)
-    except (OSError, HostError):
-        return None
-    sys_path = sys_path_of(found.st_rdev)
+    if not path.is_block_device():
+        return if_known(disk_of, path) if path.exists() else None
+    sys_path = sys_path_of(path.stat().st_rdev)
     return whole_disk(sys_path) if sys_path.exists() else None

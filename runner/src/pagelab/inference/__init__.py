@@ -1,1 +1,1 @@
-"""Inference engines whose processes the lab starts and watches."""
+"""llama.cpp: its build and call, its log, and its process, which the lab starts and watches."""

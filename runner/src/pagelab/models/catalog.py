@@ -29,8 +29,8 @@ from pagelab.config.model_specs import FileSource, ModelSpec, PypiSource, Sha256
 from pagelab.config.split_files import part_names
 from pagelab.errors import ModelError
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
-from pagelab.models.synthetic import digest, write_synthetic
-from pagelab.units import MIB, format_bytes
+from pagelab.models.synthetic import digest, require_room, write_synthetic
+from pagelab.units import MIB
 
 _DOWNLOAD_ATTEMPTS = 5
 _DOWNLOAD_TIMEOUT_SECONDS = 60
@@ -358,24 +358,16 @@ def _download_rest(url: str, part: Path) -> None:
     with response, part.open("ab") as output:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             output.truncate(0)
-        _receive(response, output, part)
-
-
-def _receive(response: http.client.HTTPResponse, output: BinaryIO, part: Path) -> None:
-    expected = response.length
-    free = shutil.disk_usage(part.parent).free
-    if expected is not None and expected > free:
-        raise ModelError(
-            f"{part.parent} has {format_bytes(free)} free but the download needs {format_bytes(expected)}: make room"
-        )
-    received = 0
-    while block := response.read(_BLOCK_BYTES):
-        output.write(block)
-        received += len(block)
-    # A connection that breaks looks like the end of the file.
-    if expected is not None and received < expected:
-        raise ConnectionError(f"the connection broke after {received} of {expected} bytes")
-    _flush(output)
+            output.seek(0)
+        expected = response.length
+        require_room(part, expected or 0)
+        before = output.tell()
+        shutil.copyfileobj(response, output, _BLOCK_BYTES)
+        received = output.tell() - before
+        # A connection that breaks looks like the end of the file.
+        if expected is not None and received < expected:
+            raise ConnectionError(f"the connection broke after {received} of {expected} bytes")
+        _flush(output)
 
 
 def _flush(file: BinaryIO) -> None:

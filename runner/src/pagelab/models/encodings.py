@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Blocks = NDArray[np.uint8]
+ByteArray = NDArray[np.uint8]
 
 
 class Encoding(NamedTuple):
@@ -18,37 +18,37 @@ class Encoding(NamedTuple):
     """
 
     spread: float
-    shape: Callable[[Blocks, float], None]
+    shape: Callable[[ByteArray, float], None]
 
 
-def _random_signs(blocks: Blocks) -> Blocks:
+def _random_signs(blocks: ByteArray) -> ByteArray:
     """A sign bit for each block: values that lie to one side of 0 in one block then average to 0 over many."""
-    signs: Blocks = np.bitwise_and(blocks[:, 1], np.uint8(0x80))
+    signs: ByteArray = np.bitwise_and(blocks[:, 1], np.uint8(0x80))
     return signs
 
 
-def _set_scale(blocks: Blocks, at: int, scale: float, signs: Blocks) -> None:
+def _set_scale(blocks: ByteArray, at: int, scale: float, signs: ByteArray) -> None:
     """Write a half-precision scale into each block at byte `at`."""
     low, high = np.array(scale, dtype="<f2").tobytes()
     blocks[:, at] = low
     blocks[:, at + 1] = signs | np.uint8(high)
 
 
-def _shape_scaled(blocks: Blocks, scale: float) -> None:
+def _shape_scaled(blocks: ByteArray, scale: float) -> None:
     _set_scale(blocks, 0, scale, _random_signs(blocks))
 
 
-def _shape_q4_k(blocks: Blocks, scale: float) -> None:
+def _shape_q4_k(blocks: ByteArray, scale: float) -> None:
     # A value is scale * s * q - minimum * m, with 6-bit s and m, and q from 0 to 15: minimum = 7.5 * scale centres it.
     signs = _random_signs(blocks)
     _set_scale(blocks, 0, scale, signs)
     _set_scale(blocks, 2, 7.5 * scale, signs)
 
 
-def _shape_float(layout: str, mantissa_bits: int, bias: int) -> Callable[[Blocks, float], None]:
+def _shape_float(layout: str, mantissa_bits: int, bias: int) -> Callable[[ByteArray, float], None]:
     """Random sign and mantissa under one fixed exponent: values between scale and 2 * scale on either side of 0."""
 
-    def shape(blocks: Blocks, scale: float) -> None:
+    def shape(blocks: ByteArray, scale: float) -> None:
         if scale == 0:
             blocks[:] = 0
             return

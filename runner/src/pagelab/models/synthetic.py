@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from gguf import GGUFWriter
@@ -33,7 +32,7 @@ from gguf.constants import (
 
 from pagelab.config.model_specs import SyntheticSpec, WeightType
 from pagelab.errors import ModelError
-from pagelab.models.encodings import ENCODINGS, Blocks
+from pagelab.models.encodings import ENCODINGS, ByteArray
 from pagelab.models.routing import Routing
 from pagelab.units import MIB, format_bytes
 
@@ -72,7 +71,7 @@ def _routing(spec: SyntheticSpec) -> Routing | None:
 
 def estimate_bytes(spec: SyntheticSpec) -> int:
     """Size of the file that `write_synthetic` would make, within a few KiB (the header is not counted to the byte)."""
-    tokens = sum(len(token.encode()) + 8 + 4 + 4 for token in _vocabulary(spec.vocabulary).tokens)
+    tokens = sum(len(token.encode()) + 8 + 4 + 4 for token in _vocabulary(spec.vocabulary)[0])
     tensors = _tensors(spec)
     return sum(_padded(tensor.bytes) for tensor in tensors) + tokens + len(tensors) * 72 + 1024
 
@@ -88,7 +87,7 @@ def write_synthetic(spec: SyntheticSpec, path: Path) -> str:
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _require_room(path.parent, estimate_bytes(spec), path)
+        require_room(path, estimate_bytes(spec))
         tensors = _tensors(spec)
         _write_header(spec, tensors, part)
         with part.open("r+b", buffering=0) as file, ThreadPoolExecutor(max_workers=1) as hasher:
@@ -122,7 +121,7 @@ class _Tensor:
     gain: float | None
     zero_rows: int = 0
     quiet_rows: int = 0
-    data: Callable[[np.random.PCG64], Iterator[Blocks]] | None = None
+    data: Callable[[np.random.PCG64], Iterator[ByteArray]] | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -181,19 +180,14 @@ def _norm(name: str, width: int) -> _Tensor:
     return _Tensor(name, (width,), GGMLQuantizationType.F32, None)
 
 
-class _Vocabulary(NamedTuple):
-    tokens: list[str]
-    types: list[int]
-
-
-def _vocabulary(size: int) -> _Vocabulary:
-    """A vocabulary of the kind that llama.cpp calls SPM: special tokens, bytes, then printable pieces."""
+def _vocabulary(size: int) -> tuple[list[str], list[int]]:
+    """Tokens and their types, of the kind that llama.cpp calls SPM: special tokens, bytes, then printable pieces."""
     tokens = [*_SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256)), _WORD_START]
     tokens += string.ascii_letters + string.digits + string.punctuation
     tokens += [_word(index) for index in range(size - len(tokens))]
     types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256]
     types += [TokenType.NORMAL] * (size - len(types))
-    return _Vocabulary(tokens, [int(kind) for kind in types])
+    return tokens, [int(kind) for kind in types]
 
 
 def _word(index: int) -> str:
@@ -224,11 +218,11 @@ def _write_header(spec: SyntheticSpec, tensors: tuple[_Tensor, ...], path: Path)
     if spec.architecture == "moe":
         writer.add_expert_count(spec.experts)
         writer.add_expert_used_count(spec.experts_used)
-    vocabulary = _vocabulary(spec.vocabulary)
+    tokens, token_types = _vocabulary(spec.vocabulary)
     writer.add_tokenizer_model("llama")
-    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_list(tokens)
     writer.add_token_scores([-float(index) for index in range(spec.vocabulary)])
-    writer.add_token_types(vocabulary.types)
+    writer.add_token_types(token_types)
     writer.add_unk_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
@@ -289,7 +283,7 @@ def _write_tensors(seed: int, tensors: tuple[_Tensor, ...], output: _Output) -> 
         output.write(bytes(_padded(tensor.bytes) - tensor.bytes))
 
 
-def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[Blocks]:
+def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[ByteArray]:
     # A stream of its own for each tensor.
     generator = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(index,)))
     if tensor.data is not None:
@@ -310,14 +304,14 @@ def _tensor_data(tensor: _Tensor, seed: int, index: int) -> Iterator[Blocks]:
         yield from _weights(tensor, tensor.shape[-2] * tensor.row_bytes - quiet_bytes, scale, generator)
 
 
-def _weights(tensor: _Tensor, count: int, scale: float, generator: np.random.PCG64) -> Iterator[Blocks]:
+def _weights(tensor: _Tensor, count: int, scale: float, generator: np.random.PCG64) -> Iterator[ByteArray]:
     block_bytes = GGML_QUANT_SIZES[tensor.type][1]
     for chunk in _random_bytes(generator, count, block_bytes):
         ENCODINGS[tensor.type.name].shape(chunk.reshape(-1, block_bytes), scale)
         yield chunk
 
 
-def _routed_embedding(routing: Routing, vocabulary: int, generator: np.random.PCG64) -> Iterator[Blocks]:
+def _routed_embedding(routing: Routing, vocabulary: int, generator: np.random.PCG64) -> Iterator[ByteArray]:
     """An F16 embedding that begins with what the router reads."""
     own_bytes, encoding = routing.dimensions * 2, ENCODINGS["F16"]
     for chunk in _random_bytes(generator, vocabulary * routing.width * 2, routing.width * 2):
@@ -327,11 +321,11 @@ def _routed_embedding(routing: Routing, vocabulary: int, generator: np.random.PC
         yield chunk
 
 
-def _routed(routing: Routing, layer: int, generator: np.random.PCG64) -> Iterator[Blocks]:
+def _routed(routing: Routing, layer: int, generator: np.random.PCG64) -> Iterator[ByteArray]:
     yield routing.router(layer, generator).reshape(-1).view(np.uint8)
 
 
-def _random_bytes(generator: np.random.PCG64, count: int, unit_bytes: int) -> Iterator[Blocks]:
+def _random_bytes(generator: np.random.PCG64, count: int, unit_bytes: int) -> Iterator[ByteArray]:
     """The next `count` bytes, in chunks of whole units and whole 64-bit words."""
     chunk_bytes = max(1, _CHUNK_BYTES // (8 * unit_bytes)) * 8 * unit_bytes
     while count:
@@ -345,8 +339,13 @@ def _padded(count: int) -> int:
     return -(-count // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
 
 
-def _require_room(directory: Path, needed: int, path: Path) -> None:
-    free = shutil.disk_usage(directory).free
+def require_room(path: Path, needed: int) -> None:
+    """Refuse to make a file for which its disk has too little room.
+
+    Raises:
+        ModelError: there is less than is needed.
+    """
+    free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise ModelError(
             f"{path} needs {format_bytes(needed)} but its disk has {format_bytes(free)} free: make room or choose "

@@ -55,8 +55,8 @@ class BlktraceRecorder:
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._nodes: dict[str, Path] = {}
         self._opened = ExitStack()
-        self.lost_events: int | None = None
-        self.cpu_seconds: float | None = None
+        self.lost_events = 0
+        self.cpu_seconds = 0.0
         self.capped: list[Profile] = []
         self.ended_early: str | None = None
         self.notes: list[str] = []

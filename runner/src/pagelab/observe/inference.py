@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pagelab.host.child import enter
 from pagelab.host.cpu_interference import cpu_interference
-from pagelab.inference.llama_cpp import LlamaCli, Printed, Ready
+from pagelab.inference.process import LlamaCli, Printed, Ready
 from pagelab.observe.counters import Counters
 from pagelab.observe.sampler import Sampler
 from pagelab.store.observation import ObservedInference
@@ -61,12 +61,11 @@ def watch(
     Raises:
         InferenceError: the program cannot be started.
     """
-    cli = LlamaCli(command, enter(counters.group))
     tell = notify or (lambda _window, _tokens: None)
     seen = ObservedInference(at_start=counters.snapshot(None))
     watched = Watched(seen)
     deadline = time.monotonic() + timeout_seconds
-    cli.start()
+    cli = LlamaCli(command, enter(counters.group))
     seen.started_monotonic_seconds = cli.started_monotonic
     try:
         if sampled:
@@ -76,9 +75,8 @@ def watch(
             for event in cli.events(IDLE_SECONDS):
                 if isinstance(event, Ready):
                     seen.at_ready, seen.ready_seconds = counters.snapshot(cli.pid), event.seconds
-                    seen.interference_at_ready = cpu_interference(
-                        cli.pid
-                    )  # not at the first token: the second is close behind it
+                    # Not at the first token: the second is close behind it.
+                    seen.interference_at_ready = cpu_interference(cli.pid)
                     tell("prompt", 0)
                 elif isinstance(event, Printed):
                     _take_token(watched, event, counters, cli.pid, tokens)

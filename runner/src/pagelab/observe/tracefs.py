@@ -59,22 +59,15 @@ class TracefsRecorder:
         self._thread = threading.Thread(target=self._record, name="trace recorder", daemon=True)
         self.ended_early: str | None = None
         self.formats: dict[str, str] = {}
-        self.header_page: str | None = None
-        self.lost_events: int | None = None
-        self.cpu_seconds: float | None = None
+        self.lost_events = 0
+        self.cpu_seconds = 0.0
         self.capped: list[Profile] = []
         self._added: dict[Profile, list[str]] = {}
-
-    def prepare(self) -> None:
-        """Set the instance up; call it before anything else."""
-        for name, value in (
-            ("trace_clock", "mono"),
-            ("options/overwrite", "0"),
-            ("buffer_size_kb", str(BUFFER_KIB)),
-            ("buffer_percent", str(WAKE_AT_PERCENT)),
-        ):
-            self._instance.set(name, value)
-        self.header_page = self._instance.header_page()
+        instance.set("trace_clock", "mono")
+        instance.set("options/overwrite", "0")
+        instance.set("buffer_size_kb", str(BUFFER_KIB))
+        instance.set("buffer_percent", str(WAKE_AT_PERCENT))
+        self.header_page = instance.header_page()
 
     def add_block(self, devices: list[TracedDevice], issues: bool) -> None:
         """Record what completes on these disks, and what is issued to them."""

@@ -1,27 +1,20 @@
 """The trace of one trial: which recorders this host allows, what they are told, and the description of the result."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pagelab.config.schema import TraceSettings
 from pagelab.errors import HostError
 from pagelab.host.journal import Journal
-from pagelab.host.procfs import PAGE_BYTES
+from pagelab.host.procfs import PAGE_BYTES, if_known
 from pagelab.host.storage import Disk, disk_of
 from pagelab.host.swap import swap_places
 from pagelab.host.tracefs import Instance, cannot_trace, tracefs
 from pagelab.models.gguf_map import GgufMap
 from pagelab.observe.blktrace import BlktraceRecorder, cannot_blktrace
-from pagelab.observe.traced_files import (
-    FileIdentity,
-    identify,
-    model_files,
-    swap_files,
-    traced_devices,
-    traced_tensors,
-)
+from pagelab.observe.traced_files import FileIdentity, identify, model_files, swap_files, traced_devices, traced_tensors
 from pagelab.observe.tracefs import TracefsRecorder
 from pagelab.store.files import Owner, adopt, make_directory
 from pagelab.store.record import Traced
@@ -70,6 +63,7 @@ def choose(settings: TraceSettings, model_file: Path) -> Choice:
 NOTHING = Choice()
 
 
+@dataclass
 class Tracer:
     """Records the reads of one trial into a directory; use it as a context around the inference.
 
@@ -77,71 +71,63 @@ class Tracer:
         HostError: on entry, where the host refuses what `choose` found possible.
     """
 
-    def __init__(
-        self,
-        settings: TraceSettings,
-        choice: Choice,
-        model: GgufMap,
-        disk: Disk,
-        journal: Journal,
-        directory: Path,
-        owner: Owner | None = None,
-    ) -> None:
-        self._settings = settings
-        self._choice = choice
-        self._model = model
-        self._disk = disk
-        self._journal = journal
-        self._directory = directory
-        self._owner = owner
+    settings: TraceSettings
+    choice: Choice
+    model: GgufMap
+    disk: Disk
+    journal: Journal
+    directory: Path
+    owner: Owner | None = None
+
+    def __post_init__(self) -> None:
         self._opened = contextlib.ExitStack()
         self._recorders: list[TracefsRecorder | BlktraceRecorder] = []
         self._record: TraceRecord | None = None
 
     def __enter__(self) -> "Tracer":
         """Begin to record, as the last thing before the inference."""
-        if self._choice.block is None and not self._choice.pages:
+        if self.choice.block is None and not self.choice.pages:
             return self
-        make_directory(self._directory, self._owner)
+        make_directory(self.directory, self.owner)
         with contextlib.ExitStack() as opened:
             self._record = self._begin(opened)
             self._opened = opened.pop_all()
         return self
 
     def _begin(self, opened: contextlib.ExitStack) -> TraceRecord:
-        devices, same_disk = traced_devices(self._model.parts), _is_on(self._directory, self._disk)
+        devices = traced_devices(self.model.parts)
+        same_disk = if_known(disk_of, self.directory) == self.disk  # memory, for one, is no disk
         hold = HOLD_BYTES if same_disk else MIB
         identities: dict[Path, FileIdentity] = {}
         instance: Instance | None = None
-        if self._choice.pages or self._choice.block == "tracefs":
-            instance = opened.enter_context(_instance(self._journal))
-            if self._choice.pages:
-                identities = {path: identify(instance, path) for path in self._model.parts}
-        files = model_files(self._model, identities)
+        if self.choice.pages or self.choice.block == "tracefs":
+            instance = opened.enter_context(_instance(self.journal))
+            if self.choice.pages:
+                identities = {path: identify(instance, path) for path in self.model.parts}
+        files = model_files(self.model, identities)
         level = self._page_level(files)
         if instance is not None:
-            recorder = TracefsRecorder(instance, self._directory, hold, self._settings.most_bytes)
-            recorder.prepare()
-            if self._choice.block == "tracefs":
-                recorder.add_block(devices, self._settings.issues)
+            recorder = TracefsRecorder(instance, self.directory, hold, self.settings.most_bytes)
+            if self.choice.block == "tracefs":
+                recorder.add_block(devices, self.settings.issues)
             if level is not None:
                 recorder.add_pages(list(identities.values()), level)
             self._recorders.append(recorder)
-        if self._choice.block == "blktrace":
-            self._recorders.append(BlktraceRecorder(self._directory, devices, self._settings.issues, hold))
+        if self.choice.block == "blktrace":
+            self._recorders.append(BlktraceRecorder(self.directory, devices, self.settings.issues, hold))
         record = TraceRecord(
-            recorder="blktrace" if self._choice.block == "blktrace" else "tracefs",
-            profiles=[*(["block"] if self._choice.block else []), *(["page"] if self._choice.pages else [])],
-            issues=self._settings.issues and self._choice.block is not None,
+            recorder="blktrace" if self.choice.block == "blktrace" else "tracefs",
+            profiles=[*(["block"] if self.choice.block else []), *(["page"] if self.choice.pages else [])],
+            issues=self.settings.issues and self.choice.block is not None,
             pages=level,
             origin_ns=0,
             page_bytes=PAGE_BYTES,
-            readahead_bytes=None if (kib := self._disk.readahead_kib()) is None else kib * 1024,
+            readahead_bytes=None if (kib := self.disk.readahead_kib()) is None else kib * 1024,
             devices=devices,
             files=files + swap_files(swap_places()),
-            tensors=traced_tensors(self._model),
+            tensors=traced_tensors(self.model),
             same_disk=same_disk,
-            notes=list(self._choice.notes),
+            notes=list(self.choice.notes),
         )
         for one in self._recorders:
             opened.enter_context(one)
@@ -149,12 +135,12 @@ class Tracer:
 
     def _page_level(self, files: list[TracedFile]) -> PageLevel | None:
         """Which events of pages are recorded. An event for each page that enters takes a part of the speed."""
-        wanted = self._settings.page_cache
-        if not self._choice.pages or wanted == "off":
+        wanted = self.settings.page_cache
+        if not self.choice.pages or wanted == "off":
             return None
         if wanted != "auto":
             return wanted
-        told_by_requests = self._choice.block is not None and all(file.extents is not None for file in files)
+        told_by_requests = self.choice.block is not None and all(file.extents is not None for file in files)
         return "faults" if told_by_requests else "entered"
 
     def __exit__(self, *_: object) -> None:
@@ -172,20 +158,20 @@ class Tracer:
         """
         record = self._record
         if record is None:
-            return Traced(notes=self._choice.notes) if self._choice.notes else None
+            return Traced(notes=self.choice.notes) if self.choice.notes else None
         record.origin_ns = round((started_monotonic or 0.0) * 1e9)
         for recorder in self._recorders:
             record.raw_files += recorder.finish()
+            record.capped += recorder.capped
             if isinstance(recorder, TracefsRecorder):
                 record.formats, record.header_page = recorder.formats, recorder.header_page
             else:
                 record.notes += recorder.notes
-        record.lost_events = sum(one.lost_events or 0 for one in self._recorders)
-        record.capped = [name for one in self._recorders for name in one.capped]
-        record.recorder_cpu_seconds = sum(_known(one.cpu_seconds for one in self._recorders))
+        record.lost_events = sum(one.lost_events for one in self._recorders)
+        record.recorder_cpu_seconds = sum(one.cpu_seconds for one in self._recorders)
         for file in record.raw_files:
-            adopt(self._directory / file.name, self._owner)
-        write_trace_record(self._directory, record, self._owner)
+            adopt(self.directory / file.name, self.owner)
+        write_trace_record(self.directory, record, self.owner)
         return Traced(
             recorders=[one.name for one in self._recorders],
             profiles=list(record.profiles),
@@ -209,15 +195,3 @@ def _instance(journal: Journal) -> Iterator[Instance]:
         yield instance
     finally:
         instance.remove()
-
-
-def _is_on(directory: Path, disk: Disk) -> bool:
-    """Whether a directory is on the disk that is measured; memory, for one, is no disk."""
-    try:
-        return disk_of(directory) == disk
-    except HostError:
-        return False
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]

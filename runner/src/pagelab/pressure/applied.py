@@ -1,7 +1,7 @@
 """Applies the pressure that a trial's factors ask for, for as long as a context lasts."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,9 +74,8 @@ def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
         yield Applied()
     elif factors.pressure == "cgroup":
         share = share_bytes(weights, factors.resident, memory.floor)
-        limit = group.set_limit(group_limit_bytes(sizes.non_file_bytes, share))
-        with _following(factors, sizes, group, share, limit) as follow:
-            yield Applied(limit_bytes=limit, share_bytes=share, follow=follow)
+        with _limited(factors, sizes, group, share, group_limit_bytes(sizes.non_file_bytes, share)) as pressure:
+            yield pressure
     elif memory.fence_reserve:
         with _fenced(factors, share_bytes(weights, factors.resident, memory.floor), sizes, group) as pressure:
             yield pressure
@@ -88,13 +87,19 @@ def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
             yield Applied(share_bytes=share, pin=pin)
 
 
-def _following(
-    factors: Factors, sizes: Sizes, group: Group, share: int, limit_bytes: int
-) -> AbstractContextManager[FollowingLimit | None]:
-    """Keep the weights' share whatever becomes of the rest; anonymous weights have no share of their own to keep."""
-    if factors.weights == "anonymous" or not sizes.memory.follow_anonymous:
-        return nullcontext()
-    return FollowingLimit(group, sizes.weights, share, limit_bytes)
+@contextmanager
+def _limited(
+    factors: Factors, sizes: Sizes, group: Group, share: int, limit_bytes: int, pin: PinnedMemory | None = None
+) -> Iterator[Applied]:
+    """Limit the group, and keep the weights' share whatever becomes of the rest.
+
+    Anonymous weights have no share of their own to keep.
+    """
+    limit, follow = group.set_limit(limit_bytes), None
+    if factors.weights != "anonymous" and sizes.memory.follow_anonymous:
+        follow = FollowingLimit(group, sizes.weights, share, limit)
+    with follow or nullcontext():
+        yield Applied(limit_bytes=limit, share_bytes=share, pin=pin, follow=follow)
 
 
 @contextmanager
@@ -112,6 +117,5 @@ def _fenced(factors: Factors, share: int, sizes: Sizes, group: Group) -> Iterato
         charged = group.counters().memory_bytes
         if charged is None:
             raise HostError(f"{group.path} does not say what it is charged; use pressure cgroup, or no fence_reserve")
-        limit = group.set_limit(charged + beside)
-        with _following(factors, sizes, group, share, limit) as follow:
-            yield Applied(limit_bytes=limit, share_bytes=share, pin=pin, follow=follow)
+        with _limited(factors, sizes, group, share, charged + beside, pin) as pressure:
+            yield pressure

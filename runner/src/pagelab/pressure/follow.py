@@ -7,8 +7,9 @@ share: half of a model became 32 to 47 % of it. The limit is the same sum with a
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Self
 
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
@@ -21,7 +22,7 @@ SHARE_OF_A_CORE = 0.02  # more than is given to looking: a limit that lags makes
 STEP_BYTES = 16 * PAGE_BYTES  # a smaller change is not worth a system call
 
 
-class FollowingLimit:
+class FollowingLimit(Repeater):
     """A thread that keeps limit = (charged - resident weights) + share; use it as a context.
 
     What is charged and is no weight is anonymous and kernel memory, locked dummy memory, and pages of programs. Until
@@ -31,40 +32,38 @@ class FollowingLimit:
     def __init__(
         self, group: Group, weights: Sequence[tuple[Path, int, int]], share_bytes: int, least_bytes: int
     ) -> None:
+        # The processor's time is the cost, not the waiting while the kernel reclaims, or the limit would lag.
+        super().__init__("following limit", self._follow, INTERVAL_SECONDS, time.thread_time, SHARE_OF_A_CORE)
         self._group = group
         self._weights = weights
         self._opened = ExitStack()
         self._files: list[tuple[int, tuple[int, int]]] = []  # descriptor, and where its weights begin and end
-        self._share = share_bytes
+        self._share_bytes = share_bytes
         self._least = self._limit = least_bytes
-        # The processor's time is the cost, not the waiting while the kernel reclaims, or the limit would lag.
-        self._repeater = Repeater("following limit", self._follow, INTERVAL_SECONDS, time.thread_time, SHARE_OF_A_CORE)
 
-    def __enter__(self) -> "FollowingLimit":
+    def __enter__(self) -> Self:
         """Begin to follow; the group is at `least_bytes` already."""
         for path, first, length in self._weights:
             self._files.append((self._opened.enter_context(opened(path)), (first, first + length)))
-        self._opened.enter_context(self._repeater)
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
         """Stop; the limit stays where it is."""
+        super().__exit__()
         self._opened.close()
 
     def decoding(self) -> None:
         """All memory is allocated: from now on the limit may fall below where it began, but not below the share."""
-        self._least = self._share
+        self._least = self._share_bytes
 
     def _follow(self) -> None:
         charged = self._group.memory_bytes()
         if charged is None:
             return
         resident = sum(int(resident_pages(file, bounds)[0]) for file, bounds in self._files) * PAGE_BYTES
-        wanted = max(self._least, charged - resident + self._share) // PAGE_BYTES * PAGE_BYTES
+        wanted = max(self._least, charged - resident + self._share_bytes) // PAGE_BYTES * PAGE_BYTES
         if abs(wanted - self._limit) < STEP_BYTES:
             return
         change = self._group.set_limit if wanted > self._limit else self._group.lower_limit
-        try:
+        with suppress(HostError):  # it could not be reclaimed down to there yet; the next look tries again
             self._limit = change(wanted)
-        except HostError:  # it could not be reclaimed down to there yet; the next look tries again
-            return

@@ -6,7 +6,7 @@ from statistics import median
 from pagelab.config.factors import Factors
 from pagelab.errors import InferenceError
 from pagelab.host.page_cache import evict
-from pagelab.inference.llama_cpp import command_line
+from pagelab.inference.build import command_line
 from pagelab.observe.counters import Counters
 from pagelab.observe.inference import Notify, Watched, watch
 from pagelab.observe.tensors import TensorResidency

@@ -13,7 +13,7 @@ from pagelab.host.facts import build_facts, manifest, model_file_facts
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.host.storage import disk_of_all, sequential_read_rate
-from pagelab.inference.llama_cpp import Build, open_build, threads_of
+from pagelab.inference.build import Build, open_build, threads_of
 from pagelab.models.catalog import read_model, require_files, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.run.calibration import Calibration, calibrate

@@ -17,7 +17,7 @@ from pagelab.host.cgroup import new_group, remove_parent
 from pagelab.host.procfs import meminfo_bytes, swap_areas
 from pagelab.host.storage import Disk, disk_of, free_bytes
 from pagelab.host.swap import SwapPlace, swap_places
-from pagelab.inference.llama_cpp import PINNED_COMMIT, altered_files, open_build, version_of
+from pagelab.inference.build import PINNED_COMMIT, altered_files, open_build, version_of
 from pagelab.models.catalog import read_model, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.pressure.pin import can_lock_page

@@ -16,7 +16,7 @@ from pagelab.host.journal import Journal
 from pagelab.host.page_cache import evict
 from pagelab.host.procfs import PAGE_BYTES, meminfo_bytes
 from pagelab.host.storage import Disk
-from pagelab.inference.llama_cpp import Build, command_line
+from pagelab.inference.build import Build, command_line
 from pagelab.models.gguf_map import GgufMap, bytes_per_token
 from pagelab.observe.counters import Counters
 from pagelab.observe.host_memory import observed_host, observed_swap

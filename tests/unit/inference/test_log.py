@@ -1,6 +1,6 @@
 import pytest
 
-from pagelab.inference.llama_cpp import parse_timings
+from pagelab.inference.log import parse_timings
 from pagelab.units import MIB
 
 # Lines as the builds print them: at the pin, before it, and under a locale with decimal commas and a log prefix.

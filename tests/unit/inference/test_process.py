@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pagelab.errors import InferenceError
-from pagelab.inference.llama_cpp import LlamaCli, Printed
+from pagelab.inference.process import LlamaCli, Printed
 
 TOKENS = 40
 WRITER = f"import os\nfor index in range({TOKENS}): os.write(1, b' token%d' % index)"
@@ -15,7 +15,6 @@ WRITER = f"import os\nfor index in range({TOKENS}): os.write(1, b' token%d' % in
 
 def test_writes_that_waited_for_the_reader_are_still_told_apart() -> None:
     cli = LlamaCli([sys.executable, "-c", WRITER], before_exec=lambda: None)
-    cli.start()
     os.waitid(os.P_PID, cli.pid, os.WEXITED | os.WNOWAIT)  # all is written, and nothing read
     texts = [event.text for event in cli.events(idle_seconds=0.1) if isinstance(event, Printed)]
     assert cli.finish() == 0
@@ -25,5 +24,5 @@ def test_writes_that_waited_for_the_reader_are_still_told_apart() -> None:
 def test_a_program_that_cannot_start_leaves_nothing_open() -> None:
     before = sorted(Path("/proc/self/fd").iterdir())
     with pytest.raises(InferenceError, match="cannot be started"):
-        LlamaCli(["/nonexistent"], before_exec=lambda: None).start()
+        LlamaCli(["/nonexistent"], before_exec=lambda: None)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
