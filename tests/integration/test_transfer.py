@@ -400,7 +400,13 @@ def run_here(complete: bool = True, valid: int = 2, invalid: tuple[str, ...] = (
     [
         (0, run_here(), [], "done", ""),
         (0, None, [], "failed", "not here"),
-        (1, run_here(valid=1, invalid=("the limit was not reached",)), [], "invalid trials", "the limit was not reached"),
+        (
+            1,
+            run_here(valid=1, invalid=("the limit was not reached",)),
+            [],
+            "invalid trials",
+            "the limit was not reached",
+        ),
         (1, run_here(complete=False), ["KeyError: 'x'"], "failed", "KeyError: 'x'; to go on where it ended: make exp"),
         (2, None, ["pagelab: no model"], "failed", "no model"),
         (3, None, ["pagelab: preflight: swap: none", ""], "preflight refused", "swap: none"),
