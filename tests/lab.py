@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 
+from pagelab.config.factors import HUGE_PAGES_FILE
 from pagelab.config.load import load_config
 from pagelab.host.cgroup import parent_path, stale_groups
-from pagelab.host.kernel import huge_pages
+from pagelab.host.journal import selected
 from pagelab.host.procfs import process_read_bytes, read_int, read_text, swap_areas
 from pagelab.host.storage import disk_of
 from pagelab.host.tracefs import INSTANCE_PREFIX
@@ -338,6 +339,11 @@ def trace_instances() -> list[str]:
     look = f"[ -d {place}/instances ] || mount -t tracefs tracefs {place} && ls {place}/instances"
     answer = subprocess.run(["unshare", "--mount", "sh", "-c", look], capture_output=True, text=True, check=False)
     return [name for name in answer.stdout.split() if name.startswith(INSTANCE_PREFIX)]
+
+
+def huge_pages() -> str | None:
+    """The mode of transparent huge pages, as the kernel says it."""
+    return selected(read_text(HUGE_PAGES_FILE))
 
 
 def host_state() -> HostState:

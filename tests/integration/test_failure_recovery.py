@@ -19,6 +19,7 @@ from lab import (
     eventually,
     frozen,
     host_state,
+    huge_pages,
     llama_in,
     needs_lab,
     needs_root,
@@ -36,7 +37,6 @@ from pagelab.config.factors import HUGE_PAGES_FILE
 from pagelab.config.load import load_config
 from pagelab.errors import HostError
 from pagelab.host.journal import exclusive
-from pagelab.host.kernel import huge_pages
 from pagelab.host.procfs import process_read_bytes
 from pagelab.models.catalog import model_path
 from pagelab.store.run_store import RunStore

@@ -214,7 +214,7 @@ def test_where_there_is_no_room_for_pages_requests_are_traced_to_the_end(dense_m
 
 def decode_window(call: Call, record: TrialRecord) -> dict[str, Any]:
     """What access.json says of decoding."""
-    document = call.store.read_trial_json(record.trial, "access")
+    document = json.loads(call.store.read_trial_text(record.trial, "access.json"))
     assert document is not None
     found: dict[str, Any] = document["windows"]["decode"]
     return found

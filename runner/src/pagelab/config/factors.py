@@ -67,7 +67,6 @@ class ResidentShare(Factor):
     usual = None
 
     def words(self, name: str, value: Any) -> str:
-        """A value in words."""
         return f"{name} {value:g}"
 
 
@@ -79,7 +78,6 @@ class Pressure(Factor):
     usual = None
 
     def words(self, name: str, value: Any) -> str:
-        """A value in words."""
         return str(value)
 
 
@@ -91,7 +89,6 @@ class Weights(Factor):
     usual = "mmap"
 
     def arguments(self, value: Any) -> list[str]:
-        """What is added to the call of llama.cpp."""
         return ["--no-mmap"] if value == "anonymous" else []
 
 
@@ -101,18 +98,15 @@ class Readahead(Factor):
     help = "the largest readahead window of the model's disk in KiB"
 
     def settings(self, value: Any, disk: Disk, group: Group) -> Iterable[KernelSetting]:
-        """The disk's setting."""
         return [] if value == "default" else [KernelSetting(disk.readahead_file, str(value))]
 
     def found(self, disk: Disk) -> FoundSetting:
-        """The disk's window."""
         kib = disk.readahead_kib()
         return FoundSetting(
             "readahead", None if kib is None else f"{kib} KiB on {disk.name}", "it dominates mapped reads"
         )
 
     def words(self, name: str, value: Any) -> str:
-        """A value in words."""
         return f"readahead {value}" if value == "default" else f"readahead {value} KiB"
 
 
@@ -129,7 +123,6 @@ class Swappiness(Factor):
         return [] if value == "default" else [KernelSetting(group.swappiness_file or SWAPPINESS_FILE, str(value))]
 
     def found(self, disk: Disk) -> FoundSetting:
-        """The host's value."""
         return FoundSetting(
             "swappiness", read_text(SWAPPINESS_FILE), "it balances the page cache against anonymous memory"
         )
@@ -142,11 +135,9 @@ class HugePages(Factor):
     calibrated = True
 
     def settings(self, value: Any, disk: Disk, group: Group) -> Iterable[KernelSetting]:
-        """The host's mode."""
         return [] if value == "default" else [KernelSetting(HUGE_PAGES_FILE, value)]
 
     def found(self, disk: Disk) -> FoundSetting:
-        """The host's mode."""
         return FoundSetting(
             "huge pages", selected(read_text(HUGE_PAGES_FILE)), "they change how much one fault brings in"
         )

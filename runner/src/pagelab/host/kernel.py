@@ -31,11 +31,6 @@ def lockdown() -> str | None:
     return selected(read_text("/sys/kernel/security/lockdown"))
 
 
-def huge_pages() -> str | None:
-    """The chosen mode of transparent huge pages."""
-    return selected(read_text(_MM / "transparent_hugepage" / "enabled"))
-
-
 def multi_generational_lru() -> str | None:
     """The bit mask of the multi-generational LRU; None where the kernel is built without it."""
     return read_text(_MM / "lru_gen" / "enabled")

@@ -19,7 +19,6 @@ from pagelab.store.files import (
     Owner,
     explained,
     make_directory,
-    read_document,
     read_record,
     read_table,
     read_text,
@@ -156,14 +155,6 @@ class RunStore:
     def write_trial_json(self, number: int, name: str, document: dict[str, Any]) -> None:
         """Write one document of a trial, such as `access`, as NAME.json."""
         write_json(self.trial_directory(number) / f"{name}.json", document, self.owner)
-
-    def read_trial_json(self, number: int, name: str) -> dict[str, Any] | None:
-        """Read one document of a trial; None where it was not written, StoreError where it is damaged."""
-        path = self._trial_path(number) / f"{name}.json"
-        document = read_document(path) if path.is_file() else None
-        if document is not None and not isinstance(document, dict):
-            raise StoreError(f"{path} holds no JSON object: compute it again by `pagelab analyze` on its run")
-        return document
 
     def trace_directory(self, number: int) -> Path:
         """Where the raw files of a trial's trace are, or would be."""

@@ -1,5 +1,6 @@
 """The access pattern of trials that read in known ways: by window, token, layer and expert."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from pagelab.config.schema import Hypothesis
 from pagelab.errors import StoreError
 from pagelab.store.files import write_table
 from pagelab.store.record import SCHEMA_VERSION, Access, Load
-from pagelab.store.run_store import RunStore
 from pagelab.units import KIB, MIB
 
 DECODED = TOKENS - 1
@@ -47,7 +47,7 @@ class Trial:
         self.store = stored_run(results, [self.record], tokens=False)
         add_trace(self.store, 1, **trace)
         self.access = analyse_trial(self.store, self.record)
-        document = self.store.read_trial_json(1, "access")
+        document = json.loads(self.store.read_trial_text(1, "access.json"))
         assert document is not None
         self.document = document
 
@@ -157,7 +157,7 @@ class TestWindows:
     def test_without_the_time_of_loading(self, tmp_path: Path) -> None:
         trial = Trial(tmp_path, requests=SCAN)
         analyse_trial(trial.store, trial.record.model_copy(update={"load": Load()}))
-        document = trial.store.read_trial_json(1, "access")
+        document = json.loads(trial.store.read_trial_text(1, "access.json"))
         assert document is not None
         assert document["windows"].keys() == {"decode", "all"}
 
@@ -465,13 +465,3 @@ class TestImports:
             table = table.set_column(table.column_names.index(name), name, table[name].cast("string"))
         write_table(path, table)
         assert access_of_block_io(path) == expected
-
-
-class TestStoreOfDocuments:
-    def test_a_damaged_one(self, tmp_path: Path) -> None:
-        store: RunStore = Trial(tmp_path, requests=SCAN).store
-        path = store.trial_directory(1) / "access.json"
-        path.write_text("[1]")
-        with pytest.raises(StoreError, match="holds no JSON object"):
-            store.read_trial_json(1, "access")
-        assert store.read_trial_json(1, "nothing") is None
