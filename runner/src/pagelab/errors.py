@@ -1,10 +1,12 @@
-"""The one tree of errors. A message says what is wrong, where, and how to fix it, in one sentence."""
+"""The one tree of errors, and the exit codes. A message says in one sentence what is wrong, where, and how to fix it."""
+
+EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_BAD_INPUT, EXIT_PREFLIGHT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class PagelabError(Exception):
     """Anything that pagelab can explain to its user; `exit_code` is what the command line returns for it."""
 
-    exit_code = 2
+    exit_code = EXIT_BAD_INPUT
 
 
 class ConfigError(PagelabError):
@@ -34,4 +36,4 @@ class InferenceError(PagelabError):
 class PreflightRefusedError(PagelabError):
     """A required check failed and was not forced."""
 
-    exit_code = 3
+    exit_code = EXIT_PREFLIGHT_REFUSED

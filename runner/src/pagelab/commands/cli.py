@@ -20,16 +20,21 @@ from pagelab import __version__
 from pagelab.commands.environment import build_directory, models_directory, owner_from_environment, state_directory
 from pagelab.commands.model import model_app
 from pagelab.commands.trace import trace_app
-from pagelab.errors import ConfigError, PagelabError, StoreError
+from pagelab.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID_TRIALS,
+    EXIT_PREFLIGHT_REFUSED,
+    ConfigError,
+    PagelabError,
+    StoreError,
+)
 
 if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
     from pagelab.config.schema import Config
     from pagelab.run.lab import Lab
     from pagelab.run.plan import Plan
 
-EXIT_INVALID_TRIALS = 1
-EXIT_PREFLIGHT_REFUSED = 3
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -269,7 +274,9 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
         sys.exit(code)
     except typer.TyperException as error:  # a misspelt command or option; where nothing was typed, the help was printed
         problem = " ".join(error.format_message().split())
-        sys.exit(_fail(f"{problem}; `pagelab --help` shows what there is", 2) if problem else 2)
+        sys.exit(
+            _fail(f"{problem}; `pagelab --help` shows what there is", EXIT_BAD_INPUT) if problem else EXIT_BAD_INPUT
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -7,14 +7,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pagelab.errors import PagelabError, PreflightRefusedError
+from pagelab.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID_TRIALS,
+    EXIT_PREFLIGHT_REFUSED,
+)
 
 DONE, INVALID, REFUSED, FAILED, UNREACHABLE = "done", "invalid trials", "preflight refused", "failed", "unreachable"
 
-# What pagelab itself ends with.
-EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_INTERRUPTED = 0, 1, 130
-EXIT_BAD_INPUT, EXIT_REFUSED = PagelabError.exit_code, PreflightRefusedError.exit_code
-# What the kernel and the engine end it with.
+# What the kernel and the engine end pagelab with; pagelab's own codes are in pagelab.errors.
 EXIT_KILLED, EXIT_TERMINATED = 137, 143
 EXIT_UNKNOWN = 255  # what the engine says of a container that was running when it went down itself
 
@@ -82,7 +85,7 @@ def _verdict(status: Mapping[str, Any], code: int | None, lines: Sequence[str], 
         return (DONE, "") if run else (FAILED, "it ended well, but its results are not here")
     if code == EXIT_INVALID_TRIALS and run and run.complete:
         return INVALID, f"{len(run.invalid)} of {run.planned} trials: {run.invalid[0] if run.invalid else said}"
-    if code == EXIT_REFUSED:
+    if code == EXIT_PREFLIGHT_REFUSED:
         return REFUSED, said
     if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):  # the latter before it could listen
         return FAILED, "stopped before its end"
