@@ -1,4 +1,4 @@
-"""The one tree of errors, and the exit codes. A message says in one sentence what is wrong, where, and how to fix it."""
+"""The one tree of errors, and the exit codes. A message says in a sentence what is wrong, where, and how to fix it."""
 
 EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_BAD_INPUT, EXIT_PREFLIGHT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
