@@ -36,21 +36,8 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _default_heads(data: dict[str, int]) -> int:
-    return max(1, data.get("width", 64) // 64)
-
-
-def _default_kv_heads(data: dict[str, int]) -> int:
-    heads = data.get("heads", 1)
-    return heads // 4 if heads % 4 == 0 else heads
-
-
-def _default_experts(data: dict[str, str]) -> int:
-    return 8 if data.get("architecture") == "moe" else 0
-
-
-def _default_experts_used(data: dict[str, str]) -> int:
-    return 2 if data.get("architecture") == "moe" else 0
+def _quarter(count: int) -> int:
+    return count // 4 if count % 4 == 0 else count
 
 
 class SyntheticSpec(_Strict):
@@ -70,10 +57,10 @@ class SyntheticSpec(_Strict):
     layers: Count
     width: Count
     feed_forward: Count
-    heads: Count = Field(default_factory=_default_heads)
-    kv_heads: Count = Field(default_factory=_default_kv_heads)
-    experts: int = Field(default_factory=_default_experts, ge=0, le=_MAX_EXPERTS)
-    experts_used: int = Field(default_factory=_default_experts_used, ge=0)
+    heads: Count = Field(default_factory=lambda shape: max(1, shape.get("width", 64) // 64))
+    kv_heads: Count = Field(default_factory=lambda shape: _quarter(shape.get("heads", 1)))
+    experts: int = Field(default_factory=lambda shape: 8 * (shape.get("architecture") == "moe"), ge=0, le=_MAX_EXPERTS)
+    experts_used: int = Field(default_factory=lambda shape: 2 * (shape.get("architecture") == "moe"), ge=0)
     vocabulary: int = Field(default=2048, ge=_MIN_VOCABULARY, le=_MAX_VOCABULARY)
     context: Count = 4096
     type: WeightType = "Q4_0"
