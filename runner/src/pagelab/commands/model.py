@@ -7,7 +7,7 @@ what reads configurations and generates models takes longer than that.
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 model_app = typer.Typer(help="Look into, generate and fetch model files.", no_args_is_help=True)
 
 
-class _Architecture(StrEnum):
-    LLAMA = "llama"
-    MOE = "moe"
-
-
-class _Kind(StrEnum):
+class _Kind(StrEnum):  # typer takes no list of Literal
     SYNTHETIC = "synthetic"
     URL = "url"
 
@@ -52,7 +47,7 @@ def inspect(
 
 @model_app.command()
 def synth(
-    architecture: Annotated[_Architecture, typer.Option(help="llama is dense, moe has experts.")],
+    architecture: Annotated[Literal["llama", "moe"], typer.Option(help="llama is dense, moe has experts.")],
     layers: Annotated[int, typer.Option()],
     width: Annotated[int, typer.Option(help="Length of the hidden state.")],
     feed_forward: Annotated[int, typer.Option(help="Length of the inner layer; of one expert for moe.")],
@@ -74,7 +69,7 @@ def synth(
     from pagelab.models.synthetic import write_synthetic
 
     shape = {
-        "architecture": architecture.value,
+        "architecture": architecture,
         "layers": layers,
         "width": width,
         "feed_forward": feed_forward,
@@ -97,7 +92,10 @@ def fetch(
     config: Annotated[Path, typer.Argument(help="An experiment's configuration.")],
     models: Annotated[Path, typer.Option(envvar="PAGELAB_MODELS", help="The directory that holds the models.")],
     thorough: Annotated[bool, typer.Option(help="Read files that are there again, to check their sha256.")] = False,
-    skip: Annotated[list[_Kind] | None, typer.Option(help="Leave models from this kind of source; may repeat.")] = None,
+    skip: Annotated[
+        list[_Kind] | None,
+        typer.Option(help="Leave models from this kind of source; may repeat."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
 ) -> None:
     """Fetch or generate every model of a configuration; one that is there already is left as it is."""

@@ -4,9 +4,8 @@ import ctypes
 import json
 import os
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,17 +20,6 @@ import_app = typer.Typer(
     help="Turn another program's recording into a table, and say how it reads.", no_args_is_help=True
 )
 trace_app.add_typer(import_app, name="import")
-
-
-class _Format(StrEnum):
-    PARQUET = "parquet"
-    CSV = "csv"
-    IOLOG = "iolog"
-
-
-class _Table(StrEnum):
-    BLOCK_IO = "block_io"
-    PAGE_CACHE = "page_cache"
 
 
 @import_app.command("blktrace")
@@ -90,10 +78,14 @@ def _in_words(access: dict[str, object], out: Path) -> str:
 @trace_app.command("export")
 def export(
     place: Annotated[Path, typer.Argument(metavar="RUN_OR_DIRECTORY", help="A run, or a directory with tables.")],
-    file_format: Annotated[_Format, typer.Option("--format", help="iolog is what fio replays: the reads alone.")],
+    file_format: Annotated[
+        Literal["parquet", "csv", "iolog"], typer.Option("--format", help="iolog is what fio replays: the reads alone.")
+    ],
     out: Annotated[Path, typer.Option(help="The file to write.")],
     trial: Annotated[int | None, typer.Option(help="Which trial of a run.", show_default=False)] = None,
-    table: Annotated[_Table, typer.Option(help="Which table, as parquet or csv.")] = _Table.BLOCK_IO,
+    table: Annotated[
+        Literal["block_io", "page_cache"], typer.Option(help="Which table, as parquet or csv.")
+    ] = "block_io",
     models: Annotated[
         Path | None,
         typer.Option(help="iolog: the model's directory where it is replayed.", show_default="where it was"),
@@ -107,14 +99,14 @@ def export(
     from pagelab.traces.export import export_iolog, export_table
 
     directory, owner = _directory(place, trial), owner_from_environment()
-    source = directory / f"{_Table.BLOCK_IO if file_format is _Format.IOLOG else table}.parquet"
+    source = directory / f"{'block_io' if file_format == 'iolog' else table}.parquet"
     if not source.is_file():
         raise ConfigError(f"{source} is missing: name a trial that was traced, or compute it by `pagelab analyze RUN`")
-    if file_format is _Format.IOLOG:
+    if file_format == "iolog":
         count = export_iolog(source, out, trace_record_of_tables(directory), models, owner, of_others)
     else:
-        count = export_table(source, out, file_format is _Format.CSV, owner)
-    typer.echo(f"{out}: {count} {'reads' if file_format is _Format.IOLOG else 'rows'}")
+        count = export_table(source, out, file_format == "csv", owner)
+    typer.echo(f"{out}: {count} {'reads' if file_format == 'iolog' else 'rows'}")
 
 
 def _directory(place: Path, trial: int | None) -> Path:
@@ -132,4 +124,4 @@ def _directory(place: Path, trial: int | None) -> Path:
     if trial not in traced:
         known = ", ".join(map(str, traced)) or "none"
         raise ConfigError(f"{place}: say by --trial which of the traced trials is meant ({known})")
-    return store.trial_table_path(trial, _Table.BLOCK_IO).parent
+    return store.trial_table_path(trial, "block_io").parent
