@@ -1,29 +1,8 @@
 """Whether the repetitions of one combination of factors can be relied on, and what to do where they cannot.
 
 All of it is computed on the logarithms of the decode rates, since speeds vary by factors, and none of it drops a value.
-
-- Too few: under 3 repetitions nothing can be said of the spread.
-- Unstable: the standard deviation of the sample is 10 % of the mean or more, from 3 repetitions on.
-- Bimodal, from 5 repetitions on. The values are sorted and split in two groups of at least two, wherever
-  the share of the sum of squares that the split explains is largest: `E = n1 n2 (m1 - m2)^2 / n / sum((x - m)^2)`, the
-  criterion of L. Engelman and J. A. Hartigan, Percentage Points of a Test for Clusters, Journal of the American
-  Statistical Association 64, 1969. Warned of where E exceeds what 1 % of normal samples of that size exceed, and the
-  groups' geometric means are 10 % or more apart.
-- Outliers, from 5 repetitions on, by the modified z-score of B. Iglewicz and D. C. Hoaglin, How to Detect and Handle
-  Outliers, 1993: `M = 0.6745 (x - median) / MAD`, MAD being the median of the distances from the median. Their limit of
-  3.5 alone would name a value in 21 % of normal samples of 5 and in 10 % of samples of 20. So here a value has to
-  exceed what 1 % of normal samples of that size exceed, and to differ from the median by 10 % or more. Where the rates
-  are bimodal, the smaller group is not called outliers as well.
-
-The critical values are the 99 % quantiles of 400,000 normal samples each (both criteria are free of scale and place);
-tests/unit/analysis/test_repeatability.py draws them again.
-So each of the two warnings is false in about 1 % of the combinations whose logarithms are normal at most, and hardly
-ever with a deviation of a few percent, since nothing is 10 % apart then. A sample between two sizes takes the values of
-the smaller one.
-
-What they find, by simulation of 2,000 samples each: two states of 2 and 7 tokens/s, two repetitions at least in each,
-with a deviation of 5 % (10 %) in 100 % (66 %) of samples of 5 and in 100 % (100 %) of 10. One repetition that takes 1.5
-times as long, among others with a deviation of 2 % (5 %): 50 % (11 %) of samples of 5, 100 % (63 %) of 10.
+Criteria (Engelman and Hartigan 1969 for two groups, Iglewicz and Hoaglin 1993 for outliers), their critical values and
+what they find are in docs/statistics.md; tests/unit/analysis/test_repeatability.py draws the critical values again.
 """
 
 import bisect

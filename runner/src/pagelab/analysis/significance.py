@@ -1,34 +1,8 @@
 """Whether two samples of speeds differ: Student's t, Welch's test on logarithms, and Holm's correction.
 
-Formulas:
-
-- Student's t: the chance of a value further from 0 than t is `I(v / (v + t^2); v / 2, 1 / 2)` for v degrees of freedom
-  (Abramowitz and Stegun 26.7.1), I being the regularized incomplete beta function, by its continued fraction (26.5.8)
-  and Lentz's method.
-- Welch's test (B. L. Welch, Biometrika 34, 1947) on natural logarithms, since speeds vary by factors. With mean m,
-  variance v and number n of each sample's logarithms: `t = (m2 - m1) / e`, `e = sqrt(v1 / n1 + v2 / n2)`, with
-  `e^4 / ((v1 / n1)^2 / (n1 - 1) + (v2 / n2)^2 / (n2 - 1))` degrees of freedom (Satterthwaite). The ratio is that of the
-  geometric means, `exp(m2 - m1)`, and its 95 % interval `exp(m2 - m1 ± t(0.975) * e)`.
-- Holm's correction for several tests at once (S. Holm, Scandinavian Journal of Statistics 6, 1979): the smallest of k
-  p-values is multiplied by k, the next by k - 1 and so on, and none falls below the one before it.
-
-A rank or permutation test needs no such assumptions but cannot be significant with few repetitions: of the 20 ways to
-divide three and three, the most extreme has p = 0.1.
-
-Significant is p < 0.01 after correction, not 0.05: of 20 comparisons of equal things, two or more come out as
-different with a chance of 26 % at 0.05 and of 2 % at 0.01 (binomial). The interval is the usual 95 % one, for one row.
-
-What this finds, by simulation with normal logarithms (20,000 pairs each; tests/unit/analysis/test_a_against_a.py
-repeats it on a smaller scale): of equal pairs 0.6, 0.7 and 1.0 % are called different with 3, 5 and 10 repetitions of
-each. Where speeds are bimodal, three repetitions are too few for this: 3 % of equal pairs. A second sample that takes
-10 % longer for each token is found in
-
-    standard deviation    3 repetitions    4       5       10      20      5 in one of three rows
-    1 %                       97 %         100 %   100 %   100 %   100 %      100 %
-    2 %                       58 %          95 %   100 %   100 %   100 %       98 %
-    3 %                       27 %          64 %    87 %   100 %   100 %       68 %
-    5 %                        8 %          22 %    37 %    90 %   100 %       19 %
-    10 %                       2 %           4 %     7 %    25 %    62 %        3 %
+Welch's test: B. L. Welch, Biometrika 34, 1947, with Satterthwaite's degrees of freedom. Holm's correction: S. Holm,
+Scandinavian Journal of Statistics 6, 1979. Student's t by the incomplete beta function (Abramowitz and Stegun 26.7.1),
+its continued fraction (26.5.8) and Lentz's method. Formulas, and what the tests find: docs/statistics.md.
 """
 
 import math

@@ -1,17 +1,7 @@
 """What a run's trials say together: a table with a row a trial, and the repetitions of each combination of factors.
 
-Formulas, over the repetitions of one combination that count:
-
-- median, minimum and maximum as they are; nothing is rounded or trimmed.
-- standard deviation `s`: of the sample, `sqrt(sum((x - mean)^2) / (n - 1))`, from three repetitions on.
-- interval: 95 % for the geometric mean, by Student's t on logarithms: `exp(m ± t(0.975, n - 1) * s / sqrt(n))` with m
-  and s of the logarithms, from three repetitions on. Speeds vary by factors, and a bound below 0 would say nothing.
-- slowdown: `median(baseline) / median(limited)` of the decode tokens per second. Its spread is the least and the
-  greatest ratio over all pairs of one baseline and one limited repetition, `min(baseline) / max(limited)` to
-  `max(baseline) / min(limited)`. The baseline is the same model with resident 1.0 and otherwise equal factors. Since a
-  baseline is under no pressure, one of another kind of pressure serves where there is none of the same.
-- warnings about the repetitions: see `analysis.repeatability`.
-- bytes per token: bytes read during decode over the tokens of decode, trial by trial, before the median is taken.
+Formulas are in docs/statistics.md. Bytes per token are bytes read during decode over the tokens of decode, trial by
+trial, before the median is taken.
 """
 
 import math

@@ -1,29 +1,4 @@
-"""The tables block_io.parquet and page_cache.parquet: their columns, and their writing a piece at a time.
-
-block_io: one row for each completed request of a traced device, by `time_ns`.
-
-    time_ns             int64   completion, in nanoseconds since the inference process began (TraceRecord.origin_ns);
-                                for an import since the first record
-    issued_ns           int64   the last issue before it; null where issues were not recorded
-    device              text    name of the whole disk, or MAJOR:MINOR
-    sector              int64   of 512 bytes, from the start of the disk
-    bytes               int64   length of the request
-    operation           text    read, write, discard, flush, other
-    readahead           bool    the kernel read it ahead of demand
-    error               int32   0, or the negative number of the error
-    source              text    model (where any of it is the model's), swap, other; null where files are not known
-    model_bytes         int64   how much of it lies in the model's files; null where files are not known
-    file_part           int8    which file of the model; with the following of the first byte that is the model's
-    file_offset_bytes   int64   in that file
-    tensor, tensor_class, layer, expert   that hold this byte
-
-page_cache: one row for each event of a file of the model, by `time_ns`.
-
-    time_ns, file_part, file_offset_bytes, tensor, tensor_class, layer, expert   as above, of its first byte
-    event               text    add, delete (a folio enters or leaves the page cache), fault (a page was not there),
-                                map (pages that were there are mapped around a fault)
-    pid                 int32   thread that ran
-    bytes               int64   of the folio, the page, or the range
+"""The tables block_io.parquet and page_cache.parquet, written a piece at a time; their columns are in docs/access.md.
 """
 
 from collections.abc import Iterator

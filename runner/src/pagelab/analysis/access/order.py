@@ -1,29 +1,7 @@
-"""Whether reads follow each other in order: three rules for "sequential", run lengths and gaps.
+"""Whether reads follow each other in order: three rules for "sequential", run lengths and gaps (docs/access.md).
 
 All of it is computed from one stream of reads (`ReadStream`), in whole numbers until the last division, so that the
 result is the same on every machine.
-
-The three rules, for reads 1 … n that begin at `start` and end before `end = start + bytes`:
-
-`notes_fraction`            the rule of the notes, as they apply it to blkparse's text in order of completion:
-                            |start(i+1) - start(i)| < 256 sectors, as a share of the n - 1 gaps. Starts are compared, so
-                            reads of 128 KiB and more count as random however well they are in order.
-`next_fraction`             start(i+1) = end(i), as a share of the n - 1 gaps. Two streams side by side count as random,
-                            and pieces of one large random read as sequential.
-`sequential_fraction`       the sound one, in bytes; in words: of each run only what comes after its first readahead
-                            window was read in order. In formulas, with W the readahead in bytes:
-  bursts                    reads that stand one after the other in the stream, each starting where the last one ended
-  links                     burst b goes on where burst a ended, if start(b) = end(a), a is among the 64 bursts before
-                            b, and nothing else has gone on there; of several such a the latest
-  runs                      bursts that are linked; the bytes of a run follow each other in the file without a gap
-  first windows             the reads of a run that end within W bytes of its start and are readahead, as far as that
-                            is known (the kernel marks such requests); at least the run's first read
-                            sequential_fraction = 1 - bytes of all first windows / bytes of all reads
-
-The kernel splits one readahead window into requests (by max_sectors_kb) that follow each other whatever caused the
-window: a fault at a random place reads a whole window in order. What shows order is that the next window begins where
-the last one ended, so the first window of a run says nothing for it. The 64 bursts follow that many streams which take
-turns, as threads do.
 
 Where only completions are known, requests that are in flight together may end in another order than they were issued.
 With `by_completion`, a burst also goes on where one of the 64 bursts *after* it ended, if nothing else does; a run of

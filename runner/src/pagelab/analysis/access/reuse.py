@@ -4,11 +4,7 @@ The stack distance of an access is the number of different blocks that were acce
 one, this block included (R. L. Mattson and others, "Evaluation techniques for storage hierarchies", IBM Systems
 Journal 9(2), 1970). A cache with room for C blocks that evicts the least recently used one holds the block of an access
 exactly if its distance is at most C, so one pass gives the misses of every size. First accesses miss in every cache.
-
-What this says, and what not: the accesses are the model's bytes as they were *read*, which are the misses of the
-kernel's own cache and not the accesses of the process. At `resident: 0.0` hardly anything is kept and the two are
-nearly the same. With more memory the reads that the kernel's cache spared are missing here, and the curve tells what a
-second cache below the kernel's would save. Pages that readahead brought unasked count as accesses.
+What the curve says, and what not: docs/access.md.
 
 The stream: reads in order, cut into blocks of `block_bytes`; what reads touch one block one directly after the other
 are one access, since requests and pages end anywhere in a block.
