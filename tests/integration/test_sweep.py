@@ -10,8 +10,8 @@ from lab import Call, eventually, frozen, needs_lab, needs_root, run, starting, 
 from pagelab.host.cgroup import Group, parent_path
 from pagelab.host.page_cache import resident_bytes
 from pagelab.models.gguf_map import read_gguf_map
+from pagelab.pressure.applied import share_bytes
 from pagelab.pressure.follow import STEP_BYTES
-from pagelab.pressure.limit import share_bytes
 from pagelab.units import MIB
 
 pytestmark = [needs_root, needs_lab]

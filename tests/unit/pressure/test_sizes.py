@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from pagelab.analysis.trial_record import limit_was_reached
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.procfs import PAGE_BYTES
-from pagelab.pressure.limit import group_limit_bytes, share_bytes
+from pagelab.pressure.applied import group_limit_bytes, share_bytes
 from pagelab.pressure.pin import pin_bytes
 from pagelab.units import GIB, MIB
 

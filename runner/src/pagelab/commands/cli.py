@@ -1,8 +1,4 @@
-"""The command line: reads arguments, calls one function of the lab, prints, and turns errors into exit codes.
-
-0 done; 1 the experiment ran but some trial is invalid; 2 bad input or configuration; 3 preflight refused;
-130 interrupted.
-"""
+"""The command line: reads arguments, calls one function of the lab, prints, and turns errors into exit codes."""
 
 import json
 import os
@@ -16,25 +12,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from pagelab import __version__
+from pagelab import __version__, errors
 from pagelab.commands.environment import build_directory, models_directory, owner_from_environment, state_directory
 from pagelab.commands.model import model_app
 from pagelab.commands.trace import trace_app
-from pagelab.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_INTERRUPTED,
-    EXIT_INVALID_TRIALS,
-    EXIT_PREFLIGHT_REFUSED,
-    ConfigError,
-    PagelabError,
-    StoreError,
-)
 
 if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
     from pagelab.config.schema import Config
     from pagelab.run.lab import Lab
     from pagelab.run.plan import Plan
-
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -104,7 +90,7 @@ def preflight(
     else:
         print_checks(checks)
     if refusals(checks):
-        raise typer.Exit(EXIT_PREFLIGHT_REFUSED)
+        raise typer.Exit(errors.EXIT_PREFLIGHT_REFUSED)
 
 
 @app.command()
@@ -136,7 +122,7 @@ def run(
     print_summary(data)
     typer.echo(f"\nPage: {write_report(data)}")
     if any(not trial.validity.valid for trial in data.trials):
-        raise typer.Exit(EXIT_INVALID_TRIALS)
+        raise typer.Exit(errors.EXIT_INVALID_TRIALS)
 
 
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="directories of runs")]
@@ -174,7 +160,7 @@ def analyze(runs: RunsArgument) -> None:
         failed += len(found.failed)
     if failed:
         noun = "trial" if failed == 1 else "trials"
-        raise StoreError(f"{failed} {noun} could not be computed again: restore what is named above from a copy")
+        raise errors.StoreError(f"{failed} {noun} could not be computed again: restore what is named above from a copy")
 
 
 @app.command()
@@ -216,7 +202,7 @@ def _selected_plan(config: "Config", only: list[str] | None) -> "Plan":
     pairs = [item.partition("=") for item in only]
     for name, equals, _ in pairs:
         if not equals:
-            raise ConfigError(f"--only {name}: write FACTOR=VALUE, for example --only resident=0.5")
+            raise errors.ConfigError(f"--only {name}: write FACTOR=VALUE, for example --only resident=0.5")
     return select(whole, {name: value for name, _, value in pairs})
 
 
@@ -259,24 +245,23 @@ def main(arguments: list[str] | None = None, environment: Mapping[str, str] = os
         signal.signal(number, _interrupt)
     try:
         code = app(args=given, standalone_mode=False)
-        if code == EXIT_INTERRUPTED:  # typer answers this where Ctrl-C ended a command
+        if code == errors.EXIT_INTERRUPTED:  # typer answers this where Ctrl-C ended a command
             raise KeyboardInterrupt
-    except PagelabError as error:
+    except errors.PagelabError as error:
         if debug:
             raise
         sys.exit(_fail(str(error), error.exit_code))
     except typer.Exit as leaving:
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted; finished trials are kept, --resume goes on", EXIT_INTERRUPTED)
+        code = _fail("interrupted; finished trials are kept, --resume goes on", errors.EXIT_INTERRUPTED)
         if _stop_was_asked_for():
             _leave_at_once(code)
         sys.exit(code)
     except typer.TyperException as error:  # a misspelt command or option; where nothing was typed, the help was printed
         problem = " ".join(error.format_message().split())
-        sys.exit(
-            _fail(f"{problem}; `pagelab --help` shows what there is", EXIT_BAD_INPUT) if problem else EXIT_BAD_INPUT
-        )
+        code = errors.EXIT_BAD_INPUT
+        sys.exit(_fail(f"{problem}; `pagelab --help` shows what there is", code) if problem else code)
     sys.exit(code if isinstance(code, int) else 0)
 
 

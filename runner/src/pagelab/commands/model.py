@@ -15,7 +15,7 @@ from pagelab.errors import ConfigError
 from pagelab.units import format_bytes
 
 if TYPE_CHECKING:
-    from pagelab.config.model_specs import ModelSpec, SyntheticSpec
+    from pagelab.config.model_specs import ModelSpec
 
 model_app = typer.Typer(help="Look into, generate and fetch model files.", no_args_is_help=True)
 
@@ -66,6 +66,9 @@ def synth(
     ] = None,
 ) -> None:
     """Generate a model with random weights, which llama.cpp loads and runs."""
+    from pydantic import ValidationError
+
+    from pagelab.config.model_specs import SyntheticSpec
     from pagelab.models.synthetic import write_synthetic
 
     shape = {
@@ -83,7 +86,13 @@ def synth(
         "seed": seed,
         "router_skew": router_skew,
     }
-    write_synthetic(_spec({key: value for key, value in shape.items() if value is not None}), output)
+    try:
+        spec = SyntheticSpec.model_validate({key: value for key, value in shape.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
+        raise ConfigError(f"{option}{first['msg'].removeprefix('Value error, ')}") from error
+    write_synthetic(spec, output)
     typer.echo(f"{output}: {format_bytes(output.stat().st_size)}")
 
 
@@ -128,16 +137,3 @@ def _fetched(spec: "ModelSpec", models: Path, thorough: bool) -> dict[str, Any]:
         "sha256": verify_model(spec, models),
         "changed": changed,
     }
-
-
-def _spec(shape: dict[str, Any]) -> "SyntheticSpec":
-    from pydantic import ValidationError
-
-    from pagelab.config.model_specs import SyntheticSpec
-
-    try:
-        return SyntheticSpec.model_validate(shape)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
-        raise ConfigError(f"{option}{first['msg'].removeprefix('Value error, ')}") from error

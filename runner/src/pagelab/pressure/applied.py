@@ -11,8 +11,8 @@ from pagelab.errors import HostError
 from pagelab.host.cgroup import Group
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.pressure.follow import FollowingLimit
-from pagelab.pressure.limit import group_limit_bytes, share_bytes
 from pagelab.pressure.pin import PinnedMemory, pin_bytes, refuse_unsafe
+from pagelab.store.observation import ObservedPressure
 from pagelab.units import MIB
 
 PAGE_TABLE_SHARE = 512  # a page table entry has 8 bytes for each page of 4096
@@ -51,15 +51,31 @@ class Applied:
         if self.follow is not None:
             self.follow.decoding()
 
-    @property
-    def pinned_bytes(self) -> int | None:
-        """The locked dummy memory, in bytes; None where there is none."""
-        return None if self.pin is None else self.pin.size
+    def observed(self) -> ObservedPressure:
+        """What was applied, and whether the dummy memory, if there is any, is still locked."""
+        return ObservedPressure(
+            limit_bytes=self.limit_bytes,
+            share_bytes=self.share_bytes,
+            pinned_bytes=None if self.pin is None else self.pin.size,
+            in_force=self.pin is None or self.pin.alive,
+        )
 
-    @property
-    def in_force(self) -> bool:
-        """Whether the dummy memory, if there is any, is still locked."""
-        return self.pin is None or self.pin.alive
+
+def share_bytes(weights_bytes: int, resident: float, floor_bytes: int) -> int:
+    """The page cache that is left to the weights: max(resident * weights, floor).
+
+    The floor keeps enough of it for the kernel to make progress.
+    """
+    return max(round(resident * weights_bytes), floor_bytes)
+
+
+def group_limit_bytes(non_file_bytes: int, share: int) -> int:
+    """The group's limit: non_file_bytes + share, in whole pages.
+
+    `non_file_bytes` is what the calibration measured for this model and these settings: all that the group is charged
+    for while decoding and that is no page cache.
+    """
+    return (non_file_bytes + share) // PAGE_BYTES * PAGE_BYTES
 
 
 @contextmanager

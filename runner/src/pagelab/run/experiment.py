@@ -157,9 +157,9 @@ def resumed(config: Config, lab: Lab, build: Build, observer: Observer) -> RunIn
         record = store.read_run()
         if record.status == "incomplete" and record.identity == identity:
             store.discard_unfinished()
-            for number in store.observed_trials():
-                if not store.has_trial_record(number):  # killed between measuring and computing
-                    derived(store, number, config, observer)
+            computed = {trial.trial for trial in store.read_trials()}
+            for number in set(store.observed_trials()) - computed:  # killed between measuring and computing
+                derived(store, number, config, observer)
             observer.note(f"going on with {directory}: {len(store.observed_trials())} trials are finished")
             return RunInProgress(store, record)
     observer.note("no unfinished run of this very experiment to go on with; starting a new one")

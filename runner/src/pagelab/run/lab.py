@@ -8,10 +8,7 @@ from pagelab.store.files import Owner
 
 @dataclass(frozen=True)
 class Lab:
-    """The directories that an experiment uses, and what its results are called after.
-
-    `host` is the name in the results; `image_digest` is that of the container's image, None outside of one.
-    """
+    """The directories that an experiment uses, and what its results say of where it ran; outside containers no image."""
 
     build_directory: Path
     models_directory: Path

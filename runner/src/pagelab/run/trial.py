@@ -26,7 +26,7 @@ from pagelab.observe.tracer import NOTHING, Choice, Tracer
 from pagelab.pressure.applied import Applied, Sizes, applied
 from pagelab.run.plan import PlannedTrial
 from pagelab.store.files import Owner, write_text
-from pagelab.store.observation import Observation, ObservedModel, ObservedPressure, ObservedSetting
+from pagelab.store.observation import Observation, ObservedModel, ObservedSetting
 from pagelab.store.run_store import RunStore
 
 
@@ -98,7 +98,7 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store
             counters, told = Counters(group, setup.disk, tensors), tells_first_token(pressure, notify)
             with setup.tracer(store.trace_directory(trial.number), store.owner) as tracer:
                 watched = watch(seen.command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
-            seen.peak_bytes, seen.oom_kills, seen.pressure = group.peak_bytes(), group.oom_kills(), in_force(pressure)
+            seen.peak_bytes, seen.oom_kills, seen.pressure = group.peak_bytes(), group.oom_kills(), pressure.observed()
 
         seen.inference, seen.resident_before_bytes = watched.seen, tensors.before_bytes
         seen.after, seen.swap = observed_host(), observed_swap(setup.disk)
@@ -128,16 +128,6 @@ def tells_first_token(pressure: Applied, notify: Notify) -> Notify:
         notify(window, tokens)
 
     return told
-
-
-def in_force(pressure: Applied) -> ObservedPressure:
-    """The pressure as it is at the end of the inference."""
-    return ObservedPressure(
-        limit_bytes=pressure.limit_bytes,
-        share_bytes=pressure.share_bytes,
-        pinned_bytes=pressure.pinned_bytes,
-        in_force=pressure.in_force,
-    )
 
 
 @contextmanager

@@ -122,10 +122,6 @@ class RunStore:
         """The numbers of the trials that were measured, in order."""
         return sorted(int(path.parent.name) for path in (self.directory / _TRIALS).glob(f"[0-9]*/{_OBSERVATION}"))
 
-    def has_trial_record(self, number: int) -> bool:
-        """Whether trial.json of a trial is there."""
-        return (self._trial_path(number) / _TRIAL).is_file()
-
     def read_trial_text(self, number: int, name: str) -> str:
         """Read a text of a trial, such as llama.log; StoreError where it is missing."""
         return read_text(self._trial_path(number) / name)

@@ -1,5 +1,4 @@
-"""The tables block_io.parquet and page_cache.parquet, written a piece at a time; their columns are in docs/access.md.
-"""
+"""The tables block_io.parquet and page_cache.parquet, written a piece at a time; docs/access.md has the columns."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
