@@ -8,7 +8,7 @@ from pagelab.store.files import Owner
 
 @dataclass(frozen=True)
 class Lab:
-    """The directories that an experiment uses, and what its results say of where it ran; outside containers no image."""
+    """The directories that an experiment uses, and what its results say of where it ran."""
 
     build_directory: Path
     models_directory: Path
