@@ -25,7 +25,7 @@ MEMORY = {"swap_minimum": "256MiB", "floor": f"{FLOOR}"}
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory, dense_model: Path) -> Iterator[dict[float, TrialRecord]]:
-    """A trial of each share; one that missed it is run once more, for a stall of the machine does not last that long."""
+    """A trial of each share; one that missed it is run once more, since a stall of the machine may cost one."""
     directory = tmp_path_factory.mktemp("sweep")
     # With so little in RAM a token reads more than the whole model: eight are enough to see what stays.
     config = write_config(directory / "sweep.yml", factors={"resident": SHARES}, inference={"tokens": 8}, memory=MEMORY)
