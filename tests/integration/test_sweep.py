@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lab import Call, eventually, frozen, needs_lab, needs_root, run, starting, write_config
+from lab import eventually, frozen, needs_lab, needs_root, run, starting, write_config
 from pagelab.host.cgroup import Group, parent_path
 from pagelab.host.page_cache import resident_bytes
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.pressure.applied import share_bytes
 from pagelab.pressure.follow import STEP_BYTES
 from pagelab.store.record import TrialRecord
+from pagelab.store.run_store import RunStore
 from pagelab.units import MIB
 
 pytestmark = [needs_root, needs_lab]
@@ -20,21 +21,24 @@ pytestmark = [needs_root, needs_lab]
 SHARES = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
 TOLERANCE = 0.03  # of the weights, as the README says
 FLOOR = 16 * MIB  # below a tenth of the weights, so that only 0.0 asks for less
+Sweep = dict[float, tuple[TrialRecord, RunStore]]
+"""The trial of each share, and the run that it is in."""
+
 MEMORY = {"swap_minimum": "256MiB", "floor": f"{FLOOR}"}
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory, dense_model: Path) -> Iterator[dict[float, TrialRecord]]:
+def sweep(tmp_path_factory: pytest.TempPathFactory, dense_model: Path) -> Iterator[Sweep]:
     """A trial of each share; one that missed it is run once more, since a stall of the machine may cost one."""
     directory = tmp_path_factory.mktemp("sweep")
     # With so little in RAM a token reads more than the whole model: eight are enough to see what stays.
     config = write_config(directory / "sweep.yml", factors={"resident": SHARES}, inference={"tokens": 8}, memory=MEMORY)
     call = run(config, directory / "results")
     assert call.code in (0, 1), call.show()  # what others read meanwhile makes a trial invalid, its share is no worse
-    trials = {share: call.trial(resident=share) for share in SHARES}
-    for share in [share for share, trial in trials.items() if abs(missed_by(trial, share)) > TOLERANCE]:
+    trials = {share: (call.trial(resident=share), call.store) for share in SHARES}
+    for share in [share for share, (trial, _) in trials.items() if abs(missed_by(trial, share)) > TOLERANCE]:
         again = run(config, directory / f"again-{share}", "--only", f"resident={share}")
-        trials[share] = again.trial(resident=share)
+        trials[share] = again.trial(resident=share), again.store
     yield trials
     shutil.rmtree(directory)
 
@@ -46,9 +50,9 @@ def missed_by(trial: TrialRecord, share: float) -> float:
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_the_share_that_was_asked_for_is_in_ram(sweep: dict[float, TrialRecord], share: float) -> None:
+def test_the_share_that_was_asked_for_is_in_ram(sweep: Sweep, share: float) -> None:
     """Within 3 % of the weights, each of eleven; then nothing is said of it."""
-    trial = sweep[share]
+    trial, _ = sweep[share]
     assert abs(missed_by(trial, share)) <= TOLERANCE, trial.validity.warnings
     assert not [warning for warning in trial.validity.warnings if "were resident while decoding" in warning]
 
@@ -77,10 +81,9 @@ def test_the_limit_follows_what_is_held_beside_the_weights(dense_model: Path, wo
     assert limit.effective
 
 
-def test_residency_by_tensor_adds_up(sweep: Call) -> None:
-    for share in SHARES:
-        trial = sweep.trial(resident=share)
-        table = sweep.store.read_trial_table(trial.trial, "residency")
+def test_residency_by_tensor_adds_up(sweep: Sweep) -> None:
+    for trial, store in sweep.values():
+        table = store.read_trial_table(trial.trial, "residency")
         assert table is not None
         rows = table.to_pylist()
         assert sum(row["bytes"] for row in rows) == trial.weights_bytes
