@@ -154,11 +154,15 @@ def resumed(config: Config, lab: Lab, build: Build, observer: Observer) -> RunIn
     identity = identity_of(config, lab, build)
     for directory in find_runs(lab.results_directory, config.experiment, lab.host):
         store = RunStore.open(directory, lab.owner)
-        record = store.read_run()
+        try:
+            record = store.read_run()
+        except StoreError as error:  # a run of an older pagelab beside it is no reason not to go on
+            observer.note(f"passed over: {error}")
+            continue
         if record.status == "incomplete" and record.identity == identity:
             store.discard_unfinished()
             computed = {trial.trial for trial in store.read_trials()}
-            for number in set(store.observed_trials()) - computed:  # killed between measuring and computing
+            for number in sorted(set(store.observed_trials()) - computed):  # killed between measuring and computing
                 derived(store, number, config, observer)
             observer.note(f"going on with {directory}: {len(store.observed_trials())} trials are finished")
             return RunInProgress(store, record)
