@@ -8,7 +8,10 @@ from example_raw import inference, raw_inference
 
 from pagelab.analysis.counters import faults_between, reads_between, refaults_between, swap_between
 from pagelab.analysis.raw_trial import RawInference, Samples
-from pagelab.analysis.windows import decode_of, prompt_of, reads_of, resident_bytes_of
+from pagelab.analysis.windows import decode_of, disturbance_of, prompt_of, reads_of, resident_bytes_of
+from pagelab.host.cpu_interference import CpuInterference
+from pagelab.host.other_processes import OtherProcess
+from pagelab.store.observation import ObservedOthers
 from pagelab.store.record import Reads
 
 
@@ -76,3 +79,25 @@ def test_samples_leave_out_what_was_not_read():
     samples = Samples([1.0, 2.0, 3.0], {"a": [5, None, 7]})
     assert samples.between(0.0, 9.0, "a") == [5, 7]
     assert samples.between(0.0, 9.0, "b") == []
+
+
+def test_competition_is_a_share_of_all_processors_and_of_the_time_that_threads_could_run():
+    began = CpuInterference(monotonic_seconds=5.0, run_seconds=1.0, run_delay_seconds=0.5, memory_stall_seconds=2.0)
+    ended = replace(
+        began, monotonic_seconds=15.0, processors=2, run_seconds=10.0, run_delay_seconds=1.5, memory_stall_seconds=3.0
+    )
+    others = ObservedOthers(
+        cpu_seconds=5.0,
+        busiest=[OtherProcess(7, "cc1", 4.5), OtherProcess(9, "dockerd", 0.4), OtherProcess(1, "init", 0.01)],
+    )
+    seen = disturbance_of(
+        raw_inference(inference(interference_at_ready=began, interference_at_last_token=ended, others=others))
+    )
+    assert (seen.other_cpu_fraction, seen.run_delay_fraction) == (0.25, 0.1)
+    assert seen.other_processes == "cc1 (45%), dockerd (4%)"
+    assert (seen.memory_stall_fraction, seen.cpu_stall_fraction) == (0.1, None)
+
+
+def test_what_no_counter_says_of_competition_is_absent():
+    seen = disturbance_of(raw_inference(inference()))
+    assert (seen.other_cpu_fraction, seen.other_processes, seen.run_delay_fraction) == (None, None, None)

@@ -9,6 +9,16 @@ def gained(before: int | None, after: int | None) -> int | None:
     return None if before is None or after is None else max(0, after - before)
 
 
+def grown(before: float | None, after: float | None) -> float | None:
+    """The same in seconds."""
+    return None if before is None or after is None else max(0.0, after - before)
+
+
+def share(part: float | None, whole: float | None) -> float | None:
+    """A share of a whole, 1.0 at most; None where either is absent, or there is no whole."""
+    return None if part is None or not whole else min(1.0, part / whole)
+
+
 def less(whole: int | None, part: int | None) -> int | None:
     """What is left of a count without a part of it; reads in flight at a boundary may make the part the larger."""
     return None if whole is None or part is None else max(0, whole - part)

@@ -16,6 +16,8 @@ OTHERS_SHARE = 0.05  # of what the disk delivered while decoding, by others than
 OTHERS_BYTES = 64 * MIB
 THROTTLED_SHARE = 0.01
 STOLEN_SHARE = 0.05
+COMPETING_WARNED = 0.02  # of the processors' time that others took, and of llama.cpp's own that it waited
+COMPETING_SHARE = 0.05
 SOURCES_TOLERANCE = 0.05  # of what was read, between independent counters of it
 RESIDENCY_TOLERANCE = 0.03  # of the weights, between the share that was asked for and the one that was seen
 
@@ -117,8 +119,22 @@ def _disturbance_reasons(record: TrialRecord) -> Iterator[str]:
         yield f"{format_bytes(seen.disk_written_bytes or 0)} were written to the model's disk while decoding: stop that"
     if (seen.throttled_seconds or 0.0) > THROTTLED_SHARE * (record.decode.seconds or 0.0):
         yield f"a CPU quota held llama.cpp back for {seen.throttled_seconds:.2f} s: give it whole CPUs"
+    share, words = _competing_words(record)
+    if share > COMPETING_SHARE:
+        yield words
     if seen.thermal_events:
         yield f"the processor slowed itself down {seen.thermal_events} times for its heat: cool it, or pause longer"
+
+
+def _competing_words(record: TrialRecord) -> tuple[float, str]:
+    """The larger share of processor time that llama.cpp lost or others took, and the sentence about it."""
+    seen = record.disturbance
+    taken, waited = seen.other_cpu_fraction or 0.0, seen.run_delay_fraction or 0.0
+    who = f": {seen.other_processes}" if seen.other_processes else ""
+    return max(taken, waited), (
+        f"other processes took {taken:.0%} of the CPU time while decoding, and llama.cpp waited {waited:.0%} of its "
+        f"time for a processor{who}; stop them"
+    )
 
 
 def _trace_reasons(record: TrialRecord) -> Iterator[str]:
@@ -148,6 +164,9 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
             f"the hypervisor gave {record.disturbance.stolen_fraction:.0%} of the CPU time to others: "
             "repeat at a quiet time, or on a machine of its own"
         )
+    share_of_others, words = _competing_words(record)
+    if COMPETING_WARNED < share_of_others <= COMPETING_SHARE:
+        yield words
     apart = record.sources.model.disagreement_fraction
     if apart is not None and apart > SOURCES_TOLERANCE and record.factors.weights == "mmap" and _many(record):
         yield f"counters of what was read of the model are {apart:.0%} apart (sources.model): trust none to the percent"

@@ -2,11 +2,23 @@
 
 from statistics import median
 
-from pagelab.analysis.counters import faults_between, gained, less, reads_between, refaults_between, swap_between
+from pagelab.analysis.counters import (
+    faults_between,
+    gained,
+    grown,
+    less,
+    reads_between,
+    refaults_between,
+    share,
+    swap_between,
+)
 from pagelab.analysis.raw_trial import RawInference
 from pagelab.analysis.sources import sources_between
-from pagelab.store.observation import Snapshot
+from pagelab.store.observation import ObservedOthers, Snapshot
 from pagelab.store.record import Disturbance, Faults, Load, Refaults, Sources, Swap, Tokens, WindowReads
+
+NAMED_FROM_FRACTION = 0.01  # of one processor
+OTHERS_NAMED = 3
 
 
 def load_of(raw: RawInference) -> Load:
@@ -68,13 +80,28 @@ def disturbance_of(raw: RawInference) -> Disturbance:
     written = gained(first.device_written_bytes, last.device_written_bytes)
     swapped = gained(first.swapped_out_bytes, last.swapped_out_bytes)
     stolen, ticks = gained(began.stolen_ticks, ended.stolen_ticks), gained(began.all_ticks, ended.all_ticks)
-    throttled = (began.throttled_seconds, ended.throttled_seconds)
+    seconds, others = grown(began.monotonic_seconds, ended.monotonic_seconds), raw.seen.others
+    run, delay = grown(began.run_seconds, ended.run_seconds), grown(began.run_delay_seconds, ended.run_delay_seconds)
     return Disturbance(
         disk_written_bytes=less(written, swapped),
-        throttled_seconds=None if throttled[0] is None or throttled[1] is None else throttled[1] - throttled[0],
+        throttled_seconds=grown(began.throttled_seconds, ended.throttled_seconds),
         thermal_events=gained(began.thermal_events, ended.thermal_events),
-        stolen_fraction=stolen / ticks if stolen is not None and ticks else None,
+        stolen_fraction=share(stolen, ticks),
+        other_cpu_fraction=share(others.cpu_seconds if others else None, (seconds or 0.0) * (ended.processors or 0)),
+        other_processes=_named(others, seconds),
+        run_delay_fraction=share(delay, None if run is None or delay is None else run + delay),
+        cpu_stall_fraction=share(grown(began.cpu_stall_seconds, ended.cpu_stall_seconds), seconds),
+        memory_stall_fraction=share(grown(began.memory_stall_seconds, ended.memory_stall_seconds), seconds),
     )
+
+
+def _named(others: ObservedOthers | None, seconds: float | None) -> str | None:
+    """The busiest others and how much of one processor each took, "python3 (98%), make (3%)"."""
+    if others is None or not seconds:
+        return None
+    shares = [(other.name, other.cpu_seconds / seconds) for other in others.busiest]
+    named = [f"{name} ({fraction:.0%})" for name, fraction in shares if fraction >= NAMED_FROM_FRACTION]
+    return ", ".join(named[:OTHERS_NAMED]) or None
 
 
 def limits_of(raw: RawInference) -> list[int]:

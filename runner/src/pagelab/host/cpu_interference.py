@@ -1,9 +1,12 @@
-"""What took processor time from an inference: CPU quotas, heat, and a hypervisor that served others."""
+"""What took processor time from an inference: others, CPU quotas, heat, and a hypervisor that served others."""
 
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from pagelab.host.procfs import mounts, read_int, read_pairs, read_text
+from pagelab.host.scheduling import run_delay, stall_seconds
 
 THERMAL_COUNTERS = "cpu[0-9]*/thermal_throttle/*_throttle_count"
 
@@ -14,12 +17,20 @@ class CpuInterference:
 
     `throttled_seconds` of the process's CPU group (cpu.stat). `thermal_events` of all cores and packages
     (Documentation/ABI/testing/sysfs-devices-system-cpu). `stolen_ticks` and `all_ticks` of /proc/stat (proc_stat(5)).
+    `processors` that are online. `run_seconds` and `run_delay_seconds` of the process's threads, on a processor and
+    waiting for one. `cpu_stall_seconds` and `memory_stall_seconds` of the host (PSI), the trial's own among them.
     """
 
     throttled_seconds: float | None = None
     thermal_events: int | None = None
     stolen_ticks: int | None = None
     all_ticks: int | None = None
+    monotonic_seconds: float | None = None
+    processors: int | None = None
+    run_seconds: float | None = None
+    run_delay_seconds: float | None = None
+    cpu_stall_seconds: float | None = None
+    memory_stall_seconds: float | None = None
 
 
 def cpu_interference(pid: int) -> CpuInterference:
@@ -28,11 +39,18 @@ def cpu_interference(pid: int) -> CpuInterference:
     ticks = [int(word) for word in first_line.split()[1:]]
     counts = [read_int(path) for path in Path("/sys/devices/system/cpu").glob(THERMAL_COUNTERS)]
     present = [count for count in counts if count is not None]
+    threads = run_delay(pid)
     return CpuInterference(
         throttled_seconds=_throttled_seconds(pid),
         thermal_events=sum(present) if present else None,
         stolen_ticks=ticks[7] if len(ticks) > 7 else None,
         all_ticks=sum(ticks[:8]) if len(ticks) > 7 else None,
+        monotonic_seconds=time.monotonic(),
+        processors=os.cpu_count(),
+        run_seconds=threads.run_seconds if threads else None,
+        run_delay_seconds=threads.delay_seconds if threads else None,
+        cpu_stall_seconds=stall_seconds("cpu"),
+        memory_stall_seconds=stall_seconds("memory"),
     )
 
 

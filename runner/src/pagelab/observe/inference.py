@@ -1,5 +1,6 @@
 """One watched inference: the process inside its group, a stamp on every token, counters at every boundary."""
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,12 +11,14 @@ import pyarrow as pa
 
 from pagelab.host.child import enter
 from pagelab.host.cpu_interference import cpu_interference
+from pagelab.host.other_processes import Process, cpu_time_of_others, processes
 from pagelab.inference.process import LlamaCli, Printed, Ready
 from pagelab.observe.counters import Counters
 from pagelab.observe.sampler import Sampler
-from pagelab.store.observation import ObservedInference
+from pagelab.store.observation import ObservedInference, ObservedOthers
 
 IDLE_SECONDS = 0.5
+OTHERS_NAMED = 8
 
 Notify = Callable[[str, int], None]
 """Told of the window or phase that has begun, and of the tokens generated so far."""
@@ -31,6 +34,7 @@ class Watched:
     text: bytes = b""
     log: str = ""
     sampler: Sampler | None = None
+    processes_at_ready: dict[int, Process] = field(default_factory=dict)
 
     def tokens_table(self) -> pa.Table:
         """One row a generated token: index, arrival, latency since the token before (null for the first), bytes."""
@@ -76,7 +80,7 @@ def watch(
                 if isinstance(event, Ready):
                     seen.at_ready, seen.ready_seconds = counters.snapshot(cli.pid), event.seconds
                     # Not at the first token: the second is close behind it.
-                    seen.interference_at_ready = cpu_interference(cli.pid)
+                    seen.interference_at_ready, watched.processes_at_ready = cpu_interference(cli.pid), processes()
                     tell("prompt", 0)
                 elif isinstance(event, Printed):
                     _take_token(watched, event, counters, cli.pid, tokens)
@@ -105,3 +109,5 @@ def _take_token(watched: Watched, event: Printed, counters: Counters, pid: int, 
         watched.seen.at_last_token = counters.snapshot(pid)
         watched.seen.resident_at_last_bytes = counters.tensors.end_decoding()
         watched.seen.interference_at_last_token = cpu_interference(pid)
+        taken, busiest = cpu_time_of_others(watched.processes_at_ready, processes(), [os.getpid(), pid])
+        watched.seen.others = ObservedOthers(cpu_seconds=taken, busiest=busiest[:OTHERS_NAMED])

@@ -64,6 +64,8 @@ TRIAL_TABLES: Mapping[str, list[tuple[str, Callable[[Any], str], str]]] = {
         ("held back by a quota", wording.duration, "disturbance.throttled_seconds"),
         ("slowed for heat", wording.count, "disturbance.thermal_events"),
         ("CPU time taken by the hypervisor", wording.percent, "disturbance.stolen_fraction"),
+        ("CPU time taken by other processes", wording.percent, "disturbance.other_cpu_fraction"),
+        ("llama.cpp waiting for a processor", wording.percent, "disturbance.run_delay_fraction"),
         ("traced by", str, "traced_by"),
         ("events lost", wording.count, "trace.lost_events"),
         ("CPU of the recorder", wording.duration, "trace.recorder_cpu_seconds"),

@@ -14,6 +14,7 @@ from pydantic import Field
 from pagelab.config.factors import Factors
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
+from pagelab.host.other_processes import OtherProcess
 from pagelab.store.record import SCHEMA_VERSION, HostMemory, Record, Traced
 
 
@@ -34,6 +35,13 @@ class Snapshot(Record):
     group_read_bytes: int | None = None
 
 
+class ObservedOthers(Record):
+    """The CPU time that other processes took from the prompt to the last token, and the busiest of them."""
+
+    cpu_seconds: float = Field(ge=0)
+    busiest: list[OtherProcess] = Field(default_factory=list)
+
+
 class ObservedInference(Record):
     """One inference. Times are seconds since the start of the process, on its monotonic clock.
 
@@ -48,6 +56,7 @@ class ObservedInference(Record):
     at_last_token: Snapshot | None = None
     interference_at_ready: CpuInterference | None = None
     interference_at_last_token: CpuInterference | None = None
+    others: ObservedOthers | None = None
     started_monotonic_seconds: float | None = None
     ready_seconds: float | None = None
     resident_at_last_bytes: int | None = None
