@@ -157,9 +157,12 @@ def disturbed(device=10_000 * MIB, other=0, **changes):
         (disturbed(disk_written_bytes=600 * MIB), "629 MB were written"),
         (disturbed(throttled_seconds=0.5), "held llama.cpp back for 0.50 s"),
         (disturbed(thermal_events=3), "slowed itself down 3 times"),
-        (disturbed(other_cpu_fraction=0.5, other_processes="python3 (98%)"), "took 50% of the CPU time"),
-        (disturbed(other_cpu_fraction=0.5, other_processes="python3 (98%)"), "python3 (98%)"),
-        (disturbed(run_delay_fraction=0.4), "waited 40% of its time for a processor"),
+        (
+            disturbed(other_cpu_seconds=2.0, other_cpu_fraction=0.5, other_processes="python3 (98%)"),
+            "took 50% of the CPU time",
+        ),
+        (disturbed(other_cpu_seconds=2.0, other_cpu_fraction=0.5, other_processes="python3 (98%)"), "python3 (98%)"),
+        (disturbed(run_delay_seconds=0.8, run_delay_fraction=0.4), "waited 40% of its time for a processor"),
         (record(residency=Residency(before_fraction=0.25)), "25.0% of the model was in the page cache before"),
     ],
 )
@@ -175,6 +178,7 @@ def test_what_disturbed_a_trial_is_said(trial, words):
         disturbed(other=400 * MIB),
         disturbed(device=100 * MIB, other=60 * MIB),
         disturbed(disk_written_bytes=60 * MIB, throttled_seconds=0.0, thermal_events=0, stolen_fraction=0.01),
+        disturbed(other_cpu_seconds=0.09, other_cpu_fraction=0.2, run_delay_seconds=0.09, run_delay_fraction=0.2),
         disturbed(other_cpu_fraction=0.01, run_delay_fraction=0.01, cpu_stall_fraction=0.9, memory_stall_fraction=0.9),
     ],
 )
@@ -186,9 +190,9 @@ def test_a_hypervisor_that_serves_others_is_warned_of():
     assert "gave 20% of the CPU time to others" in verdict(disturbed(stolen_fraction=0.2)).warnings[0]
 
 
-@pytest.mark.parametrize("share", ["other_cpu_fraction", "run_delay_fraction"])
-def test_a_little_competition_is_warned_of(share):
-    found = verdict(disturbed(**{share: 0.03, "other_processes": "dockerd (4%)"}))
+@pytest.mark.parametrize("kind", ["other_cpu", "run_delay"])
+def test_a_little_competition_is_warned_of(kind):
+    found = verdict(disturbed(**{f"{kind}_seconds": 0.3, f"{kind}_fraction": 0.03, "other_processes": "dockerd (4%)"}))
     assert found.valid
     assert "3%" in found.warnings[0]
     assert "dockerd (4%)" in found.warnings[0]

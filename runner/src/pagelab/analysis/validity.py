@@ -18,6 +18,7 @@ THROTTLED_SHARE = 0.01
 STOLEN_SHARE = 0.05
 COMPETING_WARNED = 0.02  # of the processors' time that others took, and of llama.cpp's own that it waited
 COMPETING_SHARE = 0.05
+COMPETING_SECONDS = 0.1  # less says nothing: the kernel tells the CPU time of each process in steps of 0.01 s
 SOURCES_TOLERANCE = 0.05  # of what was read, between independent counters of it
 RESIDENCY_TOLERANCE = 0.03  # of the weights, between the share that was asked for and the one that was seen
 
@@ -129,7 +130,8 @@ def _disturbance_reasons(record: TrialRecord) -> Iterator[str]:
 def _competing_words(record: TrialRecord) -> tuple[float, str]:
     """The larger share of processor time that llama.cpp lost or others took, and the sentence about it."""
     seen = record.disturbance
-    taken, waited = seen.other_cpu_fraction or 0.0, seen.run_delay_fraction or 0.0
+    taken = (seen.other_cpu_fraction or 0.0) if (seen.other_cpu_seconds or 0.0) >= COMPETING_SECONDS else 0.0
+    waited = (seen.run_delay_fraction or 0.0) if (seen.run_delay_seconds or 0.0) >= COMPETING_SECONDS else 0.0
     who = f": {seen.other_processes}" if seen.other_processes else ""
     return max(taken, waited), (
         f"other processes took {taken:.0%} of the CPU time while decoding, and llama.cpp waited {waited:.0%} of its "

@@ -152,21 +152,24 @@ class Swap(Record):
 class Disturbance(Record):
     """What else happened to the host while decoding.
 
-    `disk_written_bytes` by anyone on the model's disk, less what was swapped out. `throttled_seconds`: time for which a
-    CPU quota held the processes back (cpu.stat). `thermal_events`: times that a core or package was slowed down for its
-    heat. `stolen_fraction`: share of the CPU time that the hypervisor gave to others (steal of /proc/stat).
-    `other_cpu_fraction`: share of the CPU time of all processors that other processes of the host took,
-    `other_processes` the busiest of them. `run_delay_fraction`: share of the time in which llama.cpp's threads could
-    have run that they waited for a processor (schedstat). `cpu_stall_fraction`, `memory_stall_fraction`: share of the
-    time in which some task of the host, the trial's among them, waited for a processor or for memory (PSI).
+    `disk_written_bytes` by anyone on the model's disk, less what was swapped out. `throttled_seconds`: time for
+    which a CPU quota held the processes back (cpu.stat). `thermal_events`: times that a core or package was slowed
+    down for its heat. `stolen_fraction`: share of the CPU time that the hypervisor gave to others (steal of
+    /proc/stat). `other_cpu_seconds`: CPU time that other processes of the host took, `other_cpu_fraction` its share
+    of the time of all processors, `other_processes` the busiest of them. `run_delay_seconds`: time for which
+    llama.cpp's threads could have run and waited for a processor, `run_delay_fraction` its share of the time in
+    which they could (schedstat). `cpu_stall_fraction`, `memory_stall_fraction`: share of the time in which some
+    task of the host, the trial's among them, waited for a processor or for memory (PSI).
     """
 
     disk_written_bytes: int | None = None
     throttled_seconds: float | None = None
     thermal_events: int | None = None
     stolen_fraction: float | None = None
+    other_cpu_seconds: float | None = None
     other_cpu_fraction: float | None = None
     other_processes: str | None = None
+    run_delay_seconds: float | None = None
     run_delay_fraction: float | None = None
     cpu_stall_fraction: float | None = None
     memory_stall_fraction: float | None = None
