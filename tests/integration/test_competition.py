@@ -1,7 +1,8 @@
-"""Other processes beside a trial: it is marked, with the reason and the name of who it was."""
+"""Other processes beside a trial: it is marked, with the reason and the name of who it was.
 
-import os
-import shutil
+One that reads from the model's disk is in test_known_answers.py.
+"""
+
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,47 +10,44 @@ from pathlib import Path
 
 import pytest
 
-from lab import needs_lab, needs_root, run, write_config
-from pagelab.store.record import TrialRecord
+from lab import eventually, llama_in, needs_lab, needs_root, starting, write_config
 
 pytestmark = [needs_root, needs_lab, pytest.mark.usefixtures("dense_model")]
 
-BUSY_LOOP = ["sh", "-c", "while :; do :; done"]
+PYTHON = Path("/usr/bin/python3")
+BUSY_LOOP = "while True: pass"
+# Over and over through 1 GiB: it takes memory and its bandwidth.
+MEMORY_HOG = "memory = bytearray(1 << 30)\nwhile True: memory[:] = bytes(len(memory))"
 
 
 @contextmanager
-def competitors(name: str, workspace: Path) -> Iterator[None]:
-    """A busy loop for each processor, under a name of its own."""
-    shell = workspace / name
-    shutil.copy(shutil.which("sh") or "/bin/sh", shell)
-    loops = [subprocess.Popen([shell, *BUSY_LOOP[1:]]) for _ in range(os.cpu_count() or 1)]
+def beside(programs: dict[str, str], directory: Path) -> Iterator[None]:
+    """Processes of names of their own."""
+    running = []
+    for name, program in programs.items():
+        (directory / name).symlink_to(PYTHON)
+        running.append(subprocess.Popen([directory / name, "-c", program]))
     try:
         yield
     finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
+        for process in running:
+            process.kill()
+            process.wait()
 
 
-def trials(workspace: Path, name: str) -> list[TrialRecord]:
-    config = write_config(
-        workspace / f"{name}.yml", factors={"resident": [1.0, 0.5]}, repetitions=1, inference={"tokens": 8}
-    )
-    return list(run(config, workspace / name).store.read_trials())
-
-
-def test_busy_processes_are_named_and_the_trials_are_invalid(tmp_path: Path) -> None:
-    with competitors("busyloop", tmp_path):
-        disturbed = trials(tmp_path, "disturbed")
-    for trial in disturbed:
-        seen = trial.disturbance
-        assert (seen.other_cpu_fraction or 0.0) > 0.1
-        assert "busyloop" in (seen.other_processes or "")
-        assert not trial.validity.valid
-        assert any("busyloop" in reason for reason in trial.validity.reasons), trial.validity.reasons
-
-
-def test_alone_on_the_host_a_trial_waits_for_nobody(tmp_path: Path) -> None:
-    for trial in trials(tmp_path, "alone"):
-        assert trial.disturbance.other_cpu_fraction is not None
-        assert not any("busyloop" in reason for reason in trial.validity.reasons)
+def test_who_took_the_processors_is_named_and_the_trial_is_invalid(workspace: Path) -> None:
+    config = write_config(workspace / "trial.yml", factors={"resident": [0.5]}, inference={"tokens": 8})
+    with starting(config, workspace / "results") as call:
+        eventually(lambda: llama_in("trial-001", call.results), "the trial has begun")
+        with beside({"busyloop": BUSY_LOOP, "memoryhog": MEMORY_HOG}, workspace):
+            call.finish()
+    assert call.code == 1, call.show()
+    trial = call.trial(resident=0.5)
+    seen = trial.disturbance
+    assert (seen.other_cpu_fraction or 0.0) > 0.1
+    assert (seen.run_delay_seconds or 0.0) > 0.0
+    assert not trial.validity.valid
+    (reason,) = [reason for reason in trial.validity.reasons if "other processes took" in reason]
+    for name in ("busyloop", "memoryhog"):
+        assert name in reason
+        assert name in call.stdout

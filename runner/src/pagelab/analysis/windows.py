@@ -18,7 +18,7 @@ from pagelab.store.observation import ObservedOthers, Snapshot
 from pagelab.store.record import Disturbance, Faults, Load, Refaults, Sources, Swap, Tokens, WindowReads
 
 NAMED_FROM_FRACTION = 0.01  # of one processor
-OTHERS_NAMED = 3
+OTHERS_NAMED = 5
 
 
 def load_of(raw: RawInference) -> Load:
