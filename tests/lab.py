@@ -25,6 +25,7 @@ from pagelab.host.tracefs import INSTANCE_PREFIX
 from pagelab.run.plan import PlannedTrial, make_plan
 from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore
+from pagelab.units import MIB
 
 CHECKOUT = Path(__file__).parents[1]
 LAB = Path(os.environ.get("PAGELAB_DIR") or "/var/lib/pagelab")
@@ -315,6 +316,19 @@ def frozen(call: Call, group_name: str, has_read_bytes: int = 0) -> Iterator[int
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def fill(directory: Path) -> Path:
+    """Take all the room that is left on a disk."""
+    filler = directory / "filler"
+    with filler.open("wb", buffering=0) as file:
+        for size in (MIB, 4096):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                continue
+    return filler
 
 
 # --- the host ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import DISK_DIRECTORY, LAUNCHER, MODELS, host_state, on_host, remove_model, write_config
+from lab import DISK_DIRECTORY, LAUNCHER, MODELS, eventually, host_state, on_host, remove_model, write_config
 from pagelab.config.load import load_config
 from pagelab.models.catalog import model_path
 
@@ -62,3 +62,18 @@ def workspace(tmp_path: Path) -> Iterator[Path]:
     """Where a test keeps its configuration and its results; taken away with what the container wrote."""
     yield tmp_path
     shutil.rmtree(tmp_path / "results", ignore_errors=True)
+
+
+@pytest.fixture
+def small_disk(workspace: Path) -> Iterator[Path]:
+    """A file system of its own for results, with little room."""
+    directory = workspace / "small"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(directory)], check=True)
+    yield directory
+    # The container's own mount of it is taken away a moment after the container has gone.
+    eventually(
+        lambda: subprocess.run(["umount", str(directory)], capture_output=True, check=False).returncode == 0,
+        f"{directory} is unmounted",
+        20,
+    )

@@ -17,6 +17,7 @@ from lab import (
     Call,
     calling,
     eventually,
+    fill,
     frozen,
     host_state,
     huge_pages,
@@ -275,40 +276,12 @@ def test_a_truncated_model_is_refused_and_fetched_again(small_model: Path, works
         assert check.finish().code == 0, check.show()
 
 
-@pytest.fixture
-def small_disk(workspace: Path) -> Iterator[Path]:
-    """A file system of its own for results, with little room."""
-    directory = workspace / "small"
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(directory)], check=True)
-    yield directory
-    # The container's own mount of it is taken away a moment after the container has gone.
-    eventually(
-        lambda: subprocess.run(["umount", str(directory)], capture_output=True, check=False).returncode == 0,
-        f"{directory} is unmounted",
-        20,
-    )
-
-
-def fill(directory: Path) -> Path:
-    """Take all the room that is left on a disk."""
-    filler = directory / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (MIB, 4096):
-            try:
-                while file.write(bytes(size)) == size:
-                    pass
-            except OSError:
-                continue
-    assert shutil.disk_usage(directory).free == 0
-    return filler
-
-
 def test_a_full_disk_ends_the_run_and_room_lets_it_go_on(small_disk: Path, workspace: Path) -> None:
     config, results = spill(workspace), small_disk / "results"
     with starting(config, results) as call:
         with frozen(call, "trial-002", has_read_bytes=MIB):
             filler = fill(small_disk)
+            assert shutil.disk_usage(small_disk).free == 0
         call.finish()
     assert_one_sentence(call, 2)
     assert f"cannot write {call.store.directory}/trials/002/" in call.error

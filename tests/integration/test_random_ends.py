@@ -1,4 +1,4 @@
-"""Ends at random moments: whatever was changed is put back, and no trial that was finished is lost or run again.
+"""Ends and full disks at random moments: what was changed is put back, and no finished trial is lost or run again.
 
 The moments are seeded. PAGELAB_KILLS says how many; docs/reliability.md has the figures of more than are tried here.
 """
@@ -13,7 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from lab import Call, eventually, host_state, huge_pages, needs_lab, needs_root, restore, run, starting, write_config
+from lab import (
+    Call,
+    eventually,
+    fill,
+    host_state,
+    huge_pages,
+    needs_lab,
+    needs_root,
+    restore,
+    run,
+    starting,
+    write_config,
+)
 from pagelab.host.procfs import read_text
 
 pytestmark = [needs_lab, needs_root, pytest.mark.usefixtures("dense_model")]
@@ -101,3 +113,20 @@ def test_an_end_in_order_at_a_random_moment(seed: int, workspace: Path) -> None:
     assert host_state() == before, call.show()
     assert restore(workspace).stdout == "nothing was left to put back\n"
     assert huge_pages() == before.huge_pages
+
+
+@pytest.mark.parametrize("seed", range(max(1, KILLS // 4)))
+def test_a_disk_that_fills_up_at_a_random_moment(seed: int, workspace: Path, small_disk: Path) -> None:
+    before, config, results = host_state(), config_of(workspace), small_disk / "results"
+    moment = random.Random(2000 + seed)  # noqa: S311 - moments, not secrets
+    call = end_at_random(config, results, moment, lambda _call, _runner: fill(small_disk) and None)
+    assert call.code in (2, 3, 0, 1), call.show()
+    assert call.code in (0, 1) or "free" in call.error, call.show()
+    assert "Traceback" not in call.stderr
+    kept = finished(results)
+    (small_disk / "filler").unlink(missing_ok=True)
+    again = run(config, results, "--resume")
+    assert again.code in (0, 1), again.show()
+    assert finished(results).items() >= kept.items()
+    assert list(results.rglob("*.partial")) == []
+    assert host_state() == before
