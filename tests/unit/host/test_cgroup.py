@@ -1,8 +1,12 @@
 """One class reads the groups of both versions, from files as each kernel has them."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from vanishing import vanishing
 
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group, GroupCounters
@@ -92,3 +96,104 @@ def test_a_parent_that_does_not_hand_the_controller_on_is_said(tmp_path: Path) -
     with pytest.raises(HostError, match=r"write \+memory to .*cgroup\.subtree_control"):
         Group(tmp_path / "trial").create()
     assert not (tmp_path / "trial").exists()
+
+
+def test_a_line_of_io_that_does_not_end_belongs_to_its_last_device(tmp_path: Path) -> None:
+    found = group(tmp_path, 2)
+    # Linux 5.14 to 5.16: the devices before the last one have no figures, and no end of their line.
+    (found.path / "io.stat").write_text(
+        "7:0 7:1 8:0 rbytes=4096 wbytes=1 rios=1 wios=1 dbytes=0 dios=0\n8:16 rbytes=5 wbytes=0\n253:0 wbytes=7\n"
+    )
+    numbers = ("7:0", "7:1", "8:0", "8:16", "253:0", "8:32")
+    assert [found.read_bytes(number) for number in numbers] == [None, None, 4096, 5, None, 0]
+    assert found.read_bytes("8:0", "8:16") == 4101
+    assert found.read_bytes("8:0", "7:0") is None
+
+
+def test_before_linux_5_9_refaults_are_those_of_files(tmp_path: Path) -> None:
+    found = group(tmp_path, 2)
+    (found.path / "memory.stat").write_text("anon 1\nfile 6500\nshmem 500\nworkingset_refault 12\n")
+    counters = found.counters()
+    assert (counters.refault_file_pages, counters.refault_anon_pages) == (12, None)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_page_cache_without_its_shared_part_is_absent(tmp_path: Path, version: int) -> None:
+    found = group(tmp_path, version)
+    (found.path / "memory.stat").write_text("file 6500\ntotal_cache 6500\n")
+    assert found.counters().file_bytes is None
+    assert found.counters().non_file_bytes is None
+
+
+@pytest.mark.parametrize(("version", "text"), [(1, "9223372036854771712"), (1, "9223372036854710272"), (2, "max")])
+def test_no_limit_is_no_number(tmp_path: Path, version: int, text: str) -> None:
+    found = group(tmp_path, version)
+    (found.path / ("memory.max" if version == 2 else "memory.limit_in_bytes")).write_text(f"{text}\n")
+    assert found.counters().limit_bytes is None
+
+
+def test_a_limit_is_not_lowered_where_the_charge_is_unknown(tmp_path: Path) -> None:
+    found = group(tmp_path, 2)
+    (found.path / "memory.current").unlink()
+    with pytest.raises(HostError, match="does not say what it is charged"):
+        found.lower_limit(PAGE_BYTES)
+    assert (found.path / "memory.max").read_text() == f"{LIMIT}\n"
+
+
+KILL = """
+import sys
+from pathlib import Path
+from pagelab.errors import HostError
+from pagelab.host import cgroup
+cgroup.KILL_SECONDS = 0.0
+try:
+    cgroup.Group(Path(sys.argv[1])).kill()
+except HostError as error:
+    print(error)
+"""
+
+
+def kill_apart(found: Group) -> subprocess.CompletedProcess[str]:
+    """In a process group of its own, which is what a kill of 0 would end."""
+    command = [sys.executable, "-c", KILL, found.path]
+    return subprocess.run(command, capture_output=True, text=True, start_new_session=True, check=False)
+
+
+def test_a_process_of_another_pid_namespace_is_not_killed_as_our_own_group(tmp_path: Path) -> None:
+    """cgroup.procs has 0 for it, and a kill of 0 would end the killer and all that was started with it."""
+    found = group(tmp_path, 2)
+    sleeper = subprocess.Popen(["sleep", "600"])
+    try:
+        (found.path / "cgroup.procs").write_text(f"0\n{sleeper.pid}\n")
+        assert found.processes() == [sleeper.pid]
+        answer = kill_apart(found)
+        assert answer.returncode == 0
+        assert sleeper.wait(60) == -signal.SIGKILL
+        (found.path / "cgroup.procs").write_text("0\n")
+        alone = kill_apart(found)
+        assert alone.returncode == 0
+        assert "belongs to another pid namespace" in alone.stdout
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_a_group_is_killed_by_the_kernel_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = group(tmp_path, 2)
+    (found.path / "cgroup.procs").write_text("0\n")
+    (found.path / "cgroup.kill").write_text("")
+    monkeypatch.setattr("pagelab.host.cgroup.KILL_SECONDS", 0.0)
+    with pytest.raises(HostError):
+        found.kill()
+    assert (found.path / "cgroup.kill").read_text() == "1"
+
+
+def test_a_child_group_that_vanishes_during_a_look_is_passed_over(tmp_path: Path) -> None:
+    found = group(tmp_path, 2)
+    (found.path / "cgroup.procs").write_text("12\n")
+    for name in ("gone", "there"):
+        (found.path / name).mkdir()
+    (found.path / "there" / "cgroup.procs").write_text("13\n")
+    with vanishing(found.path / "gone"):
+        assert found.processes() == [13, 12]
+    assert not (found.path / "gone").exists()

@@ -63,11 +63,11 @@ def schema() -> None:
 def plan(config_path: ConfigArgument, only: OnlyOption = None) -> None:
     """List the trials that would run, with memory sizes and estimates of time and disk; runs nothing."""
     from pagelab.config.load import load_config
-    from pagelab.host.procfs import meminfo_bytes
+    from pagelab.host.procfs import total_memory_bytes
     from pagelab.run.plan import check_sizes, known_weights_bytes
     from pagelab.terminal.plan import print_plan
 
-    config, total = load_config(config_path), meminfo_bytes()["MemTotal"]
+    config, total = load_config(config_path), total_memory_bytes()
     known = known_weights_bytes(config, models_directory())
     check_sizes(config, known, total)
     print_plan(_selected_plan(config, only), known, total)

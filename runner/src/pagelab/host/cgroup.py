@@ -12,10 +12,11 @@ from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.kernel_mounts import remove_directory
-from pagelab.host.procfs import PAGE_BYTES, if_known, mounts, read_int, read_pairs, read_text
+from pagelab.host.procfs import PAGE_BYTES, if_known, integer, lines, mounts, read_int, read_pairs, read_text, words
 
 PARENT_NAME = "pagelab"
 KILL_SECONDS = 20.0
+_NO_LIMIT = 2**62  # version 1 shows no limit as the most pages that a long can count, version 2 as `max`
 _REMEDY = "end the processes in it, then type: pagelab restore"
 
 
@@ -133,27 +134,33 @@ class Group:
         """
         if self.version == 1:
             return self.set_limit(limit_bytes)
-        charged = self.memory_bytes() or 0
-        if charged > limit_bytes:
+        if (charged := self._charged()) > limit_bytes:
             with suppress(OSError):  # less was reclaimed than asked for, or the kernel is older than 5.19
                 (self.path / "memory.reclaim").write_text(str(charged - limit_bytes))
-        return self.set_limit(max(limit_bytes, self.memory_bytes() or 0))
+        return self.set_limit(max(limit_bytes, self._charged()))
+
+    def _charged(self) -> int:
+        charged = self.memory_bytes()
+        if charged is None:
+            raise HostError(f"{self.path} does not say what it is charged, so its limit cannot be lowered safely")
+        return charged
 
     def counters(self) -> GroupCounters:
         """Read all counters once."""
         pairs, prefix = read_pairs(self.path / "memory.stat"), self._names.all_groups
         stat = {name.removeprefix(prefix): value for name, value in pairs.items() if name.startswith(prefix)}
-        cache = stat.get(self._names.page_cache)
+        cache, shared, limit = stat.get(self._names.page_cache), stat.get("shmem"), self._counter(self._names.limit)
         return GroupCounters(
             memory_bytes=self.memory_bytes(),
-            file_bytes=None if cache is None else cache - stat.get("shmem", 0),
+            file_bytes=None if cache is None or shared is None else cache - shared,
             swap_bytes=stat.get("swap") if self.version == 1 else read_int(self.path / "memory.swap.current"),
             major_faults=stat.get("pgmajfault"),
             faults=stat.get("pgfault"),
-            refault_file_pages=stat.get("workingset_refault_file"),
+            # Before Linux 5.9 version 2 has one line, and counts pages of files alone.
+            refault_file_pages=stat.get("workingset_refault_file", stat.get("workingset_refault")),
             refault_anon_pages=stat.get("workingset_refault_anon"),
             swapped_in_pages=stat.get("pswpin"),  # version 2 of Linux 6.13 and newer
-            limit_bytes=self._counter(self._names.limit),
+            limit_bytes=None if limit is None or limit >= _NO_LIMIT else limit,
         )
 
     def memory_bytes(self) -> int | None:
@@ -176,17 +183,18 @@ class Group:
         file, _, line = name.partition(" ")
         return read_pairs(self.path / file).get(line) if line else read_int(self.path / file)
 
-    def read_bytes(self, device_number: str) -> int | None:
-        """Bytes that the group asked a disk (`major:minor`) for.
+    def read_bytes(self, *device_numbers: str) -> int | None:
+        """Bytes that the group asked disks (`major:minor`) for, together.
 
         None where groups have no io statistics: version 1 has them in another hierarchy, whose groups are not ours.
         """
-        for line in (read_text(self.path / "io.stat") or "").splitlines():
-            number, *pairs = line.split()
-            if number == device_number:
-                found = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-                return int(found["rbytes"]) if "rbytes" in found else None
-        return 0 if (self.path / "io.stat").exists() else None
+        text = read_text(self.path / "io.stat")
+        if text is None:
+            return None
+        found = read_bytes_by_device(text)
+        counts = [found.get(number, 0) for number in device_numbers]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
 
     @property
     def swappiness_file(self) -> Path | None:
@@ -199,31 +207,42 @@ class Group:
         return self.path / "cgroup.procs"
 
     def _directories(self) -> list[Path]:
-        """The group's directory and those of its child groups, inner ones first."""
-        return [*sorted((child for child in self.path.rglob("*") if child.is_dir()), reverse=True), self.path]
+        """The group's directory and those of its child groups, inner ones first, without what vanishes meanwhile."""
+        return [Path(directory) for directory, _, _ in os.walk(self.path, topdown=False)]
+
+    def _members(self) -> list[int]:
+        """Ids of the processes, child groups included; 0 stands for one that this pid namespace cannot see."""
+        listed = [read_text(directory / "cgroup.procs") for directory in self._directories()]
+        return [pid for text in listed for word in words(text) if (pid := integer(word)) is not None]
 
     def processes(self) -> list[int]:
-        """Ids of the processes in the group, child groups included."""
-        listed = [read_text(directory / "cgroup.procs") or "" for directory in self._directories()]
-        return [int(pid) for text in listed for pid in text.split()]
+        """Ids of the processes in the group that can be seen from here, child groups included."""
+        return [pid for pid in self._members() if pid > 0]
 
     def kill(self) -> list[int]:
         """Kill every process of the group and wait until they are gone; returns the ids that were there.
 
         Raises:
-            HostError: a process outlived SIGKILL for KILL_SECONDS.
+            HostError: a process outlived SIGKILL for KILL_SECONDS, or is out of reach in another pid namespace.
         """
-        deadline = time.monotonic() + KILL_SECONDS
-        pids = found = self.processes()
-        while pids:
-            for pid in pids:
+        deadline, found = time.monotonic() + KILL_SECONDS, self.processes()
+        while members := self._members():
+            self._send_kill(members)
+            if time.monotonic() > deadline:
+                raise HostError(_survivor(self.path, max(members)))
+            time.sleep(0.005)
+        return found
+
+    def _send_kill(self, members: list[int]) -> None:
+        """By the group itself where the kernel can (Linux 5.14 and newer), else each; a 0 would be our own group."""
+        everyone = self.path / "cgroup.kill"
+        if everyone.exists():
+            with suppress(OSError):
+                everyone.write_text("1")
+        for pid in members:
+            if pid > 0:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            if time.monotonic() > deadline:
-                raise HostError(f"process {pids[0]} in {self.path} does not die; look at its state in /proc/{pids[0]}")
-            time.sleep(0.005)
-            pids = self.processes()
-        return found
 
     def remove(self) -> None:
         """Kill what is in the group, and remove it and its children.
@@ -235,6 +254,30 @@ class Group:
             self.kill()
             for directory in self._directories():
                 remove_directory(directory, KILL_SECONDS, _REMEDY)
+
+
+def _survivor(path: Path, pid: int) -> str:
+    if pid == 0:
+        return f"a process in {path} belongs to another pid namespace; end it there, or start through `make`"
+    return f"process {pid} in {path} does not die; look at its state in /proc/{pid}"
+
+
+def read_bytes_by_device(text: str) -> dict[str, int | None]:
+    """Bytes read by `major:minor` in the text of io.stat (blkcg_print_one_stat in block/blk-cgroup.c).
+
+    None for a device without figures. Linux 5.14 to 5.16 do not end the line of such a device, so that several stand
+    before the figures of the last.
+    """
+    found: dict[str, int | None] = {}
+    for line in lines(text):
+        device = ""
+        for word in words(line):
+            name, is_figure, value = word.partition("=")
+            if not is_figure:
+                device, found[word] = word, None
+            elif device and name == "rbytes":
+                found[device] = integer(value)
+    return found
 
 
 def parent_path() -> Path:
@@ -255,7 +298,7 @@ def parent_path() -> Path:
 
 
 def _controllers(directory: Path) -> list[str]:
-    return (read_text(directory / "cgroup.controllers") or "").split()
+    return words(read_text(directory / "cgroup.controllers"))
 
 
 def _open_parent() -> Path:
@@ -281,7 +324,7 @@ def _open_parent() -> Path:
 
 def _hand_on(directory: Path, controller: str) -> None:
     file = directory / "cgroup.subtree_control"
-    if controller not in (read_text(file) or "").split():
+    if controller not in words(read_text(file)):
         file.write_text(f"+{controller}")
 
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagelab.host.procfs import mounts, read_int, read_pairs, read_text
+from pagelab.host.procfs import integers, lines, mounts, read_int, read_names, read_pairs, read_text
 from pagelab.host.scheduling import run_delay, stall_seconds
 
 THERMAL_COUNTERS = "cpu[0-9]*/thermal_throttle/*_throttle_count"
@@ -36,7 +36,7 @@ class CpuInterference:
 def cpu_interference(pid: int) -> CpuInterference:
     """Read the counters for a process and the host; what the kernel does not have is None."""
     first_line = (read_text("/proc/stat") or "").partition("\n")[0]
-    ticks = [int(word) for word in first_line.split()[1:]]
+    ticks = integers(first_line.removeprefix("cpu "))
     counts = [read_int(path) for path in Path("/sys/devices/system/cpu").glob(THERMAL_COUNTERS)]
     present = [count for count in counts if count is not None]
     threads = run_delay(pid)
@@ -66,8 +66,8 @@ def _throttled_seconds(pid: int) -> float | None:
 def _cpu_group(pid: int) -> Path | None:
     """The directory of the group that schedules a process; in a container its own group may be the mount's root."""
     table = mounts()
-    for line in (read_text(f"/proc/{pid}/cgroup") or "").splitlines():
-        number, controllers, path = line.split(":", 2)
+    for line in lines(read_names(f"/proc/{pid}/cgroup")):
+        number, controllers, path = (*line.split(":", 2), "", "")[:3]
         for mount in table:
             unified = number == "0" and mount.file_system == "cgroup2"
             both = mount.options.split(","), controllers.split(",")

@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from pagelab.host.procfs import fields, meminfo_bytes, read_text
+from pagelab.host.procfs import fields, meminfo_bytes, read_text, words
 from pagelab.host.settings import present
 
 # Set by the lab's launcher, which sees the host while the runner sees its container.
@@ -90,8 +90,7 @@ def limits() -> dict[str, Any]:
 
 def moment() -> dict[str, Any]:
     """How busy the host is now: time since its start, load (proc_loadavg(5)) and memory in use."""
-    load = (read_text("/proc/loadavg") or "").split()
-    uptime = (read_text("/proc/uptime") or "").split()
+    load, uptime = words(read_text("/proc/loadavg")), words(read_text("/proc/uptime"))
     memory = meminfo_bytes()
     names = ("load_average_1_minute", "load_average_5_minutes", "load_average_15_minutes")
     return present(

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TextIO
 
 from pagelab.errors import HostError
 from pagelab.host.cgroup import Group, parent_path, remove_parent, stale_groups
-from pagelab.host.procfs import read_text
+from pagelab.host.procfs import lines, read_text
 from pagelab.host.tracefs import Instance, stale_instances, tracefs
 
 
@@ -36,7 +37,7 @@ class Journal:
     def entries(self) -> list[dict[str, Any]]:
         """All changes not yet put back, oldest first; a line cut short by a crash was never acted on."""
         entries = []
-        for line in (read_text(self._file) or "").splitlines():
+        for line in lines(read_text(self._file)):
             with suppress(ValueError):
                 entries.append(json.loads(line))
         return entries
@@ -100,9 +101,8 @@ def _remove_instance(instance: Instance) -> list[str]:
 
 def selected(text: str | None) -> str | None:
     """The chosen word of a setting that lists its choices, such as `always [madvise] never`; else the text itself."""
-    if text and "[" in text:
-        return text[text.index("[") + 1 : text.index("]")]
-    return text
+    found = re.search(r"\[([^\[\]]*)\]", text or "")
+    return found[1] if found else text
 
 
 def restore(state_directory: Path) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pagelab.host.journal import selected
-from pagelab.host.procfs import meminfo_bytes, read_pairs, read_text
+from pagelab.host.procfs import integers, meminfo_bytes, read_pairs, read_text, words
 from pagelab.host.settings import present, setting, settings_in
 
 _MM = Path("/sys/kernel/mm")
@@ -96,7 +96,7 @@ def memory_nodes(nodes: Path = Path("/sys/devices/system/node")) -> dict[str, An
     found = {}
     for node in sorted(nodes.glob("node[0-9]*"), key=lambda path: int(path.name.removeprefix("node"))):
         total = read_pairs(node / "meminfo", ":").get(f"Node {node.name.removeprefix('node')} MemTotal")
-        distances = [int(word) for word in (read_text(node / "distance") or "").split()]
+        distances = integers(read_text(node / "distance"))
         found[node.name] = present(
             total_bytes=None if total is None else total * 1024,
             processors=read_text(node / "cpulist"),
@@ -135,8 +135,8 @@ def machine_facts(dmi: Path = Path("/sys/class/dmi/id")) -> dict[str, Any]:
 
 def _is_virtual() -> bool | None:
     """Whether the processor says that a hypervisor is below (bit 31 of ECX of CPUID leaf 1), where it can say so."""
-    words = (read_text("/proc/cpuinfo") or "").split()
-    return "hypervisor" in words if "flags" in words else None
+    said = words(read_text("/proc/cpuinfo"))
+    return "hypervisor" in said if "flags" in said else None
 
 
 def _secure_boot() -> bool | None:

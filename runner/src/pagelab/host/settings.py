@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pagelab.host.journal import selected
-from pagelab.host.procfs import read_text
+from pagelab.host.procfs import integer, read_text, words
 
 _LONGEST = 1024  # a setting is short; what is longer is a table or a log
 
@@ -25,8 +25,9 @@ def setting(path: Path) -> int | str | None:
     text = selected(read_text(path) if path.is_file() else None)
     if not text or len(text) > _LONGEST:
         return None
-    words = " ".join(text.split())
-    return int(words) if words.removeprefix("-").isdecimal() else words
+    value = " ".join(words(text))
+    number = integer(value)
+    return value if number is None else number
 
 
 def settings_in(directory: Path, leave: Collection[str] = ()) -> dict[str, int | str]:

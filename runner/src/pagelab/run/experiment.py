@@ -11,7 +11,7 @@ from pagelab.config.schema import Config
 from pagelab.errors import HostError, InferenceError, PreflightRefusedError, StoreError, TraceError
 from pagelab.host.facts import build_facts, manifest, model_file_facts
 from pagelab.host.journal import Journal, exclusive, restore
-from pagelab.host.procfs import meminfo_bytes
+from pagelab.host.procfs import total_memory_bytes
 from pagelab.host.storage import disk_of_all, sequential_read_rate
 from pagelab.inference.build import Build, open_build, threads_of
 from pagelab.models.catalog import read_model, require_files, verify_model
@@ -76,7 +76,7 @@ def run_experiment(
     config = plan.config
     for spec in config.models:
         require_files(spec, lab.models_directory)
-    check_sizes(config, known_weights_bytes(config, lab.models_directory), meminfo_bytes()["MemTotal"])
+    check_sizes(config, known_weights_bytes(config, lab.models_directory), total_memory_bytes())
     with exclusive(lab.state_directory):
         for sentence in restore(lab.state_directory):
             observer.note(f"left by an earlier run: {sentence}")

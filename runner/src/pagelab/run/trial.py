@@ -14,7 +14,7 @@ from pagelab.config.schema import Config
 from pagelab.host.cgroup import Group, new_group
 from pagelab.host.journal import Journal
 from pagelab.host.page_cache import evict
-from pagelab.host.procfs import PAGE_BYTES, meminfo_bytes
+from pagelab.host.procfs import PAGE_BYTES, total_memory_bytes
 from pagelab.host.storage import Disk
 from pagelab.inference.build import Build, command_line
 from pagelab.models.gguf_map import GgufMap, bytes_per_token
@@ -52,7 +52,7 @@ class TrialSetup:
 
     def sizes(self, non_file_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
-        host_bytes, model = meminfo_bytes()["MemTotal"], self.model
+        host_bytes, model = total_memory_bytes(), self.model
         return Sizes(model.weights_ranges(), model.weights_bytes, non_file_bytes, host_bytes, self.config.memory)
 
     def observation(self, trial: PlannedTrial, non_file_bytes: int) -> Observation:
