@@ -5,12 +5,13 @@ Sources: Documentation/ABI/testing/sysfs-devices-system-cpu, Documentation/admin
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from pagelab.host.procfs import fields, read_int, read_text
+from pagelab.host.procfs import fields, integer, read_int, read_text, words
 from pagelab.host.settings import present, setting, settings_in
 
 _CPUS = Path("/sys/devices/system/cpu")
@@ -24,8 +25,13 @@ _KIB = {"K": 1, "M": 1024, "G": 1024 * 1024}
 
 def physical_cores() -> int:
     """Cores that this process may use, counting each core once."""
-    available = len(os.sched_getaffinity(0))
-    return min(psutil.cpu_count(logical=False) or available, available)
+    return distinct_cores(os.sched_getaffinity(0))
+
+
+def distinct_cores(processors: Iterable[int], cpus: Path = _CPUS) -> int:
+    """Cores that some processors belong to: siblings are one. A processor of which nothing is told is a core."""
+    topologies = [cpus / f"cpu{number}" / "topology" for number in processors]
+    return len({read_text(topology / "thread_siblings_list") or str(topology) for topology in topologies})
 
 
 def cpu_governor() -> str | None:
@@ -39,9 +45,9 @@ def cpu_facts() -> dict[str, Any]:
     return present(
         model=first.get("model name"),
         vendor=first.get("vendor_id"),
-        family=_number(first.get("cpu family")),
-        model_number=_number(first.get("model")),
-        stepping=_number(first.get("stepping")),
+        family=integer(first.get("cpu family")),
+        model_number=integer(first.get("model")),
+        stepping=integer(first.get("stepping")),
         microcode=first.get("microcode"),
         sockets=_sockets(),
         physical_cores=psutil.cpu_count(logical=False),
@@ -60,7 +66,7 @@ def cpu_facts() -> dict[str, Any]:
 
 def flags_that_matter(flags: str) -> list[str]:
     """Of a processor's flags, in the kernel's names, those on which the speed of an inference depends."""
-    return sorted(flag for flag in flags.split() if _FLAGS.fullmatch(flag))
+    return sorted(flag for flag in words(flags) if _FLAGS.fullmatch(flag))
 
 
 def cpu_caches(processor: Path = _CPUS / "cpu0") -> list[dict[str, Any]]:
@@ -110,10 +116,6 @@ def _distinct(directories: list[Path], file: str) -> int | str | list[int | str]
     values = list(dict.fromkeys(setting(directory / file) for directory in directories))
     known = [value for value in values if value is not None]
     return (known[0] if len(known) == 1 else known) or None
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() else None
 
 
 def _kib(text: str | None) -> int | None:
