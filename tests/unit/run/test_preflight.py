@@ -1,8 +1,10 @@
 """What the checks before an experiment find, and that each says what to do."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from example_devices import device
 from example_raw import CONFIG
 
 from pagelab.config.load import parse_config
@@ -11,6 +13,7 @@ from pagelab.host.procfs import SwapArea
 from pagelab.host.storage import Disk
 from pagelab.host.swap import SwapPlace
 from pagelab.run.lab import Lab
+from pagelab.run.models_disk import models_disk_check
 from pagelab.run.plan import estimate_result_bytes, make_plan
 from pagelab.run.preflight import refusals, run_checks, swap_disk_check, zswap_check
 from pagelab.store.record import CheckRecord
@@ -76,6 +79,65 @@ def test_what_is_missing_is_found_and_each_finding_says_what_to_do(lab: Lab) -> 
     assert found["model gemma-3-270m"].verdict == "fail"
     assert all(check.fix for check in found.values() if check.verdict == "fail")
     assert {"readahead", "swappiness", "huge pages"} <= found.keys(), "every factor of the host is recorded"
+
+
+@pytest.mark.parametrize("directory", [Path("/proc"), Path("/dev/shm")])  # noqa: S108 - a tmpfs
+def test_models_on_no_disk_are_a_failed_check_beside_the_others(lab: Lab, directory: Path) -> None:
+    found = checks(run_checks(config(), replace(lab, models_directory=directory)))
+    refused = found["models disk"]
+    assert refused.verdict == "fail"
+    assert f"{directory} is on no disk of this host (file system " in refused.found
+    assert refused.fix
+    assert {"swap", "zswap", "memory lock", "free disk for results", "readahead", "swappiness"} <= found.keys()
+    assert found["readahead"].verdict == "info"
+
+
+def test_a_models_directory_that_is_not_there_is_a_failed_check(lab: Lab) -> None:
+    found = checks(run_checks(config(), replace(lab, models_directory=lab.models_directory / "missing")))
+    assert found["models disk"].verdict == "fail"
+    assert "swappiness" in found
+
+
+class TestModelsDisk:
+    def test_a_plain_disk(self, tmp_path: Path) -> None:
+        found = models_disk_check(disk(tmp_path, "vda"), readahead_is_set=True)
+        assert (found.verdict, found.found, found.fix) == ("pass", "vda", None)
+
+    def test_what_serves_a_volume_is_named(self, tmp_path: Path) -> None:
+        device(tmp_path, "nvme0n1")
+        found = models_disk_check(Disk("dm-0", device(tmp_path, "dm-0", ("nvme0n1",))), readahead_is_set=True)
+        assert (found.verdict, found.found) == ("pass", "dm-0, served and counted by nvme0n1")
+
+    @pytest.mark.parametrize(
+        ("name", "files", "said", "fix"),
+        [
+            ("zram0", {}, "zram0 is RAM", "put the models on a disk"),
+            ("sda", {"queue__iostats": "0"}, "does not count", "echo 1 > "),
+            (
+                "loop0",
+                {"loop__backing_file": "/a", "loop__dio": "0"},
+                "page cache",
+                "losetup --direct-io=on /dev/loop0",
+            ),
+        ],
+    )
+    def test_what_makes_wrong_numbers_is_refused(
+        self, tmp_path: Path, name: str, files: dict[str, str], said: str, fix: str
+    ) -> None:
+        device(tmp_path, name, **files)
+        for disk_there in (Disk(name, tmp_path / name), Disk("dm-0", device(tmp_path, "dm-0", (name,)))):
+            found = models_disk_check(disk_there, readahead_is_set=False)
+            assert found.verdict == "fail"
+            assert said in found.found
+            assert found.fix is not None
+            assert found.fix.startswith(fix)
+
+    @pytest.mark.parametrize(("is_set", "verdict"), [(True, "fail"), (False, "warn")])
+    def test_a_readahead_that_cannot_be_told_is_no_factor(self, tmp_path: Path, is_set: bool, verdict: str) -> None:
+        unknown = Disk("sda", device(tmp_path, "sda"), own_readahead=tmp_path / "btrfs" / "bdi")
+        found = models_disk_check(unknown, readahead_is_set=is_set)
+        assert found.verdict == verdict
+        assert "a readahead of its own" in found.found
 
 
 def test_with_tracing_off_nothing_of_it_is_checked_or_counted(lab: Lab) -> None:

@@ -30,8 +30,8 @@ _TELLING = re.compile(
     | (memory\.)?(multi_generational_lru|proactive_reclaim|ksm|zswap(\.enabled)?)
     | (memory\.)?vm\.(swappiness|min_free_kbytes|watermark_scale_factor|vfs_cache_pressure|page-cluster|dirty_ratio)
     | memory_controller | control_groups\..*
-    | models_disk\.(model|driver|size_bytes|rotational|scheduler|.*write_cache)
-    | models_disk\.(readahead_kib|nr_requests|max_sectors_kib)
+    | models_disk\.(devices\.\d+\.)?(model|driver|size_bytes|rotational|scheduler|.*write_cache)
+    | models_disk\.(devices\.\d+\.)?(readahead_kib|nr_requests|max_sectors_kib)
     | models_storage\..* | models_mount\.(file_system|options) | models_file_system\.(file_system|.*options)
     | disk_read_bytes_per_second\..*
     | swap | swap\.\d+\.(kind|size_bytes|priority|disk|rotational|compressed_memory)

@@ -50,8 +50,8 @@ class Factor:
         """What is added to the call of llama.cpp."""
         return []
 
-    def found(self, disk: Disk) -> FoundSetting | None:
-        """What the host has now, None where the factor is no setting of the host."""
+    def found(self, disk: Disk | None) -> FoundSetting | None:
+        """What the host has now, None where the factor is no setting of the host; the models may be on no disk."""
         return None
 
     def words(self, name: str, value: Any) -> str:
@@ -93,18 +93,17 @@ class Weights(Factor):
 
 
 class Readahead(Factor):
-    """The largest readahead window of the model's disk."""
+    """The largest readahead window of the model's disk, or of its file system where that has its own (btrfs)."""
 
     help = "the largest readahead window of the model's disk in KiB"
 
     def settings(self, value: Any, disk: Disk, group: Group) -> Iterable[KernelSetting]:
         return [] if value == "default" else [KernelSetting(disk.readahead_file, str(value))]
 
-    def found(self, disk: Disk) -> FoundSetting:
-        kib = disk.readahead_kib()
-        return FoundSetting(
-            "readahead", None if kib is None else f"{kib} KiB on {disk.name}", "it dominates mapped reads"
-        )
+    def found(self, disk: Disk | None) -> FoundSetting:
+        kib = disk.readahead_kib() if disk else None
+        found = f"{kib} KiB on {disk.readahead_owner}" if disk and kib is not None else None
+        return FoundSetting("readahead", found, "it dominates mapped reads")
 
     def words(self, name: str, value: Any) -> str:
         return f"readahead {value}" if value == "default" else f"readahead {value} KiB"
@@ -122,7 +121,7 @@ class Swappiness(Factor):
         """
         return [] if value == "default" else [KernelSetting(group.swappiness_file or SWAPPINESS_FILE, str(value))]
 
-    def found(self, disk: Disk) -> FoundSetting:
+    def found(self, disk: Disk | None) -> FoundSetting:
         return FoundSetting(
             "swappiness", read_text(SWAPPINESS_FILE), "it balances the page cache against anonymous memory"
         )
@@ -137,7 +136,7 @@ class HugePages(Factor):
     def settings(self, value: Any, disk: Disk, group: Group) -> Iterable[KernelSetting]:
         return [] if value == "default" else [KernelSetting(HUGE_PAGES_FILE, value)]
 
-    def found(self, disk: Disk) -> FoundSetting:
+    def found(self, disk: Disk | None) -> FoundSetting:
         return FoundSetting(
             "huge pages", selected(read_text(HUGE_PAGES_FILE)), "they change how much one fault brings in"
         )

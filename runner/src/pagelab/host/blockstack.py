@@ -7,9 +7,10 @@ Identifiers that tell a machine from all others (serial numbers, UUIDs) are left
 from pathlib import Path
 from typing import Any
 
-from pagelab.host.procfs import if_known, read_int, read_text
+from pagelab.host.block_devices import devices_under
+from pagelab.host.procfs import if_known, read_int, read_names, read_text, shown
 from pagelab.host.settings import present, setting
-from pagelab.host.storage import Disk, block_device_of, devices_under
+from pagelab.host.storage import Disk, block_devices_of
 from pagelab.units import SECTOR_BYTES
 
 # How the uuid of a mapping begins that a program has made; the rest of it is private.
@@ -25,13 +26,13 @@ def stack_of(path: Path) -> list[dict[str, Any]]:
     Raises:
         HostError: the path is on no block device that the kernel shows.
     """
-    return devices_below(block_device_of(path))
+    return devices_below(*block_devices_of(path))
 
 
-def devices_below(sys_path: Path) -> list[dict[str, Any]]:
-    """As `stack_of`, from a device's directory in /sys on; a device that several lie on comes once."""
+def devices_below(*sys_paths: Path) -> list[dict[str, Any]]:
+    """As `stack_of`, from devices' directories in /sys on; a device that several lie on comes once."""
     found: dict[str, dict[str, Any]] = {}
-    left = [sys_path]
+    left = list(sys_paths)
     while left:
         device = left.pop(0)
         if device.name not in found:
@@ -45,10 +46,9 @@ def devices_below(sys_path: Path) -> list[dict[str, Any]]:
 def _below(sys_path: Path) -> list[Path]:
     if (sys_path / "partition").exists():
         return [sys_path.parent]
-    backing_file = read_text(sys_path / "loop" / "backing_file")
+    backing_file = read_names(sys_path / "loop" / "backing_file")
     if backing_file:
-        found = if_known(block_device_of, Path(backing_file)) if Path(backing_file).exists() else None
-        return [found] if found else []
+        return (if_known(block_devices_of, Path(backing_file)) if Path(backing_file).exists() else None) or []
     return devices_under(sys_path)
 
 
@@ -61,8 +61,8 @@ def _facts(sys_path: Path) -> dict[str, Any]:
             size_bytes=read_int(sys_path / "size", SECTOR_BYTES),
             alignment_offset_bytes=read_int(sys_path / "alignment_offset"),
         )
-    for directory, describe in (("dm", _mapping), ("md", _raid), ("loop", _loop)):
-        if (sys_path / directory).is_dir():
+    for directory, describe in (("dm", _mapping), ("md", _raid), ("loop", _loop), ("bcache", _bcache)):
+        if (sys_path / directory).is_dir() and (directory != "bcache" or sys_path.name.startswith("bcache")):
             return present(name=sys_path.name, **describe(sys_path / directory), **_queue(sys_path))
     return {"kind": "disk", **Disk(sys_path.name, sys_path).describe()}
 
@@ -83,7 +83,16 @@ def _raid(md: Path) -> dict[str, Any]:
 
 
 def _loop(loop: Path) -> dict[str, Any]:
-    return {"kind": "loop", "backing_file": read_text(loop / "backing_file"), "direct_io": read_int(loop / "dio")}
+    backing_file = read_names(loop / "backing_file")
+    return {
+        "kind": "loop",
+        "backing_file": None if backing_file is None else shown(backing_file),
+        "direct_io": read_int(loop / "dio"),
+    }
+
+
+def _bcache(bcache: Path) -> dict[str, Any]:
+    return {"kind": "bcache", "cache_mode": setting(bcache / "cache_mode"), "state": read_text(bcache / "state")}
 
 
 def _queue(sys_path: Path) -> dict[str, Any]:

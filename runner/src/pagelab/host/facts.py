@@ -12,7 +12,7 @@ from pagelab.host.cpu import cpu_facts
 from pagelab.host.environment import host_operating_system, moment, runner_facts
 from pagelab.host.extents import file_extents, summarise
 from pagelab.host.kernel import kernel_facts, machine_facts, memory_facts
-from pagelab.host.procfs import PAGE_BYTES, if_known, mounts
+from pagelab.host.procfs import PAGE_BYTES, if_known, mounts, shown
 from pagelab.host.settings import present, setting
 from pagelab.host.storage import disk_of, mount_of
 from pagelab.host.swap import SwapPlace, swap_places
@@ -83,9 +83,9 @@ def file_system_facts(path: Path) -> dict[str, Any]:
     usage = os.statvfs(path)
     return present(
         file_system=mount.file_system,
-        source=mount.source if mount.source.startswith("/") and not mount.source.startswith("//") else None,
-        options=mount.file_system_options,
-        mount_options=mount.mount_options,
+        source=shown(mount.source) if mount.source.startswith("/") and not mount.source.startswith("//") else None,
+        options=shown(mount.file_system_options),
+        mount_options=shown(mount.mount_options),
         block_bytes=usage.f_bsize,
         size_bytes=usage.f_blocks * usage.f_frsize,
         free_bytes=usage.f_bavail * usage.f_frsize,
@@ -113,7 +113,7 @@ def _swap_facts(place: SwapPlace) -> dict[str, Any]:
     area, disk = place.area, place.disk
     compressed = disk if place.is_compressed_memory else None
     return present(
-        asdict(area),
+        asdict(area) | {"path": shown(area.path)},
         disk=disk and disk.name,
         rotational=disk and setting(disk.sys_path / "queue" / "rotational"),
         compressed_memory=place.is_compressed_memory,

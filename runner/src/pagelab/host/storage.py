@@ -1,18 +1,21 @@
 """Disks and file systems: which device holds a file, its counters and queue settings, and how fast it can be read."""
 
+import fcntl
 import mmap
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 
 from pagelab.errors import HostError
-from pagelab.host.procfs import Mount, mounts, read_int, read_text
+from pagelab.host.block_devices import bottom, device_named, is_counted, sys_path_of, whole
+from pagelab.host.procfs import Mount, fields, if_known, integer, integers, mounts, read_int, read_names, read_text
 from pagelab.host.settings import present, setting, settings_in
 from pagelab.units import SECTOR_BYTES
 
@@ -29,31 +32,66 @@ _PRIVATE_PARAMETERS = ("hostnqn", "hostid")
 _READ_SECTORS, _WRITTEN_SECTORS = 2, 6
 PROBE_CHUNK_BYTES = 1 << 20
 PROBE_THREADS = 4
+BDI = Path("/sys/class/bdi")
+BTRFS = Path("/sys/fs/btrfs")
+_BTRFS_FS_INFO, _FS_INFO_BYTES = 0x8400941F, 1024  # BTRFS_IOC_FS_INFO and its struct, include/uapi/linux/btrfs.h
+_OWN_READAHEAD = ("btrfs", "bcachefs")  # super_setup_bdi gives them one of the name KIND-NUMBER
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A whole block device, found from a file on it."""
+    """What a file system is on, found from a file on it: a whole block device, or several that it spreads files over.
+
+    `name` joins the names of several by `+`, `sys_path` is the first. `own_readahead` is the directory in /sys with the
+    readahead of a file system that has one of its own (btrfs): it is read and set there, and the disk's has no effect.
+    """
 
     name: str
     sys_path: Path
+    more: tuple[Path, ...] = ()
+    own_readahead: Path | None = field(default=None, compare=False)
 
     @property
     def readahead_file(self) -> Path:
-        """The setting of the largest readahead window, in KiB."""
-        return self.sys_path / "queue" / "read_ahead_kb"
+        """The setting of the largest readahead window that governs files here, in KiB."""
+        return (self.own_readahead or self.sys_path / "queue") / "read_ahead_kb"
 
-    def read_and_written_bytes(self) -> tuple[int, int] | tuple[None, None]:
-        """Bytes that the device delivered to everyone, and took from everyone, since boot, counted at completion."""
-        fields = (read_text(self.sys_path / "stat") or "").split()
-        if len(fields) <= _WRITTEN_SECTORS:
-            return None, None
-        return int(fields[_READ_SECTORS]) * SECTOR_BYTES, int(fields[_WRITTEN_SECTORS]) * SECTOR_BYTES
+    @property
+    def readahead_owner(self) -> str:
+        """What that setting belongs to: the disk by its name, or the file system."""
+        return f"the file system ({self.own_readahead.resolve().name})" if self.own_readahead else self.name
+
+    @property
+    def devices(self) -> tuple[Path, ...]:
+        """The whole devices that the file system itself knows."""
+        return (self.sys_path, *self.more)
 
     @cached_property
-    def device_number(self) -> str | None:
-        """`major:minor`, as io.stat names the device."""
-        return read_text(self.sys_path / "dev")
+    def serving(self) -> "tuple[Disk, ...]":
+        """The disks that serve what is read here: those below LVM, LUKS, RAID, bcache, and heads of several paths.
+
+        A loop device is one of them: it takes requests and counts them, wherever its file is.
+        """
+        found = dict.fromkeys(disk for device in self.devices for disk in bottom(device))
+        return tuple(Disk(path.name, path) for path in found)
+
+    def read_and_written_bytes(self) -> tuple[int, int] | tuple[None, None]:
+        """Bytes that the serving disks delivered to everyone, and took from everyone, since boot, at completion.
+
+        None where one of them does not say, or was told not to count.
+        """
+        counts = [_counted_bytes(disk.sys_path) for disk in self.serving]
+        known = [count for count in counts if count is not None]
+        if len(known) < len(counts):
+            return None, None
+        return sum(read for read, _ in known), sum(written for _, written in known)
+
+    @cached_property
+    def device_numbers(self) -> tuple[str, ...] | None:
+        """`major:minor` of each of the file system's devices, as io.stat names them; None where one has none."""
+        numbers = [read_text(device / "dev") for device in self.devices]
+        known = tuple(number for number in numbers if number)
+        return known if len(known) == len(numbers) else None
 
     def readahead_kib(self) -> int | None:
         """The largest readahead window, in KiB."""
@@ -63,8 +101,11 @@ class Disk:
         """What kind of device it is and how its queue is set; values that are absent are left out.
 
         `queue` has what has no name of its own here, under the kernel's (Documentation/ABI/stable/sysfs-block). The
-        serial number is left out: it tells a machine from all others.
+        serial number is left out: it tells a machine from all others. Of several devices, each is described.
         """
+        if self.more:
+            each = [Disk(path.name, path).describe() for path in self.devices]
+            return present(name=self.name, readahead_kib=self.readahead_kib(), devices=each)
         queue, device = self.sys_path / "queue", self.sys_path / "device"
         driver = device / "driver"
         return present(
@@ -77,7 +118,7 @@ class Disk:
             rotational=read_int(queue / "rotational"),
             scheduler=setting(queue / "scheduler"),
             scheduler_settings=settings_in(queue / "iosched"),
-            **{name: read_int(queue / file) for name, file in _QUEUE.items()},
+            **{name: read_int(queue / file) for name, file in _QUEUE.items()} | {"readahead_kib": self.readahead_kib()},
             device_queue_depth=read_int(device / "queue_depth"),
             hardware_queues=len(list((self.sys_path / "mq").glob("*"))) or None,
             nvme=nvme_facts(device),
@@ -113,20 +154,48 @@ def nvme_facts(device: Path) -> dict[str, object]:
     )
 
 
+def _counted_bytes(sys_path: Path) -> tuple[int, int] | None:
+    """What a disk counts itself: 11 numbers, 15 since Linux 4.18, 17 since 5.5."""
+    numbers = integers(read_text(sys_path / "stat"))
+    if len(numbers) <= _WRITTEN_SECTORS or not is_counted(sys_path):
+        return None
+    return numbers[_READ_SECTORS] * SECTOR_BYTES, numbers[_WRITTEN_SECTORS] * SECTOR_BYTES
+
+
 def mount_of(path: Path) -> Mount | None:
-    """The mount that a path lies on: the longest mount point above it, the newest where two are equal."""
-    real = str(path.resolve())
-    above = [mount for mount in mounts() if f"{real}/".startswith(mount.mount_point.rstrip("/") + "/")]
+    """The mount that a path lies on, by its number; where the kernel does not tell it, by the longest mount point."""
+    table, number = mounts(), _mount_id(path)
+    same = [mount for mount in table if number is not None and mount.mount_id == number]
+    return same[0] if same else mount_above(path.resolve(), table)
+
+
+def mount_above(real: Path, table: Sequence[Mount]) -> Mount | None:
+    """The mount with the longest mount point above a path, the newest where two are equal."""
+    above = [mount for mount in table if f"{real}/".startswith(mount.mount_point.rstrip("/") + "/")]
     return max(reversed(above), key=lambda mount: len(mount.mount_point), default=None)
 
 
+def _mount_id(path: Path) -> int | None:
+    """The number in mountinfo of the mount that a path is on (proc_pid_fdinfo(5))."""
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return integer(fields(read_text(f"/proc/self/fdinfo/{descriptor}") or "").get("mnt_id"))
+    finally:
+        os.close(descriptor)
+
+
 def disk_of(path: Path) -> Disk:
-    """The whole disk under a file or directory, through partitions.
+    """The disk under a file or directory, through partitions; of btrfs over several, all of them.
 
     Raises:
         HostError: the path is on no block device that the kernel shows (tmpfs, overlay, a network file system).
     """
-    return whole_disk(block_device_of(path))
+    first, *more = dict.fromkeys(map(whole, block_devices_of(path)))
+    name = "+".join(device.name for device in (first, *more))
+    return Disk(name, first, tuple(more), own_readahead_of(path))
 
 
 def disk_of_all(paths: Sequence[Path]) -> Disk:
@@ -144,43 +213,87 @@ def disk_of_all(paths: Sequence[Path]) -> Disk:
 
 def whole_disk(sys_path: Path) -> Disk:
     """The disk that a block device, given by its directory in /sys, is or is a partition of."""
-    if (sys_path / "partition").exists():
-        sys_path = sys_path.parent
-    return Disk(sys_path.name, sys_path)
-
-
-def devices_under(sys_path: Path) -> list[Path]:
-    """What a device of LVM, LUKS or RAID is made of (`slaves` of Documentation/ABI/stable/sysfs-block)."""
-    try:
-        return sorted(link.resolve() for link in (sys_path / "slaves").iterdir())
-    except OSError:
-        return []
-
-
-def sys_path_of(device: int) -> Path:
-    """The directory in /sys of the block device of a number, as stat(2) gives it; it may not be there."""
-    return Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
+    return Disk(whole(sys_path).name, whole(sys_path))
 
 
 def block_device_of(path: Path) -> Path:
-    """The directory in /sys of the block device that the file system of a file or directory is on, partition or not.
+    """The directory in /sys of the one block device that a file system is on, partition or not.
+
+    Raises:
+        HostError: as `disk_of`; or it is on several.
+    """
+    first, *more = block_devices_of(path)
+    if more:
+        raise HostError(f"{path} is spread over {len(more) + 1} devices, and on which of them a part lies is not told")
+    return first
+
+
+def block_devices_of(path: Path) -> list[Path]:
+    """The directories in /sys of the block devices that the file system of a file or directory is on.
+
+    btrfs and bcachefs can be on several. btrfs and others show an anonymous device; then the file system's own list in
+    /sys names the real ones, or else the mount does.
 
     Raises:
         HostError: as `disk_of`.
     """
-    device = path.stat().st_dev
-    if os.major(device) == 0:  # btrfs and others show an anonymous device; the mount names the real one
-        mount = mount_of(path)
-        source = Path(mount.source) if mount else Path()
-        if not source.is_block_device():
-            kind = mount.file_system if mount else "unknown"
+    device, mount = path.stat().st_dev, mount_of(path)
+    kind, source = (mount.file_system, mount.source) if mount else ("unknown", "")
+    directory = btrfs_directory(path) if kind == "btrfs" else None
+    found = btrfs_devices(directory) if directory else []
+    if not found and os.major(device) and ":" not in source:
+        found = [sys_path_of(device)]
+        if not found[0].exists():
+            numbers = f"{os.major(device)}:{os.minor(device)}"
+            raise HostError(f"the disk of {path} (device {numbers}) is not in /sys; run inside the lab's container")
+    if not found:  # bcachefs names all of its devices, a colon apart
+        named = [device_named(one) for one in (source.split(":") if kind == "bcachefs" else [source])]
+        found = [one for one in named if one is not None]
+        if not found or len(found) < len(named):
             raise HostError(f"{path} is on no disk of this host (file system {kind}); put it on a local disk")
-        device = source.stat().st_rdev
-    sys_path = sys_path_of(device)
-    if not sys_path.exists():
-        numbers = f"{os.major(device)}:{os.minor(device)}"
-        raise HostError(f"the disk of {path} (device {numbers}) is not in /sys; run inside the lab's container")
-    return sys_path
+    return found
+
+
+def btrfs_directory(path: Path) -> Path | None:
+    """Where /sys describes the btrfs that a path is on; None where the kernel does not say which it is."""
+    answer = bytearray(_FS_INFO_BYTES)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.ioctl(descriptor, _BTRFS_FS_INFO, answer)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return BTRFS / str(uuid.UUID(bytes=bytes(answer[16:32])))  # after max_id and num_devices
+
+
+def btrfs_devices(directory: Path) -> list[Path]:
+    """The devices of one btrfs, by its directory in /sys; empty where the kernel does not list them."""
+    return sorted(link.resolve() for link in (directory / "devices").glob("*"))
+
+
+def own_readahead_of(path: Path) -> Path | None:
+    """Where /sys has the readahead of a file system that has one of its own; None where the disk's counts."""
+    mount = mount_of(path)
+    if mount is None or mount.file_system not in (*_OWN_READAHEAD, "fuseblk"):
+        return None
+    if mount.file_system == "fuseblk":
+        return BDI / f"{mount.device}-fuseblk"
+    directory = btrfs_directory(path) if mount.file_system == "btrfs" else None
+    return own_bdi(mount.file_system, directory or BTRFS)
+
+
+def own_bdi(kind: str, directory: Path, bdis: Path = BDI) -> Path:
+    """The readahead's directory of one btrfs or bcachefs, described in `directory`.
+
+    Before Linux 5.10 nothing says which of several it is; then it is one that is not there, rather than a wrong one.
+    """
+    link = directory / "bdi"
+    candidates = sorted(bdis.glob(f"{kind}-*"))
+    return candidates[0] if len(candidates) == 1 and not link.exists() else link
 
 
 def free_bytes(path: Path) -> int:
@@ -188,10 +301,19 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def physical_disks(sys_path: Path) -> list[Disk]:
-    """The disks at the bottom of a device of LVM, LUKS or RAID; of any other device, the disk that it is on."""
-    below = devices_under(sys_path)
-    return [disk for one in below for disk in physical_disks(one)] if below else [whole_disk(sys_path)]
+def share_a_disk(first: Disk, second: Disk) -> bool:
+    """Whether reads of one can wait for those of the other, through all that is between them and the disks."""
+    return not disks_behind(first).isdisjoint(disks_behind(second))
+
+
+def disks_behind(disk: Disk) -> set[Disk]:
+    """The disks that serve a disk; of a loop device also those that its file is on, as far as that can be seen."""
+    found = set(disk.serving)
+    for one in disk.serving:
+        file = read_names(one.sys_path / "loop" / "backing_file")
+        behind = if_known(disk_of, Path(file)) if file and Path(file).exists() else None
+        found |= disks_behind(behind) if behind else set()
+    return found
 
 
 def sequential_read_rate(path: Path, seconds: float = 1.0) -> float:

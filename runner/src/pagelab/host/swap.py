@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pagelab.host.block_devices import device_named, is_compressed_memory
 from pagelab.host.procfs import SwapArea, if_known, swap_areas
-from pagelab.host.storage import Disk, disk_of, physical_disks, sys_path_of, whole_disk
+from pagelab.host.storage import Disk, disk_of, share_a_disk, whole_disk
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,12 @@ class SwapPlace:
 
     @property
     def is_compressed_memory(self) -> bool:
-        """Whether it is no disk but compressed RAM (zram)."""
-        return "zram" in self.area.path or (self.disk is not None and self.disk.name.startswith("zram"))
+        """Whether it is no disk but compressed RAM: a zram device, or a file or mapping on one."""
+        return self.disk is not None and any(is_compressed_memory(one.sys_path) for one in self.disk.serving)
 
     def is_on(self, disk: Disk) -> bool | None:
-        """Whether it shares a physical disk with `disk`, through LVM, LUKS and RAID; None where it cannot be seen."""
-        if self.disk is None:
-            return None
-        return not set(physical_disks(self.disk.sys_path)).isdisjoint(physical_disks(disk.sys_path))
+        """Whether it shares a physical disk with `disk`, through all that is between; None where it cannot be seen."""
+        return None if self.disk is None else share_a_disk(self.disk, disk)
 
 
 def swap_places() -> list[SwapPlace]:
@@ -33,7 +32,7 @@ def swap_places() -> list[SwapPlace]:
 
 def _disk(area: SwapArea) -> Disk | None:
     path = Path(area.path)
-    if not path.is_block_device():
-        return if_known(disk_of, path) if path.exists() else None
-    sys_path = sys_path_of(path.stat().st_rdev)
-    return whole_disk(sys_path) if sys_path.exists() else None
+    if area.kind == "partition":
+        device = device_named(area.path)
+        return None if device is None else whole_disk(device)
+    return if_known(disk_of, path) if path.is_file() else None

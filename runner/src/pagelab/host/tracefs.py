@@ -106,10 +106,12 @@ class Instance:
         """Where the sub-buffers of a processor are read."""
         return self.path / "per_cpu" / f"cpu{processor}" / "trace_pipe_raw"
 
-    def lost_events(self) -> int:
-        """Events that the kernel could not record, over all processors."""
+    def lost_events(self) -> int | None:
+        """Events that the kernel could not record, over all processors; None where it does not say."""
         stats = [read_pairs(self.path / "per_cpu" / f"cpu{number}" / "stats", ":") for number in self.processors()]
-        return sum(one.get(name, 0) for one in stats for name in _LOST)
+        lost = [one.get(name) for one in stats for name in _LOST]
+        known = [count for count in lost if count is not None]
+        return sum(known) if known and len(known) == len(lost) else None
 
     def text(self) -> str:
         """What was recorded so far, as text; it stays in the buffers."""

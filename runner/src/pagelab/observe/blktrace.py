@@ -55,7 +55,7 @@ class BlktraceRecorder:
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._nodes: dict[str, Path] = {}
         self._opened = ExitStack()
-        self.lost_events = 0
+        self.lost_events: int | None = 0
         self.cpu_seconds = 0.0
         self.capped: list[Profile] = []
         self.ended_early: str | None = None

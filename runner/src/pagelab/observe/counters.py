@@ -21,7 +21,7 @@ class Counters:
 
     def snapshot(self, pid: int | None) -> Snapshot:
         """Read everything once; takes about a millisecond."""
-        host, number = vmstat(), self.disk.device_number
+        host, numbers = vmstat(), self.disk.device_numbers
         faults = None if pid is None else process_faults(pid)
         device_read_bytes, device_written_bytes = self.disk.read_and_written_bytes()
         return Snapshot(
@@ -36,7 +36,7 @@ class Counters:
             swapped_out_bytes=_bytes_of(host.get("pswpout")),
             device_written_bytes=device_written_bytes,
             host_read_bytes=host_read_bytes(host),
-            group_read_bytes=None if number is None else self.group.read_bytes(number),
+            group_read_bytes=None if numbers is None else self.group.read_bytes(*numbers),
         )
 
     def sample(self, pid: int) -> Reading:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pagelab.errors import HostError
+from pagelab.host.block_devices import device_named, devices_under, number_of
 from pagelab.host.extents import file_extents
 from pagelab.host.page_cache import opened
-from pagelab.host.procfs import PAGE_BYTES, read_int
-from pagelab.host.storage import block_device_of, devices_under, physical_disks, sys_path_of, whole_disk
+from pagelab.host.procfs import PAGE_BYTES, read_int, shown
+from pagelab.host.storage import block_device_of, disk_of, whole_disk
 from pagelab.host.swap import SwapPlace
 from pagelab.host.tracefs import Instance
 from pagelab.models.gguf_map import GgufMap, expert_ranges
@@ -24,12 +25,20 @@ FileIdentity = tuple[int, int, int]  # inode, major, minor, as page-cache events
 
 
 def traced_devices(files: Iterable[Path]) -> list[TracedDevice]:
-    """The disks that must be traced to see every read of these files: those at the bottom of LVM, LUKS and RAID."""
+    """The disks that must be traced to see every read of these files: those that serve them.
+
+    Raises:
+        HostError: the kernel does not tell what its events call one of them.
+    """
     found: dict[str, TracedDevice] = {}
-    for file in files:
-        for disk in physical_disks(whole_disk(block_device_of(file)).sys_path):
-            major, minor = (disk.sys_path / "dev").read_text().split(":")
-            found[disk.name] = TracedDevice(name=disk.name, major=int(major), minor=int(minor))
+    for disk in (disk for file in files for disk in disk_of(file).serving):
+        number = number_of(disk.sys_path)
+        if number is None:
+            raise HostError(
+                f"{disk.name} is one of several paths to a disk, and this kernel does not tell its number; "
+                "set trace.block to off"
+            )
+        found[disk.name] = TracedDevice(name=disk.name, major=number[0], minor=number[1])
     return list(found.values())
 
 
@@ -51,12 +60,15 @@ def swap_files(places: Iterable[SwapPlace]) -> list[TracedFile]:
 
 def _swap_file(place: SwapPlace) -> TracedFile:
     path = Path(place.area.path)
-    file = TracedFile(kind="swap", path=str(path), bytes=place.area.size_bytes)
-    if not path.is_block_device():
+    file = TracedFile(kind="swap", path=shown(place.area.path), bytes=place.area.size_bytes)
+    if place.area.kind != "partition":
         return _with_extents(file, path)
-    sys_path = sys_path_of(path.stat().st_rdev)
-    if devices_under(sys_path):
-        file.without_extents = f"{path} is made of other disks, and where they hold it is not known"
+    sys_path = device_named(place.area.path)
+    if sys_path is None:
+        file.without_extents = f"{file.path} is not to be seen here"
+        return file
+    if devices_under(whole_disk(sys_path).sys_path):
+        file.without_extents = f"{file.path} is made of other disks, and where they hold it is not known"
         return file
     file.device = whole_disk(sys_path).name
     size = read_int(sys_path / "size", SECTOR_BYTES) or 0
@@ -68,8 +80,10 @@ def _with_extents(file: TracedFile, path: Path) -> TracedFile:
     """The file with its place on the whole disk, or with the reason why that is not known."""
     try:
         sys_path = block_device_of(path)
-        if devices_under(sys_path):
-            raise HostError(f"{path} is on {sys_path.name}, which is made of other disks (LVM, LUKS or RAID)")
+        if devices_under(whole_disk(sys_path).sys_path):
+            raise HostError(
+                f"{path} is on {sys_path.name}, which is made of other disks (LVM, LUKS, RAID or NVMe paths)"
+            )
         start = _start_bytes(sys_path)
         file.extents = [
             TracedExtent(file_offset=one.file_offset, disk_offset=start + one.device_offset, bytes=one.bytes)
@@ -77,7 +91,7 @@ def _with_extents(file: TracedFile, path: Path) -> TracedFile:
         ]
         file.device = whole_disk(sys_path).name
     except (HostError, OSError) as error:
-        file.without_extents = str(error)
+        file.without_extents = shown(str(error))
     return file
 
 

@@ -59,7 +59,7 @@ class TracefsRecorder:
         self._thread = threading.Thread(target=self._record, name="trace recorder", daemon=True)
         self.ended_early: str | None = None
         self.formats: dict[str, str] = {}
-        self.lost_events = 0
+        self.lost_events: int | None = 0
         self.cpu_seconds = 0.0
         self.capped: list[Profile] = []
         self._added: dict[Profile, list[str]] = {}

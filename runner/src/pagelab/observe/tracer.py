@@ -9,7 +9,7 @@ from pagelab.config.schema import TraceSettings
 from pagelab.errors import HostError
 from pagelab.host.journal import Journal
 from pagelab.host.procfs import PAGE_BYTES, if_known
-from pagelab.host.storage import Disk, disk_of
+from pagelab.host.storage import Disk, disk_of, share_a_disk
 from pagelab.host.swap import swap_places
 from pagelab.host.tracefs import Instance, cannot_trace, tracefs
 from pagelab.models.gguf_map import GgufMap
@@ -45,19 +45,26 @@ def choose(settings: TraceSettings, model_file: Path) -> Choice:
     closed = cannot_trace()
     notes = [] if closed is None else [closed]
     block: str | None = None
-    if settings.block == "tracefs" and closed is not None:
-        raise HostError(closed)
-    if settings.block in ("auto", "tracefs") and closed is None:
-        block = "tracefs"
-    elif settings.block in ("auto", "blktrace"):
-        refused = cannot_blktrace(traced_devices([model_file])[0])
-        if refused is None:
-            block = "blktrace"
-        elif settings.block == "blktrace":
-            raise HostError(refused)
-        else:
-            notes.append(refused)
+    try:
+        block = _block_recorder(settings.block, model_file, closed)
+    except HostError as error:
+        if settings.block != "auto":
+            raise
+        notes += [] if str(error) in notes else [str(error)]
     return Choice(block, settings.page_cache != "off" and closed is None, notes)
+
+
+def _block_recorder(wanted: str, model_file: Path, closed: str | None) -> str | None:
+    """The recorder of blocks, None where none is wanted; raises HostError where none works."""
+    if wanted == "off":
+        return None
+    devices = traced_devices([model_file])
+    if wanted != "blktrace" and closed is None:
+        return "tracefs"
+    refused = closed if wanted == "tracefs" else next(filter(None, map(cannot_blktrace, devices)), None)
+    if refused is not None:
+        raise HostError(refused)
+    return "blktrace"
 
 
 NOTHING = Choice()
@@ -96,7 +103,8 @@ class Tracer:
 
     def _begin(self, opened: contextlib.ExitStack) -> TraceRecord:
         devices = traced_devices(self.model.parts)
-        same_disk = if_known(disk_of, self.directory) == self.disk  # memory, for one, is no disk
+        place = if_known(disk_of, self.directory)  # memory, for one, is no disk
+        same_disk = place is not None and share_a_disk(place, self.disk)
         hold = HOLD_BYTES if same_disk else MIB
         identities: dict[Path, FileIdentity] = {}
         instance: Instance | None = None
@@ -167,7 +175,9 @@ class Tracer:
                 record.formats, record.header_page = recorder.formats, recorder.header_page
             else:
                 record.notes += recorder.notes
-        record.lost_events = sum(one.lost_events for one in self._recorders)
+        lost = [one.lost_events for one in self._recorders]
+        record.lost_events = None if None in lost else sum(filter(None, lost))
+        record.notes += ["the kernel does not say how many events were lost"] if None in lost else []
         record.recorder_cpu_seconds = sum(one.cpu_seconds for one in self._recorders)
         for file in record.raw_files:
             adopt(self.directory / file.name, self.owner)

@@ -4,24 +4,25 @@ A failed check refuses the run unless it is forced; a warning is recorded with t
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from pagelab.config.factors import FACTORS, FoundSetting
 from pagelab.config.model_specs import ModelSpec, SyntheticSource
 from pagelab.config.schema import Config
-from pagelab.errors import HostError, InferenceError, ModelError
+from pagelab.errors import HostError, InferenceError, ModelError, PagelabError
 from pagelab.host import cpu, environment, kernel
 from pagelab.host.cgroup import new_group, remove_parent
-from pagelab.host.procfs import meminfo_bytes, swap_areas
-from pagelab.host.storage import Disk, disk_of, free_bytes
+from pagelab.host.procfs import if_known, meminfo_bytes, shown, swap_areas
+from pagelab.host.storage import Disk, free_bytes
 from pagelab.host.swap import SwapPlace, swap_places
 from pagelab.inference.build import PINNED_COMMIT, altered_files, open_build, version_of
 from pagelab.models.catalog import read_model, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.pressure.pin import can_lock_page
 from pagelab.run.lab import Lab
+from pagelab.run.models_disk import disks_of_models, models_disk_check
 from pagelab.run.plan import estimate_result_bytes, known_weights_bytes, make_plan, needed_bytes
 from pagelab.store.record import CheckRecord, CheckVerdict
 from pagelab.units import MIB, format_bytes
@@ -29,7 +30,20 @@ from pagelab.units import MIB, format_bytes
 
 def run_checks(config: Config, lab: Lab) -> list[CheckRecord]:
     """Run every check, in the order in which they depend on each other; none raises."""
-    return [record for check in CHECKS for record in check(config, lab)]
+    return [record for check in CHECKS for record in _records(check, config, lab)]
+
+
+def _records(check: "Check", config: Config, lab: Lab) -> list[CheckRecord]:
+    """What a check finds; where it cannot look, a failed one beside what it found before."""
+    records = []
+    try:
+        for record in check(config, lab):
+            records.append(record)
+    except (PagelabError, OSError) as error:
+        name, why = check.__name__.strip("_").replace("_", " "), "what cannot be looked at can change what is measured"
+        fix = "see to what it says, or start through `make`"
+        records.append(CheckRecord(name=name, verdict="fail", found=shown(str(error)), why=why, fix=fix))
+    return records
 
 
 def refusals(checks: list[CheckRecord]) -> list[CheckRecord]:
@@ -49,21 +63,27 @@ def _swap(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
     yield _check(
         "swap",
         total >= minimum,
-        found=f"{format_bytes(total)} in {', '.join(area.path for area in areas) or 'no area'}",
+        found=f"{format_bytes(total)} in {', '.join(shown(area.path) for area in areas) or 'no area'}",
         why="without swap the kernel cannot move anonymous memory out of the way and kills llama.cpp instead",
         fix="run `make provision`, or lower memory.swap_minimum in the configuration",
     )
 
 
+def _models_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    set_here = any(value != "default" for value in config.factors.readahead_kib)
+    for disk in disks_of_models(config, lab.models_directory):
+        yield models_disk_check(disk, set_here)
+
+
 def _swap_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
-    models_disk = disk_of(lab.models_directory)
-    for place in swap_places():
-        yield swap_disk_check(place, models_disk, config.memory.swap_disk)
+    for models_disk in if_known(disks_of_models, config, lab.models_directory) or []:
+        for place in swap_places():
+            yield swap_disk_check(place, models_disk, config.memory.swap_disk)
 
 
 def swap_disk_check(place: SwapPlace, models_disk: Disk, declared: Literal["same", "any"]) -> CheckRecord:
     """Whether a swap area is on the models' disk, or on another one that memory.swap_disk allows."""
-    path, compressed, shared = place.area.path, place.is_compressed_memory, place.is_on(models_disk)
+    path, compressed, shared = shown(place.area.path), place.is_compressed_memory, place.is_on(models_disk)
     undeclared = shared is False and declared == "same"
     disk = place.disk.name if place.disk else "a disk that is not visible here"
     fix = None
@@ -89,7 +109,7 @@ def zswap_check(setting: str | None) -> CheckRecord:
     return _check(
         "zswap",
         setting != "Y",
-        found="on" if setting == "Y" else "off",
+        found={"Y": "on", None: "this kernel has none"}.get(setting, "off"),
         why="zswap keeps swapped pages compressed in RAM, so that part of the swap is no disk",
         fix="echo N > /sys/module/zswap/parameters/enabled",
         otherwise="warn",
@@ -213,9 +233,10 @@ def _existing(path: Path) -> Path:
     return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
 
 
-def _settings(_config: Config, lab: Lab) -> Iterator[CheckRecord]:
-    disk = disk_of(lab.models_directory)
-    recorded = [found for factor in FACTORS.values() if (found := factor.found(disk)) is not None]
+def _settings(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    disks: Sequence[Disk | None] = if_known(disks_of_models, config, lab.models_directory) or [None]
+    per_disk = [factor.found(disk) for disk in disks for factor in FACTORS.values()]
+    recorded = [found for found in dict.fromkeys(per_disk) if found is not None]
     recorded += [
         FoundSetting("CPU governor", cpu.cpu_governor(), "a clock that varies makes repetitions differ"),
         FoundSetting(
@@ -248,7 +269,9 @@ def _trace(config: Config, lab: Lab) -> Iterator[CheckRecord]:
     )
 
 
-CHECKS: tuple[Callable[[Config, Lab], Iterator[CheckRecord]], ...] = (
+Check = Callable[[Config, Lab], Iterator[CheckRecord]]
+CHECKS: tuple[Check, ...] = (
+    _models_disk,
     _swap,
     _swap_disk,
     _zswap,
