@@ -40,7 +40,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "failed": answer.code != 0,
             "rc": answer.code,
             "stdout": stdout,
-            "stdout_lines": stdout.splitlines(),
+            "stdout_lines": [line.removesuffix("\r") for line in stdout.split("\n")] if stdout else [],
             "stderr": answer.errors.rstrip("\r\n"),
             **({"msg": f"{given['argv'][0]}: {answer.reason}"} if answer.code != 0 else {}),
         }

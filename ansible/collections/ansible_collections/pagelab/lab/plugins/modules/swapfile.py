@@ -251,16 +251,21 @@ def table_line(path: str, priority: int) -> str:
     return f"{path} none swap sw{f',pri={priority}' if priority >= 0 else ''} 0 0"
 
 
+def words_of(line: str) -> list[str]:
+    """What is between the spaces and tabs of a line; other white space is part of a name, here and in /proc/swaps."""
+    return [word for word in re.split("[ \t]+", line) if word]
+
+
 def lines_of(table: str | None, path: str) -> list[str]:
     """The entries of a path."""
-    return [line for line in (table or "").split("\n") if line.split()[:1] == [path]]
+    return [line for line in (table or "").split("\n") if words_of(line)[:1] == [path]]
 
 
 def without(table: str | None, path: str) -> str | None:
     """The table without the entries of a path."""
     if not lines_of(table, path):
         return table
-    return "\n".join(line for line in (table or "").split("\n") if line.split()[:1] != [path])
+    return "\n".join(line for line in (table or "").split("\n") if words_of(line)[:1] != [path])
 
 
 def with_line(table: str | None, path: str, line: str) -> str:
@@ -268,8 +273,8 @@ def with_line(table: str | None, path: str, line: str) -> str:
     if lines_of(table, path) == [line]:
         return table or ""
     lines = (table or "").rstrip("\n").split("\n") if table else []
-    place = next((number for number, other in enumerate(lines) if other.split()[:1] == [path]), len(lines))
-    rest = [other for other in lines[place:] if other.split()[:1] != [path]]
+    place = next((number for number, other in enumerate(lines) if words_of(other)[:1] == [path]), len(lines))
+    rest = [other for other in lines[place:] if words_of(other)[:1] != [path]]
     return "".join(f"{each}\n" for each in [*lines[:place], line, *rest])
 
 
@@ -283,8 +288,9 @@ def has_entries(table: str | None) -> bool:
 
 def areas_of(swaps: str) -> dict[str, Area]:
     """The swap files in the text of /proc/swaps, by path."""
-    found = re.findall(r"(?m)^(\S+)\s+file\s+(\d+)\s+(\d+)\s+(-?\d+)$", swaps)
-    return {path: Area(int(kib), int(used), int(priority)) for path, kib, used, priority in found}
+    rows = [words_of(line) for line in swaps.split("\n")]
+    files = [row for row in rows if len(row) == 5 and row[1] == "file"]
+    return {path: Area(int(kib), int(used), int(priority)) for path, _, kib, used, priority in files}
 
 
 def file_at(path: str) -> File | None:
@@ -321,8 +327,8 @@ def nearest(directory: Path) -> Path:
 def disk_of(module: AnsibleModule, path: str) -> tuple[str, str]:
     """The device, and the kind of file system, that a path is on."""
     _, output, _ = module.run_command(["df", "--output=source,fstype", path], check_rc=True)
-    source, file_system = output.splitlines()[1].rsplit(None, 1)
-    return source, file_system
+    source, _, file_system = output.split("\n")[1].rpartition(" ")
+    return source.rstrip(" "), file_system
 
 
 def copies_on_write(module: AnsibleModule, path: str) -> bool:

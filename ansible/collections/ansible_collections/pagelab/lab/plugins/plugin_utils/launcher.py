@@ -27,7 +27,7 @@ def parse(output: str) -> tuple[list[str], dict[str, Any] | None]:
     """Split the launcher's answer into the lines of the experiment and its status.
 
     The status is the last line. What comes before it and after the last end of line is a line that was cut: it is left
-    out, to be asked for again.
+    out, to be asked for again. Lines end at a line feed alone, as those that the launcher's `tail` skips.
     """
     said, _, last = output.rstrip("\r\n").rpartition("\n")
     try:
@@ -37,4 +37,4 @@ def parse(output: str) -> tuple[list[str], dict[str, Any] | None]:
     if not isinstance(found, dict) or "state" not in found:
         return [], None
     whole = said[: said.rfind("\n") + 1]
-    return whole.splitlines(), found
+    return [line.removesuffix("\r") for line in whole.split("\n")[:-1]], found
