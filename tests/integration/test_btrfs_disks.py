@@ -1,4 +1,7 @@
-"""btrfs over two disks: what both deliver is summed, and the file system's own readahead is the one that works."""
+"""btrfs over two disks: what both deliver is summed, and the file system's own readahead is the one that works.
+
+PAGELAB_TEST_BTRFS may name one that is mounted already, and its two loop devices: `MOUNT_POINT LOOP LOOP`.
+"""
 
 import mmap
 import os
@@ -6,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +29,8 @@ from pagelab.run.trial import put_back_afterwards
 from pagelab.units import KIB, MIB
 
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-MISSING = [tool for tool in ("losetup", "mkfs.btrfs") if shutil.which(tool, path=PATH) is None]
+GIVEN = os.environ.get("PAGELAB_TEST_BTRFS", "").split()
+MISSING = [tool for tool in ("losetup", "mkfs.btrfs") if not GIVEN and shutil.which(tool, path=PATH) is None]
 FILE_BYTES = 64 * MIB
 
 pytestmark = [
@@ -47,6 +52,9 @@ def directory() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def loops(directory: Path) -> Iterator[list[str]]:
     """Two loop devices that go past the page cache."""
+    if GIVEN:
+        yield GIVEN[1:]
+        return
     found: list[str] = []
     try:
         for name in ("first.img", "second.img"):
@@ -63,15 +71,23 @@ def loops(directory: Path) -> Iterator[list[str]]:
 @pytest.fixture(scope="module")
 def path(loops: list[str], directory: Path) -> Iterator[Path]:
     """A file whose pieces lie on both by turns."""
-    point = directory / "mount"
-    point.mkdir()
-    tool("mkfs.btrfs", "-q", "-d", "raid0", "-m", "raid1", *loops)
-    tool("mount", loops[0], point)
-    try:
+    with mounted(directory / "mount", loops) as point:
         file = point / "model"
         file.write_bytes(os.urandom(FILE_BYTES))
         os.sync()
         yield file
+
+
+@contextmanager
+def mounted(point: Path, loops: list[str]) -> Iterator[Path]:
+    if GIVEN:
+        yield Path(GIVEN[0])
+        return
+    point.mkdir()
+    tool("mkfs.btrfs", "-q", "-d", "raid0", "-m", "raid1", *loops)
+    tool("mount", loops[0], point)
+    try:
+        yield point
     finally:
         tool("umount", point)
 
