@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from pagelab.host.procfs import integer, lines, read_names, read_text, words
+from pagelab.host.procfs import entries, integer, lines, read_names, read_text, words
 
 BLOCK = Path("/sys/class/block")
 DISKSTATS = Path("/proc/diskstats")
@@ -47,11 +47,7 @@ def whole(sys_path: Path) -> Path:
 
 def devices_under(sys_path: Path) -> list[Path]:
     """What a device is made of: the `slaves` of LVM, LUKS, RAID and bcache, the paths of a head of NVMe paths."""
-    try:
-        slaves = sorted(link.resolve() for link in (sys_path / "slaves").iterdir())
-    except OSError:
-        slaves = []
-    return slaves or nvme_paths(sys_path)
+    return sorted(link.resolve() for link in entries(sys_path / "slaves")) or nvme_paths(sys_path)
 
 
 def nvme_paths(sys_path: Path) -> list[Path]:

@@ -2,10 +2,11 @@
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagelab.host.procfs import integers, lines, mounts, read_int, read_names, read_pairs, read_text
+from pagelab.host.procfs import Mount, integers, lines, mounts, read_int, read_names, read_pairs, read_text
 from pagelab.host.scheduling import run_delay, stall_seconds
 
 THERMAL_COUNTERS = "cpu[0-9]*/thermal_throttle/*_throttle_count"
@@ -55,25 +56,37 @@ def cpu_interference(pid: int) -> CpuInterference:
 
 
 def _throttled_seconds(pid: int) -> float | None:
-    """From cpu.stat: microseconds in cgroup v2, nanoseconds in v1 (Documentation/scheduler/sched-bwc.rst)."""
-    directory = _cpu_group(pid)
-    found = read_pairs(directory / "cpu.stat") if directory else {}
-    if "throttled_usec" in found:
-        return found["throttled_usec"] / 1e6
-    return found["throttled_time"] / 1e9 if "throttled_time" in found else None
+    """Of the group that was held back longest: the process's own, or one above it, whose quota holds it back too."""
+    directories = cpu_groups(read_names(f"/proc/{pid}/cgroup"), mounts())
+    found = [throttled_seconds(read_pairs(directory / "cpu.stat")) for directory in directories]
+    return max((seconds for seconds in found if seconds is not None), default=None)
 
 
-def _cpu_group(pid: int) -> Path | None:
-    """The directory of the group that schedules a process; in a container its own group may be the mount's root."""
-    table = mounts()
-    for line in lines(read_names(f"/proc/{pid}/cgroup")):
+def throttled_seconds(pairs: dict[str, int]) -> float | None:
+    """From cpu.stat: microseconds in cgroup v2, nanoseconds in v1 (Documentation/scheduler/sched-bwc.rst).
+
+    None where the CPU controller is not enabled for the group, which then has no quota of its own.
+    """
+    if "throttled_usec" in pairs:
+        return pairs["throttled_usec"] / 1e6
+    return pairs["throttled_time"] / 1e9 if "throttled_time" in pairs else None
+
+
+def cpu_groups(text: str | None, table: Sequence[Mount]) -> list[Path]:
+    """The directories of the group that schedules a process and of those above it, by its /proc/PID/cgroup.
+
+    In a container its own group may be the mount's root, and the path one that is not there.
+    """
+    for line in lines(text):
         number, controllers, path = (*line.split(":", 2), "", "")[:3]
         for mount in table:
             unified = number == "0" and mount.file_system == "cgroup2"
             both = mount.options.split(","), controllers.split(",")
             if not (unified or (mount.file_system == "cgroup" and all("cpu" in names for names in both))):
                 continue
-            for directory in (Path(mount.mount_point + path), Path(mount.mount_point)):
-                if (directory / "cpu.stat").exists():
-                    return directory
-    return None
+            parts = Path(path.lstrip("/")).parts
+            upwards = [Path(mount.mount_point, *parts[:count]) for count in range(len(parts), -1, -1)]
+            found = [directory for directory in upwards if (directory / "cpu.stat").exists()]
+            if found:
+                return found
+    return []

@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from pagelab.host.procfs import fields, meminfo_bytes, read_text, words
+from pagelab.host.procfs import decimal, fields, meminfo_bytes, read_text, words
 from pagelab.host.settings import present
 
 # Set by the lab's launcher, which sees the host while the runner sees its container.
@@ -90,12 +90,12 @@ def limits() -> dict[str, Any]:
 
 def moment() -> dict[str, Any]:
     """How busy the host is now: time since its start, load (proc_loadavg(5)) and memory in use."""
-    load, uptime = words(read_text("/proc/loadavg")), words(read_text("/proc/uptime"))
+    load, uptime = ([decimal(word) for word in words(read_text(f"/proc/{name}"))] for name in ("loadavg", "uptime"))
     memory = meminfo_bytes()
     names = ("load_average_1_minute", "load_average_5_minutes", "load_average_15_minutes")
     return present(
-        uptime_seconds=float(uptime[0]) if uptime else None,
-        **dict(zip(names, map(float, load[:3]), strict=False)),
+        uptime_seconds=next(iter(uptime), None),
+        **dict(zip(names, load, strict=False)),
         memory_available_bytes=memory.get("MemAvailable"),
         memory_cached_bytes=memory.get("Cached"),
         memory_locked_bytes=memory.get("Mlocked"),
@@ -110,4 +110,5 @@ def _system_of(root: Path) -> str | None:
 
 
 def _effective_capabilities() -> str | None:
-    return fields(read_text("/proc/self/status") or "").get("CapEff")
+    mask = fields(read_text("/proc/self/status") or "").get("CapEff")
+    return mask if mask and re.fullmatch("[0-9a-f]{1,16}", mask) else None

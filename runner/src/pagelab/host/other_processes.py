@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pagelab.host.procfs import integers
+
 PROC = Path("/proc")
 KTHREAD = 0x00200000  # PF_KTHREAD in include/linux/sched.h, the ninth field of /proc/PID/stat
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -52,11 +54,11 @@ def processes(root: Path = PROC) -> dict[int, Process]:
 def parse_stat(stat: bytes) -> Process | None:
     """One process; None for a kernel thread, and for what is no such line. A name may hold blanks and parentheses."""
     left, _, right = stat.rpartition(b")")
-    words = right.split()
-    if len(words) < 15 or int(words[6]) & KTHREAD:
+    numbers = integers(right.decode(errors="replace").lstrip(" ")[1:])  # after one letter for the state
+    if len(numbers) < 14 or numbers[5] & KTHREAD:
         return None
-    ticks = sum(int(word) for word in words[11:15])
-    return Process(left.partition(b"(")[2].decode(errors="replace"), int(words[1]), ticks / TICKS_PER_SECOND)
+    ticks = sum(numbers[10:14])
+    return Process(left.partition(b"(")[2].decode(errors="replace"), numbers[0], ticks / TICKS_PER_SECOND)
 
 
 def cpu_time_of_others(

@@ -22,6 +22,7 @@ T = TypeVar("T")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _BLANKS = " \t\n"
 _INTEGER = re.compile(r"-?[0-9]{1,20}")  # what a 64-bit number can have
+_DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
 _OCTAL = re.compile(rb"\\(?!000)([0-3][0-7]{2})")  # how seq_escape of fs/seq_file.c writes a byte
 
 
@@ -78,6 +79,14 @@ def read_names(path: Path | str) -> str | None:
     return read_text(path, "surrogateescape")
 
 
+def entries(directory: Path) -> list[Path]:
+    """What a directory of the kernel has in it, sorted; nothing where it is not there, or vanishes meanwhile."""
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
 def lines(text: str | None) -> list[str]:
     """The lines of a kernel file, which end at a line feed and at nothing else."""
     return text.split("\n") if text else []
@@ -98,6 +107,11 @@ def integers(text: str | None) -> list[int]:
     found = [integer(word) for word in words(text)]
     known = [number for number in found if number is not None]
     return known if len(known) == len(found) else []
+
+
+def decimal(text: str | None) -> float | None:
+    """A number of the kernel that may have a fraction; None for anything else."""
+    return float(text) if text is not None and _DECIMAL.fullmatch(text) else None
 
 
 def shown(text: str) -> str:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pagelab.host.procfs import entries, integer, integers, lines, read_text, words
+
 PROC = Path("/proc")
 NANOSECONDS = 1e9
 MICROSECONDS = 1e6
@@ -23,28 +25,22 @@ def run_delay(pid: int, root: Path = PROC) -> RunDelay | None:
     """
     run = delay = 0
     seen = False
-    for file in root.glob(f"{pid}/task/*/schedstat"):
-        try:
-            words = file.read_bytes().split()
-        except OSError:  # the thread has ended
-            continue
-        if len(words) >= 2:
-            seen, run, delay = True, run + int(words[0]), delay + int(words[1])
+    for thread in entries(root / str(pid) / "task"):
+        numbers = integers(read_text(thread / "schedstat"))  # none where the thread has ended
+        if len(numbers) >= 2:
+            seen, run, delay = True, run + numbers[0], delay + numbers[1]
     return RunDelay(run / NANOSECONDS, delay / NANOSECONDS) if seen else None
 
 
 def stall_seconds(resource: str, root: Path = PROC) -> float | None:
     """How long at least one task of the host waited for `cpu`, `memory` or `io`, since boot.
 
-    The line `some` of Documentation/accounting/psi.rst. None where the kernel has no PSI, or psi=0 switched it off.
+    The line `some` of Documentation/accounting/psi.rst. None where the kernel has no PSI (4.19 and older,
+    or built without it), and where it is switched off: reading is refused then, or the file is not there.
     """
-    try:
-        text = (root / "pressure" / resource).read_bytes()
-    except OSError:
-        return None
-    for line in text.split(b"\n"):
-        kind, *fields = line.split(b" ")
-        totals = [field for field in fields if field.startswith(b"total=")]
-        if kind == b"some" and totals and totals[0][6:].isdigit():
-            return int(totals[0][6:]) / MICROSECONDS
+    for line in lines(read_text(root / "pressure" / resource)):
+        kind, *figures = words(line) or [""]
+        total = integer(dict(figure.partition("=")[::2] for figure in figures).get("total"))
+        if kind == "some" and total is not None:
+            return total / MICROSECONDS
     return None

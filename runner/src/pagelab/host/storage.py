@@ -3,6 +3,7 @@
 import fcntl
 import mmap
 import os
+import re
 import shutil
 import time
 import uuid
@@ -15,7 +16,19 @@ from pathlib import Path
 
 from pagelab.errors import HostError
 from pagelab.host.block_devices import bottom, device_named, is_counted, sys_path_of, whole
-from pagelab.host.procfs import Mount, fields, if_known, integer, integers, mounts, read_int, read_names, read_text
+from pagelab.host.procfs import (
+    Mount,
+    entries,
+    fields,
+    if_known,
+    integer,
+    integers,
+    mounts,
+    read_int,
+    read_names,
+    read_text,
+    unescaped,
+)
 from pagelab.host.settings import present, setting, settings_in
 from pagelab.units import SECTOR_BYTES
 
@@ -35,6 +48,7 @@ PROBE_THREADS = 4
 BDI = Path("/sys/class/bdi")
 BTRFS = Path("/sys/fs/btrfs")
 _BTRFS_FS_INFO, _FS_INFO_BYTES = 0x8400941F, 1024  # BTRFS_IOC_FS_INFO and its struct, include/uapi/linux/btrfs.h
+_REALTIME = re.compile(r"(?:^|,)rtdev=([^,]+)")
 _OWN_READAHEAD = ("btrfs", "bcachefs")  # super_setup_bdi gives them one of the name KIND-NUMBER
 
 
@@ -231,26 +245,32 @@ def block_device_of(path: Path) -> Path:
 def block_devices_of(path: Path) -> list[Path]:
     """The directories in /sys of the block devices that the file system of a file or directory is on.
 
-    btrfs and bcachefs can be on several. btrfs and others show an anonymous device; then the file system's own list in
-    /sys names the real ones, or else the mount does.
+    btrfs and bcachefs can be on several, and xfs has the data of some files on a real-time device. btrfs and others
+    show an anonymous device; then the file system's own list in /sys names the real ones, or else the mount does.
 
     Raises:
         HostError: as `disk_of`.
     """
     device, mount = path.stat().st_dev, mount_of(path)
     kind, source = (mount.file_system, mount.source) if mount else ("unknown", "")
-    directory = btrfs_directory(path) if kind == "btrfs" else None
-    found = btrfs_devices(directory) if directory else []
-    if not found and os.major(device) and ":" not in source:
-        found = [sys_path_of(device)]
-        if not found[0].exists():
-            numbers = f"{os.major(device)}:{os.minor(device)}"
-            raise HostError(f"the disk of {path} (device {numbers}) is not in /sys; run inside the lab's container")
-    if not found:  # bcachefs names all of its devices, a colon apart
-        named = [device_named(one) for one in (source.split(":") if kind == "bcachefs" else [source])]
-        found = [one for one in named if one is not None]
-        if not found or len(found) < len(named):
-            raise HostError(f"{path} is on no disk of this host (file system {kind}); put it on a local disk")
+    sources = source.split(":") if kind == "bcachefs" else [source]
+    if directory := btrfs_directory(path) if kind == "btrfs" else None:
+        found = btrfs_devices(directory) or _named(path, kind, sources)
+    elif os.major(device) == 0 or len(sources) > 1:
+        found = _named(path, kind, sources)
+    elif not (found := [sys_path_of(device)])[0].exists():
+        numbers = f"{os.major(device)}:{os.minor(device)}"
+        raise HostError(f"the disk of {path} (device {numbers}) is not in /sys; run inside the lab's container")
+    options = mount.file_system_options if mount and kind == "xfs" else ""
+    return found + _named(path, kind, _REALTIME.findall(options))
+
+
+def _named(path: Path, kind: str, sources: Sequence[str]) -> list[Path]:
+    """The devices that a file system names, all of them."""
+    named = [device_named(unescaped(source)) for source in sources]
+    found = [one for one in named if one is not None]
+    if len(found) < len(named):
+        raise HostError(f"{path} is on no disk of this host (file system {kind}); put it on a local disk")
     return found
 
 
@@ -272,7 +292,7 @@ def btrfs_directory(path: Path) -> Path | None:
 
 def btrfs_devices(directory: Path) -> list[Path]:
     """The devices of one btrfs, by its directory in /sys; empty where the kernel does not list them."""
-    return sorted(link.resolve() for link in (directory / "devices").glob("*"))
+    return sorted(link.resolve() for link in entries(directory / "devices"))
 
 
 def own_readahead_of(path: Path) -> Path | None:

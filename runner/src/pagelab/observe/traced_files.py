@@ -82,7 +82,7 @@ def _with_extents(file: TracedFile, path: Path) -> TracedFile:
         sys_path = block_device_of(path)
         if devices_under(whole_disk(sys_path).sys_path):
             raise HostError(
-                f"{path} is on {sys_path.name}, which is made of other disks (LVM, LUKS, RAID or NVMe paths)"
+                f"{path} is on {sys_path.name}, which is made of other disks (LVM, LUKS or RAID, or NVMe paths)"
             )
         start = _start_bytes(sys_path)
         file.extents = [
