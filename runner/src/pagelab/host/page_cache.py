@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.errors import HostError
+from pagelab.host.environment import capabilities
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.units import format_bytes
 
+CAP_FOWNER = 3  # linux/capability.h
 SYS_CACHESTAT = 451  # the same number on every architecture; Linux 6.5 and newer
 DROP_CACHES_FILE = Path("/proc/sys/vm/drop_caches")
 MINCORE_STEP_BYTES = 1 << 30
@@ -89,7 +91,21 @@ def _cachestat_pages(descriptor: int, offset: int, length: int) -> int | None:
     return None if failed else int(answer[0])
 
 
+def _is_told(descriptor: int) -> bool:
+    """Whether mincore(2) tells this process the truth.
+
+    Since Linux 5.2 it calls every page resident to one that neither owns the file nor may write it (can_do_mincore in
+    mm/mincore.c), and cachestat(2) then refuses, since 6.13.
+    """
+    if os.fstat(descriptor).st_uid == os.geteuid() or CAP_FOWNER in capabilities():
+        return True
+    return os.access(f"/proc/self/fd/{descriptor}", os.W_OK, effective_ids=True)
+
+
 def _mincore_pages(descriptor: int, bounds: Sequence[int]) -> Pages:
+    if not _is_told(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        raise HostError(f"the kernel does not tell which pages of {name} are in RAM; run as its owner or as root")
     first, end = bounds[0] // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY, bounds[-1]
     steps = [
         _mincore(descriptor, start, min(MINCORE_STEP_BYTES, end - start))
