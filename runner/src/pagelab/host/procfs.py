@@ -12,17 +12,24 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from pagelab.errors import HostError
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Separator = Literal[" ", ":"]
+
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _BLANKS = " \t\n"
 _INTEGER = re.compile(r"-?[0-9]{1,20}")  # what a 64-bit number can have
 _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
+# Read ten times a second while a trial runs, so in one go.
+_PAIRS = {
+    mark: re.compile(rf"^([^\n{mark}]*){mark}[ \t]*(-?[0-9]{{1,20}})(?=[ \t\n]|\Z)", re.MULTILINE)
+    for mark in (" ", ":")
+}
 _OCTAL = re.compile(rb"\\(?!000)([0-3][0-7]{2})")  # how seq_escape of fs/seq_file.c writes a byte
 
 
@@ -125,20 +132,14 @@ def read_int(path: Path | str, unit: int = 1) -> int | None:
     return None if number is None else number * unit
 
 
-def read_pairs(path: Path | str, separator: str = " ") -> dict[str, int]:
+def read_pairs(path: Path | str, separator: Separator = " ") -> dict[str, int]:
     """A file of `name value` lines, such as vmstat, memory.stat or /proc/PID/io; empty where it is absent."""
     return pairs(read_text(path), separator)
 
 
-def pairs(text: str | None, separator: str = " ") -> dict[str, int]:
+def pairs(text: str | None, separator: Separator = " ") -> dict[str, int]:
     """The numbers of a text of `name value` lines, by name; lines without a number are passed over."""
-    found: dict[str, int] = {}
-    for line in lines(text):
-        name, _, value = line.partition(separator)
-        number = integer(next(iter(words(value)), None))
-        if number is not None:
-            found[name] = number
-    return found
+    return {name: int(number) for name, number in _PAIRS[separator].findall(text or "")}
 
 
 def fields(text: str, separator: str = ":") -> dict[str, str]:

@@ -116,7 +116,11 @@ def refuse_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, st
 def set_factors(factors: Factors, setup: TrialSetup, group: Group) -> list[ObservedSetting]:
     """Set the kernel settings that are factors, and say what they were before."""
     wanted = factors.settings(setup.disk, group)
-    return [ObservedSetting(file=str(one.file), value=one.value, before=one.apply(setup.journal)) for one in wanted]
+    return [
+        # Where the file really is: the link to a file system's has a UUID in it, which is nobody's to know.
+        ObservedSetting(file=str(one.file.resolve()), value=one.value, before=one.apply(setup.journal))
+        for one in wanted
+    ]
 
 
 def tells_first_token(pressure: Applied, notify: Notify) -> Notify:
