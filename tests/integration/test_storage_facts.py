@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -160,3 +161,33 @@ def test_options_of_the_mount_and_of_the_file_system_are_told_apart(image: Path)
         assert {"ro", "noatime"} <= set(facts["mount_options"].split(","))
         assert "noatime" not in facts["options"].split(",")
         assert facts["size_bytes"] > facts["free_bytes"] > 0
+
+
+LOOK_AT_MOUNT = """
+import os, sys
+from pathlib import Path
+from pagelab.host.procfs import mounts
+from pagelab.host.storage import mount_of
+place = Path(sys.argv[1])
+by_name = [mount for mount in mounts() if mount.mount_point == str(place)]
+assert by_name == [mount_of(place)], by_name
+print(by_name[0].file_system, end="")
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no\u00a0break",
+        "carriage\rreturn",
+        "\u2028\v\f\x85\x1c",
+        "a b\tc\nd\\e#",
+        r"written \040",
+        os.fsdecode(b"caf\xe9"),
+    ],
+)
+def test_a_mount_point_is_found_whatever_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    mount_and_look = 'mount -t tmpfs none "$1" && exec "$2" -c "$3" "$1"'  # in a mount table of its own
+    command = ["unshare", "--mount", "sh", "-c", mount_and_look, "sh", tmp_path / name, sys.executable, LOOK_AT_MOUNT]
+    assert tool(*command) == "tmpfs"

@@ -328,11 +328,16 @@ def share_a_disk(first: Disk, second: Disk) -> bool:
 
 def disks_behind(disk: Disk) -> set[Disk]:
     """The disks that serve a disk; of a loop device also those that its file is on, as far as that can be seen."""
-    found = set(disk.serving)
-    for one in disk.serving:
+    found: set[Disk] = set()
+    left = list(disk.serving)
+    while left:
+        one = left.pop()
+        if one in found:  # a path that means another file here may lead back
+            continue
+        found.add(one)
         file = read_names(one.sys_path / "loop" / "backing_file")
         behind = if_known(disk_of, Path(file)) if file and Path(file).exists() else None
-        found |= disks_behind(behind) if behind else set()
+        left += behind.serving if behind else ()
     return found
 
 
