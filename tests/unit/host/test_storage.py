@@ -11,6 +11,7 @@ from pagelab.host.storage import (
     btrfs_devices,
     disk_of,
     disks_behind,
+    is_read_by_others,
     mount_above,
     mount_of,
     own_bdi,
@@ -107,6 +108,11 @@ def test_a_loop_device_is_behind_its_file_s_disk(tmp_path: Path) -> None:
     assert share_a_disk(loop, disk_of(image))
     gone = Disk("loop9", device(tmp_path / "2", "loop9", loop__backing_file="/images/gone (deleted)"))
     assert disks_behind(gone) == {gone}
+
+
+def test_file_systems_of_programs_are_read_by_others() -> None:
+    kinds = ("fuseblk", "fuse", "fuse.sshfs", "fusectl", "ext4", "ntfs3")
+    assert [kind for kind in kinds if is_read_by_others(kind)] == ["fuseblk", "fuse", "fuse.sshfs"]
 
 
 def test_the_mount_of_a_path_is_found_by_its_number_and_else_by_its_name() -> None:

@@ -253,6 +253,8 @@ def block_devices_of(path: Path) -> list[Path]:
     """
     device, mount = path.stat().st_dev, mount_of(path)
     kind, source = (mount.file_system, mount.source) if mount else ("unknown", "")
+    if is_read_by_others(kind):
+        raise HostError(f"{path} is on {kind}, where another process reads the disk; put it on ext4, xfs or btrfs")
     sources = source.split(":") if kind == "bcachefs" else [source]
     if directory := btrfs_directory(path) if kind == "btrfs" else None:
         found = btrfs_devices(directory) or _named(path, kind, sources)
@@ -263,6 +265,11 @@ def block_devices_of(path: Path) -> list[Path]:
         raise HostError(f"the disk of {path} (device {numbers}) is not in /sys; run inside the lab's container")
     options = mount.file_system_options if mount and kind == "xfs" else ""
     return found + _named(path, kind, _REALTIME.findall(options))
+
+
+def is_read_by_others(kind: str) -> bool:
+    """Whether a process of its own reads the disk of such a file system, so that no counter of the reader's has it."""
+    return kind.partition(".")[0] in ("fuse", "fuseblk")
 
 
 def _named(path: Path, kind: str, sources: Sequence[str]) -> list[Path]:
@@ -298,10 +305,8 @@ def btrfs_devices(directory: Path) -> list[Path]:
 def own_readahead_of(path: Path) -> Path | None:
     """Where /sys has the readahead of a file system that has one of its own; None where the disk's counts."""
     mount = mount_of(path)
-    if mount is None or mount.file_system not in (*_OWN_READAHEAD, "fuseblk"):
+    if mount is None or mount.file_system not in _OWN_READAHEAD:
         return None
-    if mount.file_system == "fuseblk":
-        return BDI / f"{mount.device}-fuseblk"
     directory = btrfs_directory(path) if mount.file_system == "btrfs" else None
     return own_bdi(mount.file_system, directory or BTRFS)
 
