@@ -55,17 +55,24 @@ def loops(directory: Path) -> Iterator[list[str]]:
     if GIVEN:
         yield GIVEN[1:]
         return
-    found: list[str] = []
+    before: dict[str, str] = {}
     try:
         for name in ("first.img", "second.img"):
             image = directory / name
             with image.open("wb") as file:
                 os.truncate(file.fileno(), 300 * MIB)
-            found.append(tool("losetup", "--find", "--show", "--direct-io=on", image).strip())
-        yield found
+            loop = tool("losetup", "--find").strip()
+            before[loop] = readahead_of(loop).read_text()
+            tool("losetup", "--direct-io=on", loop, image)
+        yield list(before)
     finally:
-        for loop in found:
+        for loop, kib in before.items():
             tool("losetup", "--detach", loop)
+            readahead_of(loop).write_text(kib)  # which follows from the image's disk while there is one
+
+
+def readahead_of(loop: str) -> Path:
+    return Path("/sys/block") / Path(loop).name / "queue" / "read_ahead_kb"
 
 
 @pytest.fixture(scope="module")
