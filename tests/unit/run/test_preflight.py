@@ -6,10 +6,13 @@ import pytest
 from example_raw import CONFIG
 
 from pagelab.config.load import parse_config
-from pagelab.config.schema import Config
+from pagelab.config.model_specs import ModelSpec, SyntheticSource, SyntheticSpec
+from pagelab.config.schema import Config, InferenceSettings
 from pagelab.host.procfs import SwapArea
 from pagelab.host.storage import Disk
 from pagelab.host.swap import SwapPlace
+from pagelab.models.catalog import model_path
+from pagelab.models.synthetic import write_synthetic
 from pagelab.run.lab import Lab
 from pagelab.run.plan import estimate_result_bytes, make_plan
 from pagelab.run.preflight import refusals, run_checks, swap_disk_check, zswap_check
@@ -76,6 +79,17 @@ def test_what_is_missing_is_found_and_each_finding_says_what_to_do(lab: Lab) -> 
     assert found["model gemma-3-270m"].verdict == "fail"
     assert all(check.fix for check in found.values() if check.verdict == "fail")
     assert {"readahead", "swappiness", "huge pages"} <= found.keys(), "every factor of the host is recorded"
+
+
+def test_a_context_is_held_against_what_the_model_was_trained_for(lab: Lab) -> None:
+    shape = SyntheticSpec(architecture="llama", layers=1, width=64, feed_forward=64, vocabulary=512, context=1234)
+    spec = ModelSpec(name="m", source=SyntheticSource(synthetic=shape))
+    write_synthetic(shape, model_path(spec, lab.models_directory))
+    for context, verdict in ((1234, "pass"), (1235, "fail")):
+        asked = Config(experiment="e", models=[spec], inference=InferenceSettings(context=context))
+        found = checks(run_checks(asked, lab))["context of m"]
+        assert (found.verdict, found.found) == (verdict, f"{context} tokens, of 1234 that the model was trained for")
+        assert (found.fix == "lower inference.context") == (verdict == "fail")
 
 
 def test_with_tracing_off_nothing_of_it_is_checked_or_counted(lab: Lab) -> None:

@@ -15,7 +15,7 @@ import string
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from io import FileIO
 from pathlib import Path
 
@@ -71,9 +71,15 @@ def _routing(spec: SyntheticSpec) -> Routing | None:
 
 def estimate_bytes(spec: SyntheticSpec) -> int:
     """Size of the file that `write_synthetic` would make, within a few KiB (the header is not counted to the byte)."""
-    tokens = sum(len(token.encode()) + 8 + 4 + 4 for token in _vocabulary(spec.vocabulary)[0])
     tensors = _tensors(spec)
-    return sum(_padded(tensor.bytes) for tensor in tensors) + tokens + len(tensors) * 72 + 1024
+    return (
+        sum(_padded(tensor.bytes) for tensor in tensors) + _vocabulary_bytes(spec.vocabulary) + len(tensors) * 72 + 1024
+    )
+
+
+@cache
+def _vocabulary_bytes(size: int) -> int:
+    return sum(len(token.encode()) + 8 + 4 + 4 for token in _vocabulary(size)[0])
 
 
 def write_synthetic(spec: SyntheticSpec, path: Path) -> str:
