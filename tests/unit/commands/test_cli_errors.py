@@ -1,5 +1,6 @@
 """Bad input is one sentence on standard error and exit code 2, before anything on the host is touched."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -193,6 +194,26 @@ def test_a_damaged_configuration_of_a_run(damage: str, tmp_path: Path, capsys: p
         sentence = fails(capsys, command, store.directory)
         assert str(store.config_path) in sentence
         assert len(sentence) < 500 + len(str(store.config_path))
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}", '{"a": Infinity}', '{"a": 1e999}', "\xff"]
+)
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_damaged_record_of_a_run(command: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = raw_run(tmp_path)
+    record = store.directory / "run.json"
+    record.write_bytes(text.encode("latin-1"))
+    sentence = fails(capsys, command, store.directory, *([store.directory] if command == "compare" else []))
+    assert str(record) in sentence
+    assert len(sentence) < 400 + len(str(record))
+
+
+def test_a_configuration_of_a_run_that_is_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = raw_run(tmp_path)
+    store.config_path.unlink()
+    os.mkfifo(store.config_path)
+    assert f"{store.config_path} (is no regular file" in fails(capsys, "analyze", store.directory)
 
 
 # --- the command line itself ------------------------------------------------------------------------------------------

@@ -101,12 +101,13 @@ def command_line(build: Build, model: Path, settings: InferenceSettings, more: S
 
     Warm-up is off because it would touch every expert of a mixture of experts; conversation mode is off because a
     model with a chat template would wait for input; special tokens are printed so that every token can be stamped; the
-    end of text is ignored so that every trial generates the same number of tokens.
+    end of text is ignored so that every trial generates the same number of tokens; the prompt is taken as it is, where
+    llama-cli would otherwise replace what it knows as escapes.
     """
     command = [str(build.program), "--model", str(model), "--prompt", settings.prompt]
     command += ["--n-predict", str(settings.tokens), "--ctx-size", str(settings.context), "--seed", str(settings.seed)]
     command += ["--threads", str(threads_of(settings)), "--ignore-eos", "--special", "--no-display-prompt"]
-    command += ["-no-cnv", "--no-warmup"]
+    command += ["-no-cnv", "--no-warmup", "--no-escape"]
     if not settings.repack:
         command.append("--no-repack")
     return command + list(more)

@@ -15,7 +15,7 @@ import string
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -77,9 +77,15 @@ def estimate_bytes(spec: SyntheticSpec) -> int:
     )
 
 
-@cache
 def _vocabulary_bytes(size: int) -> int:
-    return sum(len(token.encode()) + 8 + 4 + 4 for token in _vocabulary(size)[0])
+    """What the tokens of a vocabulary, with their lengths, scores and types, take in the header."""
+    others = _vocabulary(0)[0]
+    text, words, syllables = sum(len(token.encode()) for token in others), size - len(others), 1
+    while words > 0:
+        alike = min(words, len(_SYLLABLES) ** syllables)
+        text += alike * len((_WORD_START + syllables * _SYLLABLES[0]).encode())
+        words, syllables = words - alike, syllables + 1
+    return text + size * (8 + 4 + 4)
 
 
 def write_synthetic(spec: SyntheticSpec, path: Path) -> str:
