@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from pagelab.errors import shown
+from pagelab.errors import in_one_line, shown
 from pagelab.units import format_bytes
 
 MOST_DEPTH = 50
@@ -62,12 +62,12 @@ def load_json(text: str | bytes) -> Any:  # whatever JSON it holds
     """
     try:
         document = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_bounded)
-    except DocumentError:
-        raise
+    except DocumentError as error:
+        raise DocumentError(f"is not read: {error}") from error
     except RecursionError as error:
         raise DocumentError("is nested too deep") from error
     except ValueError as error:  # bad UTF-8 too
-        raise DocumentError(f"is not JSON ({shown(str(error))})") from error
+        raise DocumentError(f"is not JSON ({in_one_line(str(error), 80)})") from error
     _refuse_depth(document)
     return document
 

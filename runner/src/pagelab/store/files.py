@@ -238,7 +238,7 @@ def read_document(path: Path, newest: int = SCHEMA_VERSION) -> Any:  # whatever 
     try:
         document = load_json(read_text(path))
     except DocumentError as error:
-        raise StoreError(f"{path}: {error}: restore it from a copy, or run again") from error
+        raise StoreError(f"{path} {error}: restore it from a copy, or run again") from error
     version = document.get("schema_version", 0) if isinstance(document, dict) else 0
     refuse_newer(path, version if isinstance(version, int) else 0, newest)
     return document
