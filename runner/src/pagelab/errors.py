@@ -37,3 +37,27 @@ class PreflightRefusedError(PagelabError):
     """A required check failed and was not forced."""
 
     exit_code = EXIT_PREFLIGHT_REFUSED
+
+
+def shown(value: object, most: int = 80) -> str:
+    """A value from outside as messages repeat it: a text in quotes, and no more than about `most` characters."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, list | tuple | dict):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return f"'{in_one_line(value, most)}'" if isinstance(value, str) else in_one_line(str(value), most)
+
+
+def in_one_line(text: str, most: int) -> str:
+    """A text from outside in one line of at most `most` characters: what has no print is escaped, its middle cut."""
+    ends = _without_middle(text, most)
+    return _without_middle("".join(one if one.isprintable() else _escaped(one) for one in ends), most)
+
+
+def _without_middle(text: str, most: int) -> str:
+    kept = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:kept]}…{text[-kept:]}"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -1,30 +1,41 @@
 """Units as people write and read them; the lab itself computes in bytes and seconds."""
 
 import re
+from decimal import Decimal
+
+from pagelab.errors import shown
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
-SECTOR_BYTES = 512
 NANOSECONDS = 10**9  # in a second
 SECTOR_BYTES = 512  # the kernel counts disks in these, whatever their own blocks are
+MOST_BYTES = 2**63 - 1  # what the kernel's counters hold
 
 _FACTORS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+_SIZE = re.compile(r"\s*([0-9]{1,20}(?:\.[0-9]{1,20})?)\s*([A-Za-z]*)\s*")
 
 
-def parse_bytes(text: str | int) -> int:
-    """Read a size such as `2GiB`, `512 MiB`, `1.5 GB` or a plain number of bytes.
+def parse_bytes(given: object) -> int:
+    """Read a size such as `2GiB`, `512 MiB`, `1.5 GB` or a plain number of bytes; `given` is what a document holds.
 
     Raises:
-        ValueError: the text is not a size.
+        ValueError: it is no size, or more than MOST_BYTES.
     """
-    if isinstance(text, int):
-        return text
-    match = _SIZE.fullmatch(text)
-    if match is None or match[2].lower() not in _FACTORS:
-        raise ValueError(f"{text!r} is not a size; write for example 512MiB or 2GiB")
-    return round(float(match[1]) * _FACTORS[match[2].lower()])
+    size = _size(given)
+    if size is None or size < 0:
+        raise ValueError(f"{shown(given)} is not a size; write for example 512MiB or 2GiB")
+    if size > MOST_BYTES:
+        raise ValueError(f"{shown(given)} is more than any memory or disk has")
+    return size
+
+
+def _size(given: object) -> int | None:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    match = _SIZE.fullmatch(given) if isinstance(given, str) else None
+    factor = _FACTORS.get(match[2].lower()) if match else None
+    return None if match is None or factor is None else round(Decimal(match[1]) * factor)
 
 
 def format_bytes(count: float) -> str:

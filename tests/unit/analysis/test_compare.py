@@ -1,6 +1,7 @@
 """Two runs side by side: whether they are the same experiment comes before any number."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ class TestSameExperiment:
             ("models.m.synthetic.layers", (16, 8)),
         ]
         assert "inference.tokens: A 16; B 8" in text_of(found)
+
+    def test_a_damaged_configuration_is_named(self, tmp_path: Path) -> None:
+        stores = [stored(tmp_path, "one"), stored(tmp_path, "two", **changed_identity(config_sha256="77" * 32))]
+        for text in ("memory: {floor: .inf}", "repetitions: !!int foo", "[" * 5000, "a: " + "9" * 5000, ""):
+            stores[1].write_config(text)
+            with pytest.raises(ConfigError, match=re.escape(str(stores[1].config_path))):
+                compare_runs(stores)
 
 
 class TestHosts:

@@ -1,5 +1,6 @@
 """Bad input is one sentence on standard error and exit code 2, before anything on the host is touched."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from example_raw import raw_run
 
 from pagelab.commands import cli
 from pagelab.config.load import load_config
@@ -136,7 +138,7 @@ def test_a_model_that_has_not_been_fetched(tmp_path: Path, models: Path, capsys:
 
 
 def test_a_size_that_cannot_fit(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    huge = {"architecture": "llama", "layers": 1000, "width": 65536, "feed_forward": 262144, "type": "F16"}
+    huge = {"architecture": "llama", "layers": 512, "width": 65536, "feed_forward": 262144, "type": "F16"}
     path = config(tmp_path, models=[{"name": "huge", "source": {"synthetic": huge}}])
     sentence = fails(capsys, "plan", path)
     assert "model huge: resident 1 keeps" in sentence
@@ -168,6 +170,50 @@ def test_a_selection_of_nothing(
 
 def test_a_directory_that_holds_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{tmp_path} holds no run.json" in fails(capsys, "report", tmp_path)
+
+
+DAMAGED = {
+    "infinity": "trial_timeout_seconds: .inf\n",
+    "2**70 bytes": f"memory: {{floor: {2**70}}}\n",
+    "5000 digits": f"repetitions: {'9' * 5000}\n",
+    "deep": f"hypotheses: {'[' * 5000}",
+    "tag": "repetitions: !!int foo\n",
+    "NUL": 'inference: {prompt: "\\0"}\n',
+    "not UTF-8": b"inference: {prompt: \xff}\n",
+    "cut": "inference: {prompt: 'Once",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_configuration_of_a_run(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, more = raw_run(tmp_path), DAMAGED[damage]
+    config = store.config_path.read_bytes() + (more if isinstance(more, bytes) else more.encode())
+    store.config_path.write_bytes(config)
+    of_another_version = damage in ("2**70 bytes", "NUL")  # for all that a report can say
+    for command in ("analyze",) if of_another_version else ("analyze", "report"):
+        sentence = fails(capsys, command, store.directory)
+        assert str(store.config_path) in sentence
+        assert len(sentence) < 500 + len(str(store.config_path))
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}", '{"a": Infinity}', '{"a": 1e999}', "\xff"]
+)
+@pytest.mark.parametrize("command", ["report", "compare"])
+def test_a_damaged_record_of_a_run(command: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = raw_run(tmp_path)
+    record = store.directory / "run.json"
+    record.write_bytes(text.encode("latin-1"))
+    sentence = fails(capsys, command, store.directory, *([store.directory] if command == "compare" else []))
+    assert str(record) in sentence
+    assert len(sentence) < 400 + len(str(record))
+
+
+def test_a_configuration_of_a_run_that_is_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = raw_run(tmp_path)
+    store.config_path.unlink()
+    os.mkfifo(store.config_path)
+    assert f"{store.config_path} (is no regular file" in fails(capsys, "analyze", store.directory)
 
 
 # --- the command line itself ------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_log_weights_are_exact(tmp_path: Path) -> None:
         ({"architecture": "llama", "experts": 0, "experts_used": 0}, "a llama model is dense and has no router"),
         ({"experts": 200}, "width 320 has no room to route to 200 experts; with router_skew it is at least 402"),
         ({"router_skew": -1}, "greater than or equal to 0"),
-        ({"router_skew": float("nan")}, "less than or equal to 10"),
+        ({"router_skew": float("nan")}, "finite number"),
         ({"router_skew": 11}, "less than or equal to 10"),
     ],
 )

@@ -215,8 +215,15 @@ except ModelError as error:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("vocabulary", [512, 2048, 20_000])
+def test_the_estimate_grows_with_the_vocabulary_as_the_file_does(vocabulary: int, tmp_path: Path) -> None:
+    spec = SyntheticSpec(architecture="llama", layers=1, width=32, feed_forward=32, vocabulary=vocabulary)
+    write_synthetic(spec, tmp_path / "m.gguf")
+    assert abs(estimate_bytes(spec) - (tmp_path / "m.gguf").stat().st_size) < 2048
+
+
 def test_model_larger_than_the_disk_is_refused_at_once(tmp_path: Path) -> None:
-    spec = SyntheticSpec(architecture="llama", layers=2000, width=65536, feed_forward=131072)
+    spec = SyntheticSpec(architecture="llama", layers=512, width=65536, feed_forward=131072)
     with pytest.raises(ModelError, match="make room"):
         write_synthetic(spec, tmp_path / "m.gguf")
     assert list(tmp_path.iterdir()) == []

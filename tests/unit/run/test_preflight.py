@@ -8,10 +8,13 @@ from example_devices import device
 from example_raw import CONFIG
 
 from pagelab.config.load import parse_config
-from pagelab.config.schema import Config
+from pagelab.config.model_specs import ModelSpec, SyntheticSource, SyntheticSpec
+from pagelab.config.schema import Config, InferenceSettings
 from pagelab.host.procfs import SwapArea
 from pagelab.host.storage import Disk
 from pagelab.host.swap import SwapPlace
+from pagelab.models.catalog import model_path
+from pagelab.models.synthetic import write_synthetic
 from pagelab.run.lab import Lab
 from pagelab.run.models_disk import models_disk_check
 from pagelab.run.plan import estimate_result_bytes, make_plan
@@ -138,6 +141,17 @@ class TestModelsDisk:
         found = models_disk_check(unknown, readahead_is_set=is_set)
         assert found.verdict == verdict
         assert "a readahead of its own" in found.found
+
+
+def test_a_context_is_held_against_what_the_model_was_trained_for(lab: Lab) -> None:
+    shape = SyntheticSpec(architecture="llama", layers=1, width=64, feed_forward=64, vocabulary=512, context=1234)
+    spec = ModelSpec(name="m", source=SyntheticSource(synthetic=shape))
+    write_synthetic(shape, model_path(spec, lab.models_directory))
+    for context, verdict in ((1234, "pass"), (1235, "fail")):
+        asked = Config(experiment="e", models=[spec], inference=InferenceSettings(context=context))
+        found = checks(run_checks(asked, lab))["context of m"]
+        assert (found.verdict, found.found) == (verdict, f"{context} tokens, of 1234 that the model was trained for")
+        assert (found.fix == "lower inference.context") == (verdict == "fail")
 
 
 def test_with_tracing_off_nothing_of_it_is_checked_or_counted(lab: Lab) -> None:

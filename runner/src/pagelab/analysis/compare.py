@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from pagelab.analysis.significance import SIGNIFICANCE
 from pagelab.analysis.speed_ratios import Against, Compared, compare_trials
 from pagelab.analysis.summary import Combination
+from pagelab.config.load import config_document
 from pagelab.errors import ConfigError
 from pagelab.store.record import SCHEMA_VERSION, RunRecord, TrialRecord, flatten
 from pagelab.store.run_store import RunStore
@@ -150,12 +149,7 @@ def _is_noise(difference: Difference) -> bool:
 
 def _settings(store: RunStore) -> dict[str, Any]:
     """The configuration as flat names, whatever version of pagelab wrote it; models are told apart by their names."""
-    try:
-        document = yaml.safe_load(store.read_config_text())
-    except yaml.YAMLError:
-        return {}
-    if not isinstance(document, dict):
-        return {}
+    document = config_document(store.read_config_text(), str(store.config_path))
     models = document.get("models")
     if isinstance(models, list) and all(isinstance(model, dict) for model in models):
         document["models"] = {str(model.get("name")): model.get("source") for model in models}

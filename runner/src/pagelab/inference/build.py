@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pagelab.config.schema import InferenceSettings
+from pagelab.documents import load_json, read_file
 from pagelab.errors import InferenceError, StoreError
 from pagelab.host.cpu import physical_cores
 from pagelab.store.files import sha256_of
+from pagelab.units import MIB
 
 PINNED_COMMIT = "b9a37717b0e93381e86ab24c1a367bea8946613b"
 _VERSION = re.compile(r"version: (\d+) \(([0-9a-f]+)\)")
@@ -46,7 +48,7 @@ def open_build(directory: Path) -> Build:
         InferenceError: there is no build, or its description cannot be read.
     """
     try:
-        document = json.loads((directory / "build.json").read_text(encoding="utf-8"))
+        document = load_json(read_file(directory / "build.json", MIB))
         return Build(
             directory=directory.resolve(),
             commit=document["commit"],
@@ -55,7 +57,7 @@ def open_build(directory: Path) -> Build:
             is_pin=PINNED_COMMIT.startswith(document["commit"]) or document["commit"].startswith(PINNED_COMMIT),
             files=dict(document["files"]),
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InferenceError(f"no usable llama.cpp build in {directory} ({error}); run `make provision`") from error
 
 
@@ -99,12 +101,13 @@ def command_line(build: Build, model: Path, settings: InferenceSettings, more: S
 
     Warm-up is off because it would touch every expert of a mixture of experts; conversation mode is off because a
     model with a chat template would wait for input; special tokens are printed so that every token can be stamped; the
-    end of text is ignored so that every trial generates the same number of tokens.
+    end of text is ignored so that every trial generates the same number of tokens; the prompt is taken as it is, where
+    llama-cli would otherwise replace what it knows as escapes.
     """
     command = [str(build.program), "--model", str(model), "--prompt", settings.prompt]
     command += ["--n-predict", str(settings.tokens), "--ctx-size", str(settings.context), "--seed", str(settings.seed)]
     command += ["--threads", str(threads_of(settings)), "--ignore-eos", "--special", "--no-display-prompt"]
-    command += ["-no-cnv", "--no-warmup"]
+    command += ["-no-cnv", "--no-warmup", "--no-escape"]
     if not settings.repack:
         command.append("--no-repack")
     return command + list(more)

@@ -71,9 +71,21 @@ def _routing(spec: SyntheticSpec) -> Routing | None:
 
 def estimate_bytes(spec: SyntheticSpec) -> int:
     """Size of the file that `write_synthetic` would make, within a few KiB (the header is not counted to the byte)."""
-    tokens = sum(len(token.encode()) + 8 + 4 + 4 for token in _vocabulary(spec.vocabulary)[0])
     tensors = _tensors(spec)
-    return sum(_padded(tensor.bytes) for tensor in tensors) + tokens + len(tensors) * 72 + 1024
+    return (
+        sum(_padded(tensor.bytes) for tensor in tensors) + _vocabulary_bytes(spec.vocabulary) + len(tensors) * 72 + 1024
+    )
+
+
+def _vocabulary_bytes(size: int) -> int:
+    """What the tokens of a vocabulary, with their lengths, scores and types, take in the header."""
+    others = _vocabulary(0)[0]
+    text, words, syllables = sum(len(token.encode()) for token in others), size - len(others), 1
+    while words > 0:
+        alike = min(words, len(_SYLLABLES) ** syllables)
+        text += alike * len((_WORD_START + syllables * _SYLLABLES[0]).encode())
+        words, syllables = words - alike, syllables + 1
+    return text + size * (8 + 4 + 4)
 
 
 def write_synthetic(spec: SyntheticSpec, path: Path) -> str:

@@ -10,7 +10,7 @@ from pagelab.analysis.hypotheses import Verdict, judge_hypotheses
 from pagelab.analysis.patterns import Pattern, TableRow, patterns
 from pagelab.analysis.resident import Resident, resident
 from pagelab.analysis.summary import Combination, combinations
-from pagelab.config.load import parse_config
+from pagelab.config.load import config_document, config_of
 from pagelab.errors import ConfigError
 from pagelab.store.record import RunRecord, TrialRecord
 from pagelab.store.run_store import RunStore
@@ -37,7 +37,7 @@ class RunData:
     store: RunStore
     run: RunRecord
     trials: Sequence[TrialRecord]
-    configuration: str = ""
+    configuration: str = "{}"
     include_invalid: bool = False
     _tables: dict[tuple[int, str], pa.Table | None] = field(default_factory=dict, init=False)
     _rows: dict[tuple[int, str], Sequence[TableRow]] = field(default_factory=dict, init=False)
@@ -83,9 +83,15 @@ class RunData:
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        """What became of the hypotheses; none where the configuration is of another version of pagelab."""
+        """What became of the hypotheses; none where the configuration is of another version of pagelab.
+
+        Raises:
+            ConfigError: the configuration is damaged.
+        """
+        where = str(self.store.config_path)
+        document = config_document(self.configuration, where)
         try:
-            config = parse_config(self.configuration, str(self.store.directory))
+            config = config_of(document, where)
         except ConfigError:
             return []
         return judge_hypotheses(config.hypotheses, self.trials, self.include_invalid)

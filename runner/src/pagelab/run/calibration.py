@@ -4,13 +4,15 @@ from dataclasses import dataclass
 from statistics import median
 
 from pagelab.config.factors import Factors
-from pagelab.errors import InferenceError
+from pagelab.errors import InferenceError, in_one_line
 from pagelab.host.page_cache import evict
+from pagelab.host.procfs import meminfo_bytes
 from pagelab.inference.build import command_line
 from pagelab.observe.counters import Counters
 from pagelab.observe.inference import Notify, Watched, watch
 from pagelab.observe.tensors import TensorResidency
 from pagelab.run.trial import TrialSetup, put_back_afterwards, set_factors, trial_group
+from pagelab.units import format_bytes
 
 TOKENS_UNDER_PRESSURE = 8
 
@@ -20,7 +22,7 @@ class Calibration:
     """Bytes that llama.cpp's group is charged beside page cache.
 
     That is anonymous memory (KV cache, compute buffers, heap) and the kernel's own memory that is charged to the group,
-    such as page tables. `needed_bytes` is the most it ever held without a limit. `kept_bytes` is what it kept in RAM
+    such as page tables. `needed_bytes` is the most it ever held without pressure. `kept_bytes` is what it kept in RAM
     while decoding at the lowest limit, the rest being cold and swapped out: a limit of kept_bytes + share leaves that
     share to the weights, and needed_bytes + share would leave more. `evicted_bytes` of the model were in the page cache
     before, put there by whoever read it last.
@@ -32,42 +34,57 @@ class Calibration:
 
 
 def calibrate(setup: TrialSetup, factors: Factors, notify: Notify) -> Calibration:
-    """Run the inference of the trials once without a limit, and its first tokens once at the lowest limit.
+    """Run the inference of the trials once without pressure, and its first tokens once at the lowest limit.
+
+    What llama.cpp takes is not known before the first run, which is therefore kept to what the host can spare.
 
     `factors` come from `Factors.calibrated`. The weights are mapped from the file in both runs, so they are no part of
     the answer, whatever the trials' `weights` factor says.
 
     Raises:
-        InferenceError: llama.cpp failed, so nothing was measured.
+        InferenceError: llama.cpp failed, or needs more than the host can spare, so nothing was measured.
         HostError: the host refused a step.
     """
     evicted = evict(*setup.model.parts)
-    free = _run(setup, factors, None, setup.config.inference.tokens, notify)
+    spare = spare_bytes(meminfo_bytes()["MemAvailable"], setup.config.memory.os_reserve)
+    free, was_killed = _run(setup, factors, spare, setup.config.inference.tokens, notify)
+    if was_killed:
+        raise InferenceError(
+            f"llama.cpp takes more than the {format_bytes(spare)} of memory that this host can spare for "
+            f"{in_one_line(setup.model.path.name, 80)} and a context of {setup.config.inference.context}; "
+            "lower inference.context, or stop other programs"
+        )
     needed = max(_charged(free, 0.0), default=0)
     if free.seen.exit_status != 0 or needed == 0:
         last = (free.log.strip().splitlines() or ["it printed nothing"])[-1]
         raise InferenceError(
             f"the calibration run of {setup.model.path.name} ended with status "
-            f"{free.seen.exit_status} ({last.strip()}); "
+            f"{free.seen.exit_status} ({in_one_line(last.strip(), 200)}); "
             "look at the model file and at the inference settings"
         )
     limit = needed + setup.config.memory.floor
-    squeezed = _run(setup, factors, limit, min(setup.config.inference.tokens, TOKENS_UNDER_PRESSURE), notify)
+    squeezed, _ = _run(setup, factors, limit, min(setup.config.inference.tokens, TOKENS_UNDER_PRESSURE), notify)
     kept = _charged(squeezed, squeezed.token_seconds[0]) if squeezed.token_seconds else []
     return Calibration(needed, min(needed, round(median(kept))) if kept else needed, evicted)
 
 
-def _run(setup: TrialSetup, factors: Factors, limit_bytes: int | None, tokens: int, notify: Notify) -> Watched:
+def spare_bytes(available: int, os_reserve_bytes: int) -> int:
+    """What of the available memory may be taken: the host keeps its reserve, or half where that is less."""
+    return available - min(os_reserve_bytes, available // 2)
+
+
+def _run(setup: TrialSetup, factors: Factors, limit_bytes: int, tokens: int, notify: Notify) -> tuple[Watched, bool]:
+    """Run llama.cpp under a limit; also says whether the kernel killed it there."""
     settings = setup.config.inference.model_copy(update={"tokens": tokens})
     command = command_line(setup.build, setup.model.path, settings, factors.arguments())
     with put_back_afterwards(setup.journal), trial_group(setup.journal, "calibration") as group:
         set_factors(factors, setup, group)
         evict(*setup.model.parts)
-        if limit_bytes is not None:
-            group.set_limit(limit_bytes)
+        group.set_limit(limit_bytes)
         with TensorResidency(setup.model) as tensors:
             counters = Counters(group, setup.disk, tensors)
-            return watch(command, counters, tokens, setup.config.trial_timeout_seconds, notify)
+            watched = watch(command, counters, tokens, setup.config.trial_timeout_seconds, notify)
+            return watched, bool(group.oom_kills())
 
 
 def _charged(watched: Watched, since_seconds: float) -> list[int]:

@@ -19,6 +19,7 @@ from pagelab.host.storage import Disk, free_bytes
 from pagelab.host.swap import SwapPlace, swap_places
 from pagelab.inference.build import PINNED_COMMIT, altered_files, open_build, version_of
 from pagelab.models.catalog import read_model, verify_model
+from pagelab.models.gguf_header import integer
 from pagelab.observe.tracer import choose
 from pagelab.pressure.pin import can_lock_page
 from pagelab.run.lab import Lab
@@ -159,6 +160,23 @@ def _model(spec: ModelSpec, models_directory: Path) -> CheckRecord:
     return CheckRecord(name=name, verdict="pass", found=f"{found}; sha256 {sha256[:12]}… {origin}", why=why)
 
 
+def _contexts(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    for spec in config.models:
+        try:
+            model = read_model(spec, lab.models_directory)
+        except ModelError:
+            continue  # the model's own check says so
+        trained, asked = integer(model.metadata, f"{model.architecture}.context_length"), config.inference.context
+        if trained:
+            yield _check(
+                f"context of {spec.name}",
+                asked <= trained,
+                found=f"{asked} tokens, of {trained} that the model was trained for",
+                why="llama.cpp keeps memory for each token of the context, also where no model can use it",
+                fix="lower inference.context",
+            )
+
+
 def _llama_cpp(_config: Config, lab: Lab) -> Iterator[CheckRecord]:
     why = "results of different llama.cpp builds are different experiments"
     try:
@@ -280,6 +298,7 @@ CHECKS: tuple[Check, ...] = (
     _memory_controller,
     _llama_cpp,
     _models,
+    _contexts,
     _free_memory,
     _free_disk,
     _settings,

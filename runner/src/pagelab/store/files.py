@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from pagelab.errors import StoreError
+from pagelab.documents import DocumentError, load_json, read_file
+from pagelab.errors import StoreError, in_one_line
 from pagelab.store.record import SCHEMA_VERSION, Record
 
 Owner = tuple[int, int]
@@ -27,6 +28,7 @@ RecordType = TypeVar("RecordType", bound=Record)
 VERSION_KEY = b"pagelab_schema_version"
 UNITS_KEY = b"pagelab_units"
 
+MOST_TEXT_BYTES = 2**30  # of a record or a log
 PARTIAL_SUFFIX = ".partial"
 _UNIT_SUFFIXES = {
     "tokens_per_second": "tokens/second",
@@ -224,19 +226,19 @@ def _remedy(number: int | None) -> str:
 def read_text(path: Path) -> str:
     """Read a text back; StoreError where it is missing or no UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return read_file(path, MOST_TEXT_BYTES).decode()
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing: restore it from a copy, or run the experiment again") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no UTF-8, no regular file, or too large
         raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or run again") from error
 
 
 def read_document(path: Path, newest: int = SCHEMA_VERSION) -> Any:  # whatever JSON the file holds
     """Read what JSON a file holds; StoreError where it is missing, damaged, or newer than this pagelab."""
     try:
-        document = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{path} is not JSON ({error}): restore it from a copy, or run again") from error
+        document = load_json(read_text(path))
+    except DocumentError as error:
+        raise StoreError(f"{path} {error}: restore it from a copy, or run again") from error
     version = document.get("schema_version", 0) if isinstance(document, dict) else 0
     refuse_newer(path, version if isinstance(version, int) else 0, newest)
     return document
@@ -255,7 +257,7 @@ def read_record(path: Path, kind: type[RecordType], version: int = SCHEMA_VERSIO
         return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the top"
+        place = in_one_line(".".join(str(part) for part in first["loc"]), 120) or "the top"
         problem = f"{first['msg']} at {place}"
         raise StoreError(f"{path} is no {kind.__name__} ({problem}): restore it from a copy, or run again") from error
 

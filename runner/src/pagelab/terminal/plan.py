@@ -13,6 +13,8 @@ from pagelab.run.plan import (
 )
 from pagelab.units import format_bytes, format_seconds
 
+SHOWN_TRIALS = 200
+
 
 def print_plan(plan: Plan, known: dict[str, int], total: int, console: Console | None = None) -> None:
     """One row a trial, then the sums; `known` has the weights of models that are here, `total` is RAM, all in bytes."""
@@ -21,12 +23,15 @@ def print_plan(plan: Plan, known: dict[str, int], total: int, console: Console |
     for heading in ("trial", "repetition", "model", "resident", "pressure", "memory", "other factors", "about"):
         table.add_column(heading)
     seconds = 0.0
-    for trial in plan.trials:
+    for place, trial in enumerate(plan.trials):
         size = known.get(trial.factors.model)
         length = None if size is None else estimate_seconds(trial, size, plan.config.inference.tokens)
         seconds += length or 0.0
-        table.add_row(*_row(plan, trial, size, total), format_seconds(length) if length is not None else "-")
+        if place < SHOWN_TRIALS:
+            table.add_row(*_row(plan, trial, size, total), format_seconds(length) if length is not None else "-")
     out.print(table)
+    if (more := len(plan.trials) - SHOWN_TRIALS) > 0:
+        out.print(f"… and {more} more; --only FACTOR=VALUE shows those with one value")
     disk = estimate_result_bytes(plan, known)
     out.print(
         f"\n{len(plan.trials)} trials; about {format_seconds(seconds)} if the disk reads "

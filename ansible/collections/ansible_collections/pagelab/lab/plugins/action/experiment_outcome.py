@@ -14,9 +14,11 @@ Returns `experiment_outcome`, which the callback plugin of the same name shows f
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.plugins.action import ActionBase
 from ansible_collections.pagelab.lab.plugins.plugin_utils.outcome import DONE, find_run, outcome_of
+
+from pagelab.config.load import load_config
+from pagelab.errors import ConfigError
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -38,8 +40,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         )
         host, status = (task_vars or {})["inventory_hostname"], given["status"]
-        experiment = yaml.safe_load(Path(given["config"]).read_text(encoding="utf-8"))["experiment"]
-        run = find_run(Path(given["results"]), experiment, host, status.get("started_at", ""))
+        try:
+            experiment = load_config(Path(given["config"])).experiment
+            run = find_run(Path(given["results"]), experiment, host, status.get("started_at", ""))
+        except ConfigError:  # then it left no run, and its own lines say why
+            run = None
         found = outcome_of(status, given["lines"], run, host, given["problem"])
         return result | {
             "changed": False,
