@@ -1,12 +1,39 @@
-"""The one tree of errors, and the exit codes. A message says in a sentence what is wrong, where, and how to fix it."""
+"""The one tree of errors, and the exit codes. A message says in a sentence what is wrong, where, and how to fix it.
+
+What a message repeats of a file, a name or a program's output is somebody else's text: `shown` makes it short, and
+printable as it is.
+"""
+
+import re
 
 EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_BAD_INPUT, EXIT_PREFLIGHT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+
+_LONGEST_INPUT, _LONGEST_MESSAGE = 200, 1500
+# What would move a terminal's cursor, end a line, turn the direction of writing, or cannot stand in XML or UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str) -> str:
+    """The text with what is no visible character written as Python writes it: `\\x1b`, `\\n`, `\\u202e`."""
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def shown(value: object, longest: int = _LONGEST_INPUT) -> str:
+    """What was given, for a message: printable, and of a long one the beginning and the end."""
+    text = str(value)
+    if len(text) > longest:
+        text = f"{text[: longest * 2 // 3]} … {text[-longest // 3 :]}"
+    return printable(text)
 
 
 class PagelabError(Exception):
     """Anything that pagelab can explain to its user; `exit_code` is what the command line returns for it."""
 
     exit_code = EXIT_BAD_INPUT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message, _LONGEST_MESSAGE))
 
 
 class ConfigError(PagelabError):
