@@ -484,6 +484,7 @@ def test_many_long_texts_do_not_fill_memory(tmp_path: Path) -> None:
         ([ARCHITECTURE, ARCHITECTURE], [], "metadata 'general.architecture' stands twice"),
         ([], [tensor_entry(b"a", (8,), 0)] * 2, "two tensors have the same name"),
         ([], [tensor_entry(b"n" * 1025, (8,), 0)], "a name in the header is 1025 bytes long"),
+        ([], [tensor_entry(b"a", (9,), 0), tensor_entry(b"b", (8,), 32)], "tensors 'a' and 'b' overlap"),
         ([pair(b"k" * 60_000, 99, b"")], [], "has the unknown type 99"),
         ([], [tensor_entry(b"blk.0.ffn_up_exps.weight", (1, 65_536), 0, 24)], "says it has 65536 experts"),
     ],
@@ -516,7 +517,7 @@ def test_a_header_that_is_full_of_nothing_ends_soon(tmp_path: Path) -> None:
 
 def test_names_of_layers_and_experts_that_no_model_has(tmp_path: Path) -> None:
     names = [b"blk.1048577.attn_q.weight", b"blk." + b"9" * 1000 + b".attn_q.weight", b"blk.65535.attn_q.weight"]
-    tensors = [tensor_entry(name, (8,), 0) for name in names]
+    tensors = [tensor_entry(name, (8,), 32 * place) for place, name in enumerate(names)]
     model = read_gguf_map(write_header(tmp_path / "m.gguf", [ARCHITECTURE], tensors))
     assert [tensor.layer for tensor in model.tensors] == [None, None, 65_535]
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from pagelab.errors import TraceError
 from pagelab.traces import convert
 from pagelab.traces.convert import Converted, import_blktrace
+from pagelab.traces.events import OTHER, operation_of
 from raw_traces import (
     AHEAD,
+    COMMAND,
     COMPLETED,
     DISCARD,
     FLUSH,
@@ -97,6 +99,38 @@ def test_operations_that_only_version_8_knows(tmp_path: Path) -> None:
     )
     rows, _ = one_file(tmp_path, content)
     assert [row["operation"] for row in rows] == ["other", "other", "read"]
+
+
+@pytest.mark.parametrize("version", [7, 8])
+@pytest.mark.parametrize("direction", [READ, WRITE, 0])
+def test_a_command_to_the_device_is_no_read(tmp_path: Path, version: int, direction: int) -> None:
+    """Such as an INQUIRY, of 36 bytes, which has a direction too. The kernel's events call it N."""
+    kinds = [(ISSUED, 100), (COMPLETED, 200)]
+    records = (blk_record(at, 0, 36, what | direction | COMMAND, version=version) for what, at in kinds)
+    rows, converted = one_file(tmp_path, b"".join(records))
+    assert [(row["operation"], row["sector"], row["issued_ns"]) for row in rows] == [("other", 0, 0)]
+    assert converted.events == {"blktrace issue": 1, "blktrace complete": 1}
+    assert operation_of("N") == (OTHER, False)
+
+
+def test_more_devices_than_two_bytes_count(tmp_path: Path) -> None:
+    count = 40_000
+    content = b"".join(blk_record(number, 8, 512, COMPLETED | READ, device=number) for number in range(count))
+    rows, _ = one_file(tmp_path, content)
+    assert [row["device"] for row in rows] == [f"0:{number}" for number in range(count)]
+
+
+def test_sectors_of_a_damaged_file_do_not_mix_up_devices(tmp_path: Path) -> None:
+    """Two places that are one number, where sectors times devices are taken for 64 bits."""
+    records = [
+        blk_record(100, 0, 512, ISSUED | READ, device=1),
+        blk_record(110, 2**62, 512, ISSUED | READ, device=2),
+        blk_record(120, 2**63 - 1, 512, ISSUED | READ, device=3),
+        blk_record(130, 2**62, 512, COMPLETED | READ, device=1),
+        blk_record(140, 0, 512, COMPLETED | READ, device=1),
+    ]
+    rows, _ = one_file(tmp_path, b"".join(records))
+    assert [row["issued_ns"] for row in rows] == [None, 0]
 
 
 def test_notes_and_what_stands_behind_a_head_are_stepped_over(tmp_path: Path) -> None:

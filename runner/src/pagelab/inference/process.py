@@ -103,7 +103,7 @@ class LlamaCli:
         if self._ready_seen:
             return
         complete_to = self.log.rfind(b"\n") + 1
-        lines = self.log[self._parsed_to : complete_to].decode(errors="replace").splitlines()
+        lines = self.log[self._parsed_to : complete_to].decode(errors="replace").split("\n")
         self._parsed_to = complete_to
         if any(READY_LINE.match(line) for line in lines):
             self._ready_seen = True

@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 
@@ -327,7 +328,14 @@ def _check_names(tensors: tuple[Tensor, ...]) -> None:
 
 
 def _check_ends(tensors: tuple[Tensor, ...], file_bytes: int, alignment: int) -> None:
-    """Refuse a file that ends before its last tensor does; one without bytes may stand behind a padding left out."""
+    """Refuse tensors that overlap, and a file that ends before one does; a marker may be behind a padding left out."""
+    held = sorted((tensor for tensor in tensors if tensor.bytes), key=lambda tensor: tensor.offset)
+    for one, following in pairwise(held):
+        if one.offset + one.bytes > following.offset:
+            raise _HeaderError(
+                f"tensors '{shown(one.name)}' and '{shown(following.name)}' overlap; the file is damaged: "
+                "fetch or generate the model again"
+            )
     for tensor in tensors:
         end = tensor.offset + tensor.bytes
         if end > file_bytes + (0 if tensor.bytes else alignment):

@@ -26,14 +26,16 @@ _HEADS = {7: f"{_BEGINNING}, action u4, pid u4, {_END}", 8: f"{_BEGINNING}, pid 
 _FROM_GROUP = 1 << 8
 _ISSUED, _COMPLETED = 7, 8
 _CATEGORY_SHIFT = 16
-_READ, _WRITE, _FLUSH, _NOTIFY, _AHEAD, _DISCARD = (1 << bit for bit in (0, 1, 2, 10, 11, 13))
+_READ, _WRITE, _FLUSH, _COMMAND, _NOTIFY, _AHEAD, _DISCARD = (1 << bit for bit in (0, 1, 2, 9, 10, 11, 13))
 _LONGEST_RECORD = 64 + 0xFFFF
 _LARGEST_FIELD = 8  # bytes
 _FIRST_RECORDS = _LAST_RECORDS = 16
 _NOTE = _NOTIFY << _CATEGORY_SHIFT
 _HAPPENED = _NOTE | 0xFFFF & ~_FROM_GROUP
 _NO_RECORD = "holds something that is no record"
-_ZONE_AND_ZEROES = 0x7F << 16  # categories of version 8: operations on zones, and writing zeroes
+# Categories of what reads or writes no data of a file: commands to the device itself (BLK_TC_PC, which has a direction
+# too), and of version 8 operations on zones, and writing zeroes.
+_NO_DATA = _COMMAND | 0x7F << 16
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ class BlktraceFile:
         )
         return known(completions, "device")
 
-    def _device(self, heads: _Heads) -> NDArray[np.int16]:
+    def _device(self, heads: _Heads) -> NDArray[np.int32]:
         return self._decoding.devices.indices(heads["device"].astype(np.int64))
 
 
@@ -274,10 +276,13 @@ def _chain(
 
 
 def _operations(category: Integers, byte_count: NDArray[Any]) -> NDArray[np.int8]:
-    """The operation of each request; a flush without data is one, whatever else it is called."""
+    """The operation of each request, as `rwbs` of the kernel's events tells it.
+
+    A flush without data is one, whatever else it is called. A command to the device is `other` (`N` in rwbs).
+    """
     return np.select(
         [
-            (category & _ZONE_AND_ZEROES) != 0,
+            (category & _NO_DATA) != 0,
             (category & _DISCARD) != 0,
             ((category & _FLUSH) != 0) & (byte_count == 0),
             (category & _WRITE) != 0,

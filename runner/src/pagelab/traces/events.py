@@ -31,9 +31,9 @@ _MINOR_BITS = 20  # of a device number in the kernel (include/linux/kdev_t.h)
 class Kind(Enum):
     """What a table of columns holds: their names and types."""
 
-    ISSUE = "time_ns i8, device i2, sector i8"
-    COMPLETE = "time_ns i8, device i2, sector i8, bytes i8, operation i1, readahead ?, error i4"
-    PAGE = "time_ns i8, event i1, pid i4, file_part i1, file_offset_bytes i8, bytes i8"
+    ISSUE = "time_ns i8, device i4, sector i8"
+    COMPLETE = "time_ns i8, device i4, sector i8, bytes i8, operation i1, readahead ?, error i4"
+    PAGE = "time_ns i8, event i1, pid i4, file_part i4, file_offset_bytes i8, bytes i8"
 
     @property
     def types(self) -> dict[str, np.dtype[Any]]:
@@ -77,13 +77,13 @@ class Devices:
             known.names.append(device.name)
         return known
 
-    def indices(self, numbers: NDArray[Any]) -> NDArray[np.int16]:
+    def indices(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
         """The index of each device number; -1 for one that is no part of the trace."""
         if len(numbers) and (numbers == numbers[0]).all():  # as nearly always
-            return np.full(len(numbers), self._index(int(numbers[0])), dtype=np.int16)
+            return np.full(len(numbers), self._index(int(numbers[0])), dtype=np.int32)
         codes, distinct = encode(numbers)
-        found = np.array([self._index(int(number)) for number in distinct], dtype=np.int16)
-        return found[codes] if len(found) else np.empty(0, dtype=np.int16)
+        found = np.array([self._index(int(number)) for number in distinct], dtype=np.int32)
+        return found[codes] if len(found) else np.empty(0, dtype=np.int32)
 
     def _index(self, number: int) -> int:
         if number not in self._indices:

@@ -144,9 +144,9 @@ class TracefsReader:
             table["bytes"][to] = self._covered(event, index, records)
         return known(table, "file_part")
 
-    def _file_part(self, inode: NDArray[Any], device: NDArray[Any]) -> NDArray[np.int8]:
+    def _file_part(self, inode: NDArray[Any], device: NDArray[Any]) -> NDArray[np.int32]:
         """The part of the model that each event is about, -1 for other files."""
-        found = np.full(len(inode), -1, dtype=np.int8)
+        found = np.full(len(inode), -1, dtype=np.int32)
         for part, its_inode, its_device in self._parts:
             found[(inode == its_inode) & (device == its_device)] = part
         return found
@@ -209,10 +209,10 @@ class TracefsFile:
 
 def _common_type_at(formats: Sequence[EventFormat]) -> int:
     """Where the event's number is, in units of its 2 bytes; the same for all events of a kernel."""
-    places = {(one.fields["common_type"].offset, one.fields["common_type"].size) for one in formats}
-    if len(places) > 1 or any(size != 2 or offset % 2 for offset, size in places):
-        raise TraceError("the events' numbers (common_type) do not lie in one place of 2 bytes: use a newer pagelab")
-    return next(iter(places), (0, 2))[0] // 2
+    places = {one.fields["common_type"].offset for one in formats}
+    if len(places) > 1:
+        raise TraceError("the events' numbers (common_type) do not lie in one place: use a newer pagelab")
+    return next(iter(places), 0) // 2
 
 
 def _records(pages: Bytes, at_word: NDArray[np.int32], record: np.dtype[Any]) -> NDArray[Any]:
