@@ -8,8 +8,7 @@ import re
 
 EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_BAD_INPUT, EXIT_PREFLIGHT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
 
-
-_LONGEST_INPUT, _LONGEST_MESSAGE = 200, 1500
+_LONGEST_INPUT, LONGEST_MESSAGE = 200, 1500
 # What would move a terminal's cursor, end a line, turn the direction of writing, or cannot stand in XML or UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
@@ -33,7 +32,7 @@ class PagelabError(Exception):
     exit_code = EXIT_BAD_INPUT
 
     def __init__(self, message: str) -> None:
-        super().__init__(shown(message, _LONGEST_MESSAGE))
+        super().__init__(shown(message, LONGEST_MESSAGE))
 
 
 class ConfigError(PagelabError):

@@ -156,7 +156,7 @@ def analyze(runs: RunsArgument) -> None:
         found = analyse_run(RunStore.open(directory, owner_from_environment()))
         typer.echo(f"{directory}: {len(found.computed)} trials computed again")
         for note in found.notes:
-            typer.echo(f"! {note}")
+            typer.echo(f"! {errors.printable(note)}")
         failed += len(found.failed)
     if failed:
         noun = "trial" if failed == 1 else "trials"
@@ -274,5 +274,5 @@ def _leave_at_once(code: int) -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> int:
-    sys.stderr.write(f"pagelab: {sentence}\n")
+    sys.stderr.write(f"pagelab: {errors.shown(sentence, errors.LONGEST_MESSAGE)}\n")
     return code

@@ -7,7 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from pagelab.errors import printable
 from pagelab.report import wording
 from pagelab.report.tables import AnyCombination
 
@@ -45,7 +47,13 @@ STYLE: Any = {  # matplotlib's type of it lists every setting there is
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """A file without the date and the program's name, which would make equal figures differ."""
+    """A file without the date and the program's name, which would make equal figures differ.
+
+    Control characters of names are written out in it: SVG is XML, which cannot hold them.
+    """
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
     metadata: dict[str, dict[str, None]] = {
         "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
         "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),

@@ -6,8 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pagelab.errors import printable
 from pagelab.models.attention import in_words
 from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class
+from pagelab.terminal.plain import plain
 from pagelab.units import format_bytes
 
 _SHAPE = ("name", "architecture", "layers", "experts", "experts_used", "shared_experts", "expert_layers")
@@ -81,7 +83,7 @@ def _facts_table(model: GgufMap) -> Table:
         "touched by a token": f"{format_bytes(bytes_per_token(model))} ({bytes_per_token(model)} bytes)",
     }
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(name, plain(printable(str(value))))
     return table
 
 
