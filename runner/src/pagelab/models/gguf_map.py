@@ -163,7 +163,7 @@ def _touched(tensor: Tensor, model: GgufMap, used_layers: int) -> int:
         return tensor.bytes if whole else tensor.bytes // prod(tensor.shape[1:])
     if tensor.tensor_class == "experts" and model.experts_used:
         held = expert_count(tensor)
-        experts = model.experts if held == 1 else held
+        experts = held if held > 1 else max(model.experts, 1)  # the file may not say how many there are
         return tensor.bytes * min(model.experts_used, experts) // experts
     return tensor.bytes
 
