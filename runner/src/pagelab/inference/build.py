@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pagelab.config.schema import InferenceSettings
-from pagelab.errors import InferenceError, StoreError
+from pagelab.errors import InferenceError, StoreError, shown
 from pagelab.host.cpu import physical_cores
 from pagelab.store.files import sha256_of
 
@@ -55,8 +55,9 @@ def open_build(directory: Path) -> Build:
             is_pin=PINNED_COMMIT.startswith(document["commit"]) or document["commit"].startswith(PINNED_COMMIT),
             files=dict(document["files"]),
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise InferenceError(f"no usable llama.cpp build in {directory} ({error}); run `make provision`") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = shown(error)
+        raise InferenceError(f"no usable llama.cpp build in {directory} ({reason}); run `make provision`") from error
 
 
 def altered_files(build: Build) -> list[str]:

@@ -26,7 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pagelab.errors import StoreError, TraceError
+from pagelab.errors import StoreError, TraceError, shown
 from pagelab.store.files import Owner, open_file, open_table, read_table
 from pagelab.store.trace_record import TracedFile, TraceRecord
 from pagelab.traces.arrays import Integers
@@ -178,7 +178,9 @@ def _node(device: str) -> str:
 
 def _in_log(name: str) -> str:
     if any(letter.isspace() for letter in name) or len(name) > 255:
-        raise TraceError(f"fio's log cannot name {name!r} (a space, or too long): give another directory by --models")
+        raise TraceError(
+            f"fio's log cannot name {shown(name)} (a space, or too long): give another directory by --models"
+        )
     return name
 
 
