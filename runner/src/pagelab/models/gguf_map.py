@@ -17,6 +17,7 @@ from pagelab.models.attention import Attention, attention_of
 from pagelab.models.gguf_format import FILE_TYPES
 from pagelab.models.gguf_header import Header, MetadataValue, integer, read_header
 from pagelab.models.tensors import (
+    LARGEST_NUMBER,
     TENSOR_CLASSES,
     ExpertRange,
     Tensor,
@@ -223,7 +224,7 @@ def _split_count(header: Header) -> int:
 def _read_parts(path: Path, count: int) -> list[Header]:
     """The headers of all parts of a split model."""
     names = part_names(path.name, count)
-    if names is None:
+    if names is None or count > LARGEST_NUMBER:
         raise ModelError(
             f"{shown(path)} is one of {count} parts of a model, which are found by name: call them "
             f"NAME-00001-of-{count:05d}.gguf and so on, or join them with llama-gguf-split --merge"

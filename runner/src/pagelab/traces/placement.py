@@ -221,5 +221,5 @@ def _without_overlap(pieces: list[tuple[int, int, int, int, int]]) -> list[tuple
 
 
 def _why_unknown(file: TracedFile) -> str:
-    reason = file.without_extents or "the trace does not say where it lies"
-    return f"requests are not attributed to {file.path}: {reason}"
+    reason = shown(file.without_extents or "the trace does not say where it lies")
+    return f"requests are not attributed to {shown(file.path)}: {reason}"
