@@ -13,8 +13,13 @@ _LONGEST_INPUT, LONGEST_MESSAGE = 200, 1500
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
-def printable(text: str) -> str:
-    """The text with what is no visible character written as Python writes it: `\\x1b`, `\\n`, `\\u202e`."""
+def printable(text: str, lines: bool = False) -> str:
+    """The text with what is no visible character written as Python writes it: `\\x1b`, `\\n`, `\\u202e`.
+
+    With `lines` it may have several, and line feeds stay.
+    """
+    if lines:
+        return "\n".join(map(printable, text.split("\n")))
     return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -53,14 +54,17 @@ def render(figure: Figure, kind: str) -> bytes:
     """
     for text in figure.findobj(Text):
         if isinstance(text, Text):
-            text.set_text("\n".join(map(printable, text.get_text().split("\n"))))
+            text.set_text(printable(text.get_text(), lines=True))
     metadata: dict[str, dict[str, None]] = {
         "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
         "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
         "png": {"Software": None},
     }
     stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=160, metadata=metadata[kind])
+    with warnings.catch_warnings():
+        # Letters that the font lacks are boxes in PNG and PDF; the SVG has them as they are.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+        figure.savefig(stream, format=kind, dpi=160, metadata=metadata[kind])
     return stream.getvalue()
 
 

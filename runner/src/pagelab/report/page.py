@@ -163,7 +163,7 @@ def _printable(value: object) -> object:
     """A text without control characters, which HTML has no place for; markup of our own stays as it is."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return "\n".join(map(printable, value.split("\n")))
+    return printable(value, lines=True)
 
 
 def _facts(trial: TrialRecord) -> dict[str, Any]:

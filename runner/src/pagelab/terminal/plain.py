@@ -11,4 +11,4 @@ from pagelab.errors import printable
 
 def plain(value: object, style: str = "") -> Text:
     """A text of any lines for rich, with control codes written out."""
-    return Text("\n".join(map(printable, str(value).split("\n"))), style=style)
+    return Text(printable(str(value), lines=True), style=style)
