@@ -13,6 +13,7 @@ from pagelab.terminal.plain import plain
 from pagelab.units import format_bytes
 
 _SHAPE = ("name", "architecture", "layers", "experts", "experts_used", "shared_experts", "expert_layers")
+_WIDE = 10_000
 _CONTENT = (
     "quantisation",
     "parameters",
@@ -58,8 +59,10 @@ def _kind(model: GgufMap) -> str:
 
 
 def print_tables(model: GgufMap) -> None:
-    """Print what a model is, and its bytes by kind of tensor."""
+    """Print what a model is, and its bytes by kind of tensor; to a file or a pipe without breaking a path."""
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDE)
     console.print(_facts_table(model))
     console.print(_classes_table(model))
 
