@@ -24,13 +24,13 @@ PageLevel = Literal["faults", "entered", "all"]
 # What no file, disk or clock reaches; what is computed with these fits into 64 bits.
 FILE_BITS = 46
 """A part of a model is smaller than 2^46 bytes (64 TiB)."""
-Number = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+PartNumber = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
 InFile = Annotated[int, Field(ge=0, lt=1 << FILE_BITS)]
 OnDisk = Annotated[int, Field(ge=0, lt=1 << 52)]
 Nanoseconds = Annotated[int, Field(gt=-(1 << 62), lt=1 << 62)]
 PageBytes = Annotated[int, Field(ge=512, le=1 << 24)]
 DeviceNumber = Annotated[int, Field(ge=0, lt=1 << 32)]
-Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class RawFile(Record):
@@ -38,8 +38,8 @@ class RawFile(Record):
 
     name: Annotated[str, Field(pattern=r"^[^./\x00][^/\x00]*$")]
     recorder: Recorder
-    cpu: Number
-    bytes: Count
+    cpu: PartNumber
+    bytes: Whole
     device: str | None = None
 
 
@@ -68,7 +68,7 @@ class TracedFile(Record):
     """
 
     kind: Literal["model", "swap"]
-    part: Number = 0
+    part: PartNumber = 0
     path: str
     bytes: OnDisk
     inode: int | None = Field(default=None, ge=0, lt=1 << 64)
@@ -87,12 +87,12 @@ class TracedTensor(Record):
 
     name: str
     tensor_class: TensorClass
-    layer: Number | None = None
-    part: Number = 0
+    layer: PartNumber | None = None
+    part: PartNumber = 0
     offset: InFile
     bytes: InFile
-    experts: Number = 0
-    first_expert: Number = 0
+    experts: PartNumber = 0
+    first_expert: PartNumber = 0
 
 
 class TraceRecord(Record):
@@ -115,14 +115,14 @@ class TraceRecord(Record):
     pages: PageLevel | None = None
     origin_ns: Nanoseconds
     page_bytes: PageBytes
-    readahead_bytes: Count | None = None
+    readahead_bytes: Whole | None = None
     devices: list[TracedDevice] = Field(default_factory=list)
     files: list[TracedFile] = Field(default_factory=list)
     tensors: list[TracedTensor] = Field(default_factory=list)
     formats: dict[str, str] = Field(default_factory=dict)
     header_page: str | None = None
     raw_files: list[RawFile] = Field(default_factory=list)
-    lost_events: Count | None = None
+    lost_events: Whole | None = None
     capped: list[Profile] = Field(default_factory=list)
     same_disk: bool = False
     recorder_cpu_seconds: float | None = None

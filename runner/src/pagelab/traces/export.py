@@ -179,7 +179,7 @@ def _node(device: str) -> str:
 def _in_log(name: str) -> str:
     if any(letter.isspace() for letter in name) or len(name) > 255:
         raise TraceError(
-            f"fio's log cannot name {shown(name)} (a space, or too long): give another directory by --models"
+            f"fio's log cannot name '{shown(name)}' (a space, or too long): give another directory by --models"
         )
     return name
 
