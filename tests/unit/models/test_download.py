@@ -99,6 +99,12 @@ def cut_chunks(handler: Handler) -> None:
     handler.wfile.write(b"%x\r\n" % 100_000 + CONTENT[:100_000] + b"\r\n1000\r\n" + CONTENT[100_000:100_003])
 
 
+def without_length(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(CONTENT[:100_000])
+
+
 def no_http(handler: Handler) -> None:
     handler.wfile.write(b"this is no HTTP\r\n\r\n")
 
@@ -267,6 +273,15 @@ def test_a_server_without_ranges_starts_anew(server: str, tmp_path: Path) -> Non
     Handler.steps = [cut, lambda handler: handler.serve(most=50_000, ranges=False), lambda one: one.serve(ranges=False)]
     assert fetch(spec_of(server), tmp_path)
     assert len(Handler.asked) == 3
+
+
+def test_a_file_of_untold_length_may_be_cut_and_is_fetched_again(server: str, tmp_path: Path) -> None:
+    Handler.steps = [without_length]
+    assert fetch(spec_of(server), tmp_path)
+    assert Handler.asked == [(None, None), (None, None)]
+    Handler.steps = [without_length, without_length]
+    with pytest.raises(ModelError, match="has sha256"):
+        fetch(spec_of(server, "0" * 64), tmp_path)
 
 
 def test_another_process_goes_on_with_the_same_version_only(server: str, tmp_path: Path) -> None:

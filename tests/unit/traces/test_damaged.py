@@ -17,6 +17,7 @@ from pagelab.analysis.access.trace_tables import read_block_reads, read_page_eve
 from pagelab.errors import PagelabError, StoreError, TraceError, printable
 from pagelab.traces.convert import convert, import_blktrace
 from pagelab.traces.event_format import parse_header_page
+from pagelab.traces.export import export_iolog, export_table
 from pagelab.traces.problems import DamagedError
 from pagelab.traces.ring_buffer import walk
 from raw_traces import (
@@ -208,6 +209,40 @@ def test_a_damaged_description_of_events(tmp_path: Path, damage: Damage, event: 
     except TraceError as error:
         assert_said(error)
     assert_usable(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A table of requests, as an import makes it."""
+    directory = tmp_path_factory.mktemp("table")
+    (directory / "a").write_bytes(records())
+    import_blktrace([directory / "a"], directory)
+    return (directory / "block_io.parquet").read_bytes()
+
+
+@fuzzed(500)
+@given(damage=damages, export=st.sampled_from([export_table, export_iolog]))
+def test_a_damaged_table_that_is_exported(
+    table: bytes, tmp_path: Path, damage: Damage, export: Callable[..., int]
+) -> None:
+    path, target = tmp_path / "block_io.parquet", tmp_path / "target"
+    path.write_bytes(damage(table))
+    try:
+        export(path, target, **({"as_csv": True} if export is export_table else {}))
+    except (StoreError, TraceError) as error:
+        assert_said(error)
+        assert not target.exists()
+    target.unlink(missing_ok=True)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_exported_table_can_be_exported_again(table: bytes, tmp_path: Path) -> None:
+    """With texts as such, as other programs write them."""
+    path, plain = tmp_path / "block_io.parquet", tmp_path / "plain.parquet"
+    path.write_bytes(table)
+    export_table(path, plain, as_csv=False)
+    assert export_iolog(path, tmp_path / "one") == export_iolog(plain, tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 def test_the_undamaged_ones_are_read(tmp_path: Path) -> None:

@@ -55,7 +55,9 @@ class _PassingError(Exception):
 
 
 def download(url: str, part: Path, timeout_seconds: float = _TIMEOUT_SECONDS) -> bool:
-    """Receive a file, or what is missing of it; says whether it was put together from several attempts.
+    """Receive a file, or what is missing of it; says whether another download might give something else.
+
+    That is where it was put together from several attempts, or where the server did not say how long the file is.
 
     Raises:
         ModelError: the server refuses, or does not give the file in any of several attempts; or the disk is full.
@@ -66,14 +68,14 @@ def download(url: str, part: Path, timeout_seconds: float = _TIMEOUT_SECONDS) ->
     while True:
         before = _have(part)
         try:
-            _attempt(url, part, timeout_seconds)
+            ends = _attempt(url, part, timeout_seconds)
         except _PassingError as error:
             failed = 0 if _have(part) >= before + _PROGRESS_BYTES else failed + 1
             resumed = _have(part) > 0
             _wait(url, error, failed)
         else:
             _version_path(part).unlink(missing_ok=True)
-            return resumed
+            return resumed or not ends
 
 
 def discard(part: Path) -> None:
@@ -104,8 +106,8 @@ def _wait(url: str, error: _PassingError, failed: int) -> None:
     time.sleep(2 ** max(failed - 1, 0) if error.wait_seconds is None else error.wait_seconds)
 
 
-def _attempt(url: str, part: Path, timeout_seconds: float) -> None:
-    """Receive the file, or what is missing of it.
+def _attempt(url: str, part: Path, timeout_seconds: float) -> bool:
+    """Receive the file, or what is missing of it; says whether the server told where it ends.
 
     Raises:
         _PassingError: another attempt may bring more.
@@ -115,8 +117,9 @@ def _attempt(url: str, part: Path, timeout_seconds: float) -> None:
     version = _read_version(part, url)
     response = _answer(url, have, version, timeout_seconds)
     if response is None:  # there is nothing behind what was received; its sha256 decides
-        return
+        return True
     with response:
+        expected = response.length  # counts down as the file is read
         start = _start_of(response, have, version)
         if start is None:  # a piece of another version, or another piece: everything anew
             discard(part)
@@ -126,6 +129,7 @@ def _attempt(url: str, part: Path, timeout_seconds: float) -> None:
             output.seek(start)
             _write_version(part, url, response)
             _receive(response, output, part)
+        return response.chunked or expected is not None
 
 
 def _answer(url: str, have: int, version: str | None, timeout_seconds: float) -> http.client.HTTPResponse | None:

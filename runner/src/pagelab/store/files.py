@@ -147,7 +147,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
             table = file.read(None if columns is None else list(columns))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:  # the last for names that are no UTF-8
         raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or repeat its trial") from error
     version = (table.schema.metadata or {}).get(VERSION_KEY, b"0")
     refuse_newer(path, int(version))
@@ -224,7 +224,7 @@ def _remedy(number: int | None) -> str:
 def read_text(path: Path) -> str:
     """Read a text back; StoreError where it is missing or no UTF-8."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")  # line ends as they are: a log repeats texts of a model
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing: restore it from a copy, or run the experiment again") from error
     except (OSError, UnicodeDecodeError) as error:

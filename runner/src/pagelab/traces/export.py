@@ -61,8 +61,12 @@ def export_table(table: Path, target: Path, as_csv: bool, owner: Owner | None = 
                 for batch in file.iter_batches(_ROWS_AT_ONCE):
                     writer.write_table(pa.table(batch).cast(schema))
             return int(file.metadata.num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {table} ({error}): restore it from a copy, or compute it again") from error
+    except (OSError, pa.ArrowException, ValueError) as error:  # the last for texts and names that are no UTF-8
+        raise _damaged(table, error) from error
+
+
+def _damaged(table: Path, why: object) -> StoreError:
+    return StoreError(f"cannot read {shown(table)} ({shown(why)}): restore it from a copy, or compute it again")
 
 
 @contextmanager
@@ -136,8 +140,8 @@ def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_ot
     order = np.argsort(moment.to_numpy(), kind="stable")
     moments = moment.to_numpy()[order]
     sector, size = (table[name].to_numpy()[order] for name in ("sector", "bytes"))
-    encoded = table["device"].combine_chunks()
-    devices, device = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()[order]
+    devices, device = _devices(table["device"], block_io)
+    device = device[order]
     files = [file for file in trace.files if file.kind == "model"] if trace else []
     names = [_in_log(str(models / Path(file.path).name) if models else file.path) for file in files]
     names += [_in_log(_node(name)) for name in devices]
@@ -158,6 +162,18 @@ def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_ot
         np.concatenate([offset, sector[rest] * SECTOR_BYTES])[together],
         np.concatenate([whole, size[rest]])[together],
     )
+
+
+def _devices(column: pa.ChunkedArray, block_io: Path) -> tuple[list[str], Integers]:
+    """The names of devices, and the index of each row's, whether the table has texts as such or as indices."""
+    if column.null_count:
+        raise _damaged(block_io, "a request is of no device")
+    column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    encoded = column.combine_chunks()
+    try:
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    except UnicodeDecodeError as error:
+        raise _damaged(block_io, error) from error
 
 
 def _of_model(files: Sequence[TracedFile], pieces: tuple[NDArray[Any], ...]) -> tuple[Integers, ...]:
