@@ -32,8 +32,9 @@ _KEPT_ARRAY_LENGTH = 1024
 _KEPT_TEXT_BYTES = MIB
 _MAX_KEY_BYTES = 0xFFFF  # docs/gguf.md
 _MAX_NAME_BYTES = 1024  # llama.cpp takes 63
-# Models have some ten thousand tensors, some hundred keys, and vocabularies of less than a million.
-_MAX_TENSORS, _MAX_KEYS, _MAX_TEXTS = 1 << 17, 1 << 14, 1 << 23
+# Models have up to some ten thousand tensors, some hundred keys, vocabularies of less than a million; these are read
+# within a second.
+_MAX_TENSORS, _MAX_KEYS, _MAX_TEXTS = 1 << 16, 1 << 14, 1 << 23
 _MAX_KEPT_BYTES = 32 * MIB
 _LEAST_TENSOR_BYTES, _LEAST_KEY_BYTES, _LEAST_TEXT_BYTES = 24, 13, 8
 
