@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagelab.analysis.access.pattern import access_of_block_io
 from pagelab.errors import TraceError
 from pagelab.traces import convert
 from pagelab.traces.convert import Converted, import_blktrace
@@ -120,17 +121,26 @@ def test_more_devices_than_two_bytes_count(tmp_path: Path) -> None:
     assert [row["device"] for row in rows] == [f"0:{number}" for number in range(count)]
 
 
-def test_sectors_of_a_damaged_file_do_not_mix_up_devices(tmp_path: Path) -> None:
-    """Two places that are one number, where sectors times devices are taken for 64 bits."""
+def test_a_read_of_nothing_is_none(tmp_path: Path) -> None:
+    one_file(tmp_path, blk_record(100, 8, 0, COMPLETED | READ) + blk_record(200, 16, 4096, COMPLETED | READ))
+    access = access_of_block_io(tmp_path / "block_io.parquet", None)
+    assert (access["reads"], access["read_bytes"], access["mean_read_bytes"]) == (1, 4096, 4096)
+
+
+@pytest.mark.parametrize("version", [7, 8])
+def test_a_sector_that_no_disk_has_is_damage_and_none_at_all_is_not(tmp_path: Path, version: int) -> None:
+    sectors = [8, 2**43, 2**62, 2**63, 2**43 - 1, 2**64 - 2, 2**64 - 1]
     records = [
-        blk_record(100, 0, 512, ISSUED | READ, device=1),
-        blk_record(110, 2**62, 512, ISSUED | READ, device=2),
-        blk_record(120, 2**63 - 1, 512, ISSUED | READ, device=3),
-        blk_record(130, 2**62, 512, COMPLETED | READ, device=1),
-        blk_record(140, 0, 512, COMPLETED | READ, device=1),
+        blk_record(100 * number, sector, 512, COMPLETED | (READ if sector < 2**64 - 1 else FLUSH), version=version)
+        for number, sector in enumerate(sectors, start=1)
     ]
-    rows, _ = one_file(tmp_path, b"".join(records))
-    assert [row["issued_ns"] for row in rows] == [None, 0]
+    rows, converted = one_file(tmp_path, b"".join(records))
+    assert [(row["sector"], row["time_ns"]) for row in rows] == [(8, 0), (2**43 - 1, 400), (0, 600)]
+    place = len(records[0])
+    assert converted.notes == [
+        "vda.blktrace.0: has a record of a sector that no disk has; whole records were kept "
+        f"(4 times, first at byte {place})"
+    ]
 
 
 def test_notes_and_what_stands_behind_a_head_are_stepped_over(tmp_path: Path) -> None:

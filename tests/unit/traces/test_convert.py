@@ -410,6 +410,15 @@ def test_a_tensor_of_no_bytes_takes_none_from_others(tmp_path: Path) -> None:
     assert [row["tensor"] for row in tables["block_io"]] == ["a"]
 
 
+@pytest.mark.parametrize("make", [issue, complete])
+def test_a_sector_that_no_disk_has_is_damage(tmp_path: Path, make: Callable[[int, int], bytes]) -> None:
+    page = Page(0).event(complete(2**64 - 1, 0, "F")).event(make(2**43, 8))
+    with pytest.raises(TraceError, match=r"cpu0\.raw has a request at a sector that no disk has \(at byte \d+\)"):
+        converted(tmp_path, {"cpu0.raw": page.bytes()})
+    tables, _ = converted(tmp_path, {"cpu0.raw": Page(0).event(complete(2**64 - 1, 0, "F")).bytes()})
+    assert [(row["operation"], row["sector"]) for row in tables["block_io"]] == [("flush", 0)]
+
+
 def test_a_pipe_in_place_of_a_raw_file_is_not_waited_for(tmp_path: Path) -> None:
     write_trace(tmp_path / "trace", {"cpu0.raw": b""})
     (tmp_path / "trace" / "cpu0.raw").unlink()

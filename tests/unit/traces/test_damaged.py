@@ -95,6 +95,8 @@ def assert_usable(directory: Path) -> None:
         path = directory / f"{name}.parquet"
         if path.exists():
             assert len(read(path)) <= pq.read_metadata(path).num_rows
+            if name == "block_io":
+                access_of_block_io(path, None)
             path.unlink()
     assert not list(directory.glob(".*"))
 

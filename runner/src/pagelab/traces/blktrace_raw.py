@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pagelab.errors import TraceError
 from pagelab.traces.arrays import Bytes, Columns, Integers, Mask, known
-from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, SLACK_NS, WRITE, Chunk, Kind
+from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, SLACK_NS, WRITE, Chunk, Kind, beyond_any_disk, placed
 from pagelab.traces.raw_files import Decoding, RawStream
 
 _MAGIC = 0x65617400
@@ -180,9 +180,19 @@ class BlktraceFile:
         if len(time_ns):
             self._last_ns = int(time_ns[-1])
             self._through_ns = max(self._through_ns, int(time_ns[-_LAST_RECORDS:].min()))
+        chosen = self._on_disks(heads, chosen, begin)
         is_issue = happened[chosen] == _ISSUED
         issues, completions = heads.taken(chosen[is_issue]), heads.taken(chosen[~is_issue])
         return {Kind.ISSUE: self._issues(issues), Kind.COMPLETE: self._completions(completions)}
+
+    def _on_disks(self, heads: _Heads, chosen: Integers, begin: int) -> Integers:
+        """Those of the chosen records that are at a place which a disk may have."""
+        beyond = beyond_any_disk(heads.taken(chosen)["sector"])
+        if not beyond.any():
+            return chosen
+        bad = heads.places[chosen[beyond]]
+        self._damage("has a record of a sector that no disk has", begin + int(bad[0]), len(bad))
+        return chosen[~beyond]
 
     def _fitting(self, time_ns: Integers) -> Mask:
         """Which times fit: none before what was given, and none that stands out from two neighbours in order."""
@@ -197,7 +207,7 @@ class BlktraceFile:
     def _issues(self, heads: _Heads) -> Columns:
         self._decoding.counts["blktrace issue"] += len(heads.places)
         device = self._device(heads)
-        return known(Kind.ISSUE.columns(time_ns=heads["time"], device=device, sector=heads["sector"]), "device")
+        return known(Kind.ISSUE.columns(time_ns=heads["time"], device=device, sector=placed(heads["sector"])), "device")
 
     def _completions(self, heads: _Heads) -> Columns:
         self._decoding.counts["blktrace complete"] += len(heads.places)
@@ -205,7 +215,7 @@ class BlktraceFile:
         completions = Kind.COMPLETE.columns(
             time_ns=heads["time"],
             device=self._device(heads),
-            sector=heads["sector"],
+            sector=placed(heads["sector"]),
             bytes=byte_count,
             operation=_operations(category, byte_count),
             readahead=(category & _AHEAD) != 0,

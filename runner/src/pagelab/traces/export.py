@@ -134,13 +134,13 @@ class _Reads:
 
 
 def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_others: bool) -> _Reads:
-    table = read_table(block_io, _IOLOG_COLUMNS)
+    table = _sound(read_table(block_io, _IOLOG_COLUMNS), block_io)
     table = table.filter(pc.and_(pc.equal(table["operation"], "read"), pc.greater(table["bytes"], 0)))
     moment = pc.coalesce(table["issued_ns"], table["time_ns"])
     order = np.argsort(moment.to_numpy(), kind="stable")
     moments = moment.to_numpy()[order]
     sector, size = (table[name].to_numpy()[order] for name in ("sector", "bytes"))
-    devices, device = _devices(table["device"], block_io)
+    devices, device = _devices(table["device"])
     device = device[order]
     files = [file for file in trace.files if file.kind == "model"] if trace else []
     names = [_in_log(str(models / Path(file.path).name) if models else file.path) for file in files]
@@ -164,16 +164,22 @@ def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_ot
     )
 
 
-def _devices(column: pa.ChunkedArray, block_io: Path) -> tuple[list[str], Integers]:
-    """The names of devices, and the index of each row's, whether the table has texts as such or as indices."""
-    if column.null_count:
+def _sound(table: pa.Table, block_io: Path) -> pa.Table:
+    """The table, where its texts are some and each of its indices has one."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise _damaged(block_io, error) from error
+    if table["device"].null_count:
         raise _damaged(block_io, "a request is of no device")
+    return table
+
+
+def _devices(column: pa.ChunkedArray) -> tuple[list[str], Integers]:
+    """The names of devices, and the index of each row's, whether the table has texts as such or as indices."""
     column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     encoded = column.combine_chunks()
-    try:
-        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
-    except UnicodeDecodeError as error:
-        raise _damaged(block_io, error) from error
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
 
 
 def _of_model(files: Sequence[TracedFile], pieces: tuple[NDArray[Any], ...]) -> tuple[Integers, ...]:

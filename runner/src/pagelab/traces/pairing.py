@@ -4,10 +4,7 @@ A request may be issued several times before it completes (requeued), so it is t
 the same device and sector, that counts; an issue belongs to one completion.
 """
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from pagelab.traces.arrays import Columns, Integers, Mask, joined, rows, sorted_pairs
 from pagelab.traces.events import Kind
@@ -32,7 +29,8 @@ class IssueMatcher:
         time_ns, device, sector = (
             np.concatenate([issues[name], completions[name]]) for name in ("time_ns", "device", "sector")
         )
-        place = _places(device, sector)
+        # One number for disk and sector: those of whole disks leave room for as many disks as there may be.
+        place = (sector - sector.min(initial=0)) * (int(device.max(initial=0)) + 1) + device
         in_time = np.argsort(time_ns, kind="stable")  # an issue before a completion of the same moment
         place, order = sorted_pairs(place[in_time], np.arange(len(in_time)))
         same = place[1:] == place[:-1]
@@ -54,13 +52,3 @@ class IssueMatcher:
         what = f"issue of a request that did not complete within {self._largest_open} others; forgotten"
         self._problems.note("block requests", what, forgotten)
         self._open = rows(issues, waiting[forgotten:])
-
-
-def _places(device: NDArray[Any], sector: Integers) -> Integers:
-    """One number for disk and sector; those of whole disks leave room for as many disks as there may be."""
-    devices = int(device.max(initial=0)) + 1
-    lowest = int(sector.min(initial=0))
-    if (int(sector.max(initial=0)) - lowest + 1) * devices >= 1 << 63:  # of a damaged file of others
-        sector, lowest = np.unique(sector, return_inverse=True)[1].astype(np.int64), 0
-    places: Integers = (sector - lowest) * devices + device
-    return places

@@ -1,8 +1,8 @@
 """Where bytes lie: on a disk among the pieces of files, and in the model's files among tensors and experts.
 
 Both are intervals in the order of their beginnings without overlap, so that `numpy.searchsorted` finds those that a
-range of bytes meets. Several files, or devices, lie behind each other on one line of numbers, FILE_BITS (files) or 52
-bits (devices) of bytes apart; a place beyond that is in none.
+range of bytes meets. Several files, or devices, lie behind each other on one line of numbers, 2^FILE_BITS bytes apart
+(files) or 2^DISK_BITS (devices); a place beyond that is in none.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,8 @@ from pagelab.errors import TraceError, shown
 from pagelab.models.tensors import TensorClass
 from pagelab.store.trace_record import FILE_BITS, TracedFile, TracedTensor, TraceRecord
 from pagelab.traces.arrays import Integers, counted_from
-from pagelab.traces.events import MODEL, SOURCES
+from pagelab.traces.events import DISK_BITS, MODEL, SOURCES
 from pagelab.units import SECTOR_BYTES
-
-_DEVICE_BITS = 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ class DiskMap:
         device, kind = self.devices.index(file.device), SOURCES.index(file.kind)
         return [
             (
-                (device << _DEVICE_BITS) + extent.disk_offset,
+                (device << DISK_BITS) + extent.disk_offset,
                 extent.file_offset,
                 min(extent.bytes, file.bytes - extent.file_offset) if kind == MODEL else extent.bytes,
                 kind,
@@ -155,8 +153,8 @@ class DiskMap:
             rows and then of the disk.
         """
         at_byte = sector.astype(np.int64) * SECTOR_BYTES
-        on_disk = (sector >= 0) & (sector < (1 << _DEVICE_BITS) // SECTOR_BYTES)
-        begin = _lines(np.where(on_disk, device, -1), np.where(on_disk, at_byte, 0), _DEVICE_BITS)
+        on_disk = (sector >= 0) & (sector < (1 << DISK_BITS) // SECTOR_BYTES)
+        begin = _lines(np.where(on_disk, device, -1), np.where(on_disk, at_byte, 0), DISK_BITS)
         row, index, first, last = self._intervals.meet(begin, begin + byte_count)
         file_offset = self._file_offset[index] + first - self._intervals.begin[index]
         return row, self._kind[index], self._part[index], file_offset, last - first

@@ -19,8 +19,10 @@ from pagelab.traces.events import (
     SLACK_NS,
     Chunk,
     Kind,
+    beyond_any_disk,
     device_number,
     operation_of,
+    placed,
 )
 from pagelab.traces.problems import DamagedError, refuse
 from pagelab.traces.raw_files import Decoding, RawStream
@@ -84,7 +86,7 @@ class TracefsReader:
         """The events of a kind that is read, as columns; events of other kinds are passed over.
 
         Raises:
-            DamagedError: an event is shorter than its kind.
+            DamagedError: an event is shorter than its kind, or of a sector that no disk has.
         """
         numbers = pages.reshape(-1).view("<u2").take(events.at_word * 2 + self._type_at)
         found = {}
@@ -97,6 +99,7 @@ class TracefsReader:
             self.decoding.counts[event] += len(at)
             if len(at):
                 found[event] = (at, _records(pages, events.at_word[at], record))
+                _check_sectors(*found[event], events)
         return self._columns(events.time_ns, found)
 
     def _columns(self, time_ns: Integers, found: dict[str, tuple[Integers, NDArray[Any]]]) -> dict[Kind, Columns]:
@@ -112,14 +115,14 @@ class TracefsReader:
 
     def _issue(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         device = self.decoding.devices.indices(records["dev"])
-        return Kind.ISSUE.columns(time_ns=time_ns, device=device, sector=records["sector"])
+        return Kind.ISSUE.columns(time_ns=time_ns, device=device, sector=placed(_unsigned(records["sector"])))
 
     def _completion(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         operation, readahead = _operations(records["rwbs"])
         return Kind.COMPLETE.columns(
             time_ns=time_ns,
             device=self.decoding.devices.indices(records["dev"]),
-            sector=records["sector"],
+            sector=placed(_unsigned(records["sector"])),
             bytes=records["nr_sector"].astype(np.int64) * SECTOR_BYTES,
             operation=operation,
             readahead=readahead,
@@ -222,6 +225,19 @@ def _records(pages: Bytes, at_word: NDArray[np.int32], record: np.dtype[Any]) ->
         ((pages.size - size) // _WORD_BYTES + 1,), dtype=f"V{size}", buffer=pages, strides=(_WORD_BYTES,)
     )
     return everywhere[at_word].view(record)
+
+
+def _unsigned(sector: NDArray[Any]) -> NDArray[np.uint64]:
+    return sector.astype(np.uint64)
+
+
+def _check_sectors(at: Integers, records: NDArray[Any], events: RingEvents) -> None:
+    """Refuse requests that are where no disk is."""
+    if "sector" in (records.dtype.names or ()):
+        beyond = beyond_any_disk(_unsigned(records["sector"]))
+        if beyond.any():
+            at_byte = int(events.at_word[at[beyond.argmax()]]) * _WORD_BYTES
+            raise DamagedError("has a request at a sector that no disk has", at_byte)
 
 
 def _field(records: NDArray[Any], name: str, kind: type[Any]) -> NDArray[Any]:
