@@ -413,10 +413,27 @@ def test_a_tensor_of_no_bytes_takes_none_from_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("make", [issue, complete])
 def test_a_sector_that_no_disk_has_is_damage(tmp_path: Path, make: Callable[[int, int], bytes]) -> None:
     page = Page(0).event(complete(2**64 - 1, 0, "F")).event(make(2**43, 8))
-    with pytest.raises(TraceError, match=r"cpu0\.raw has a request at a sector that no disk has \(at byte \d+\)"):
+    with pytest.raises(TraceError, match=r"cpu0\.raw has an event of a place that no disk or file has \(at byte \d+\)"):
         converted(tmp_path, {"cpu0.raw": page.bytes()})
     tables, _ = converted(tmp_path, {"cpu0.raw": Page(0).event(complete(2**64 - 1, 0, "F")).bytes()})
     assert [(row["operation"], row["sector"]) for row in tables["block_io"]] == [("flush", 0)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        page_event(ADD, 2**62),
+        page_event(ADD, 1, order=200),
+        page_event(MAP, 5, last_index=4),
+        page_event(MAP, 5, last_index=2**63),
+        page_event(FAULT, 2**64 - 1),
+    ],
+    ids=["added", "folio", "range", "end", "fault"],
+)
+def test_a_page_that_no_file_has_is_damage(tmp_path: Path, record: bytes) -> None:
+    page = Page(0).event(page_event(ADD, 1)).event(record)
+    with pytest.raises(TraceError, match=r"cpu0\.raw has an event of a place that no disk or file has \(at byte 64\)"):
+        converted(tmp_path, {"cpu0.raw": page.bytes()})
 
 
 def test_a_pipe_in_place_of_a_raw_file_is_not_waited_for(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from pagelab.traces.ring_buffer import RingEvents, walk
 from pagelab.units import SECTOR_BYTES
 
 _WORD_BYTES = 4
+_LARGEST_INDEX, _LARGEST_ORDER = 1 << 40, 30  # of pages in a file, and of a folio of so many powers of two of them
 
 _ISSUE, _COMPLETE = "block/block_rq_issue", "block/block_rq_complete"
 _PAGE_CODES = {
@@ -86,7 +87,7 @@ class TracefsReader:
         """The events of a kind that is read, as columns; events of other kinds are passed over.
 
         Raises:
-            DamagedError: an event is shorter than its kind, or of a sector that no disk has.
+            DamagedError: an event is shorter than its kind, or of a place that no disk or file has.
         """
         numbers = pages.reshape(-1).view("<u2").take(events.at_word * 2 + self._type_at)
         found = {}
@@ -99,7 +100,7 @@ class TracefsReader:
             self.decoding.counts[event] += len(at)
             if len(at):
                 found[event] = (at, _records(pages, events.at_word[at], record))
-                _check_sectors(*found[event], events)
+                _check_places(*found[event], events)
         return self._columns(events.time_ns, found)
 
     def _columns(self, time_ns: Integers, found: dict[str, tuple[Integers, NDArray[Any]]]) -> dict[Kind, Columns]:
@@ -231,13 +232,23 @@ def _unsigned(sector: NDArray[Any]) -> NDArray[np.uint64]:
     return sector.astype(np.uint64)
 
 
-def _check_sectors(at: Integers, records: NDArray[Any], events: RingEvents) -> None:
-    """Refuse requests that are where no disk is."""
-    if "sector" in (records.dtype.names or ()):
-        beyond = beyond_any_disk(_unsigned(records["sector"]))
-        if beyond.any():
-            at_byte = int(events.at_word[at[beyond.argmax()]]) * _WORD_BYTES
-            raise DamagedError("has a request at a sector that no disk has", at_byte)
+def _check_places(at: Integers, records: NDArray[Any], events: RingEvents) -> None:
+    """Refuse requests that are where no disk is, and pages that are where no file is."""
+    names = records.dtype.names or ()
+    bad = np.zeros(len(records), dtype=np.bool_)
+    if "sector" in names:
+        bad |= beyond_any_disk(_unsigned(records["sector"]))
+    if "index" in names:
+        index = _unsigned(records["index"])
+        bad |= index > _LARGEST_INDEX
+        if "last_index" in names:
+            last = _unsigned(records["last_index"])
+            bad |= (last < index) | (last > _LARGEST_INDEX)
+        if "order" in names:
+            bad |= records["order"] > _LARGEST_ORDER
+    if bad.any():
+        at_byte = int(events.at_word[at[bad.argmax()]]) * _WORD_BYTES
+        raise DamagedError("has an event of a place that no disk or file has", at_byte)
 
 
 def _field(records: NDArray[Any], name: str, kind: type[Any]) -> NDArray[Any]:
