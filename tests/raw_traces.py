@@ -146,7 +146,7 @@ def record_of(names: Sequence[str], **changes: Any) -> TraceRecord:
     return TraceRecord(**(document | changes))
 
 
-def write_trace(directory: Path, files: dict[str, bytes], **changes: Any) -> TraceRecord:
+def write_trace(directory: Path, files: dict[str, bytes], /, **changes: Any) -> TraceRecord:
     """A directory with trace.json and raw files; answers what trace.json says."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
@@ -158,7 +158,7 @@ def write_trace(directory: Path, files: dict[str, bytes], **changes: Any) -> Tra
 
 # --- blktrace ---------------------------------------------------------------------------------------------------------
 
-READ, WRITE, FLUSH, NOTIFY, AHEAD, DISCARD = (1 << bit << 16 for bit in (0, 1, 2, 10, 11, 13))
+READ, WRITE, FLUSH, COMMAND, NOTIFY, AHEAD, DISCARD = (1 << bit << 16 for bit in (0, 1, 2, 9, 10, 11, 13))
 QUEUED, ISSUED, COMPLETED = 1, 7, 8
 PROCESS_NOTE = 0 | NOTIFY
 

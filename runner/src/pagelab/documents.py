@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from pagelab.errors import in_one_line, shown
+from pagelab.errors import quoted, shown
 from pagelab.units import format_bytes
 
 MOST_DEPTH = 50
@@ -67,7 +67,7 @@ def load_json(text: str | bytes) -> Any:  # whatever JSON it holds
     except RecursionError as error:
         raise DocumentError("is nested too deep") from error
     except ValueError as error:  # bad UTF-8 too
-        raise DocumentError(f"is not JSON ({in_one_line(str(error), 80)})") from error
+        raise DocumentError(f"is not JSON ({shown(str(error), 80)})") from error
     _refuse_depth(document)
     return document
 
@@ -140,7 +140,7 @@ class _Builder:
     def take(self, event: yaml.Event) -> None:
         """The parser's next event."""
         if (tag := getattr(event, "tag", None)) is not None:
-            _refuse(event, f"the tag {shown(tag)} is not read; leave it out")
+            _refuse(event, f"the tag {quoted(tag)} is not read; leave it out")
         match event:
             case yaml.DocumentStartEvent() if self._open[0].value:
                 _refuse(event, "a second document begins; write one")
@@ -168,7 +168,7 @@ class _Builder:
 
     def _repeat(self, event: yaml.AliasEvent) -> None:
         if event.anchor not in self._anchors:
-            _refuse(event, f"no complete value before it is called &{shown(event.anchor)}")
+            _refuse(event, f"no complete value before it is called &{quoted(event.anchor)}")
         value, nodes = self._anchors[event.anchor]
         self._put(value, event, nodes)
 
@@ -188,7 +188,7 @@ class _Builder:
         elif not isinstance(value, str):
             _refuse(event, "a key is no word; put it in quotes if it is meant as one")
         elif value in place.value:
-            _refuse(event, f"the key {shown(value)} stands twice")
+            _refuse(event, f"the key {quoted(value)} stands twice")
         else:
             place.keys.append(value)
 
@@ -212,13 +212,13 @@ def _scalar(event: yaml.ScalarEvent) -> bool | int | float | str | None:
 
 def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
-        raise DocumentError(f"{shown(text)} is too large a number")
+        raise DocumentError(f"{quoted(text)} is too large a number")
     return number
 
 
 def _bounded(text: str) -> int:
     if len(text) > _MOST_DIGITS or not -(2**63) <= (number := int(text)) < 2**64:
-        raise DocumentError(f"{shown(text)} is too large a number")
+        raise DocumentError(f"{quoted(text)} is too large a number")
     return number
 
 

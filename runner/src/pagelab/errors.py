@@ -1,12 +1,54 @@
-"""The one tree of errors, and the exit codes. A message says in a sentence what is wrong, where, and how to fix it."""
+"""The one tree of errors, and the exit codes. A message says in a sentence what is wrong, where, and how to fix it.
+
+What a message repeats of a file, a name or a program's output is somebody else's text: `shown` makes it short, and
+printable as it is.
+"""
+
+import re
 
 EXIT_DONE, EXIT_INVALID_TRIALS, EXIT_BAD_INPUT, EXIT_PREFLIGHT_REFUSED, EXIT_INTERRUPTED = 0, 1, 2, 3, 130
+
+_LONGEST_INPUT, LONGEST_MESSAGE = 200, 1500
+# What would move a terminal's cursor, end a line, turn the direction of writing, or cannot stand in XML or UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(text: str, lines: bool = False) -> str:
+    """The text with what is no visible character written as Python writes it: `\\x1b`, `\\n`, `\\u202e`.
+
+    With `lines` it may have several, and line feeds stay.
+    """
+    if lines:
+        return "\n".join(map(printable, text.split("\n")))
+    return _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def shown(value: object, longest: int = _LONGEST_INPUT) -> str:
+    """What was given, for a message: printable, of at most `longest` characters, a long one without its middle."""
+    return _without_middle(printable(_without_middle(str(value), longest)), longest)
+
+
+def quoted(value: object, longest: int = 80) -> str:
+    """A value of a document for a message: a text in quotes, a list or a mapping by its kind alone."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    if isinstance(value, list | tuple | dict):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    return f"'{shown(value, longest)}'" if isinstance(value, str) else shown(value, longest)
+
+
+def _without_middle(text: str, longest: int) -> str:
+    kept = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[:kept]}…{text[-kept:]}"
 
 
 class PagelabError(Exception):
     """Anything that pagelab can explain to its user; `exit_code` is what the command line returns for it."""
 
     exit_code = EXIT_BAD_INPUT
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message, LONGEST_MESSAGE))
 
 
 class ConfigError(PagelabError):
@@ -37,27 +79,3 @@ class PreflightRefusedError(PagelabError):
     """A required check failed and was not forced."""
 
     exit_code = EXIT_PREFLIGHT_REFUSED
-
-
-def shown(value: object, most: int = 80) -> str:
-    """A value from outside as messages repeat it: a text in quotes, and no more than about `most` characters."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower().replace("none", "null")
-    if isinstance(value, list | tuple | dict):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return f"'{in_one_line(value, most)}'" if isinstance(value, str) else in_one_line(str(value), most)
-
-
-def in_one_line(text: str, most: int) -> str:
-    """A text from outside in one line of at most `most` characters: what has no print is escaped, its middle cut."""
-    ends = _without_middle(text, most)
-    return _without_middle("".join(one if one.isprintable() else _escaped(one) for one in ends), most)
-
-
-def _without_middle(text: str, most: int) -> str:
-    kept = (most - 1) // 2
-    return text if len(text) <= most else f"{text[:kept]}…{text[-kept:]}"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()

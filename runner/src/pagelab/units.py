@@ -3,7 +3,7 @@
 import re
 from decimal import Decimal
 
-from pagelab.errors import shown
+from pagelab.errors import quoted
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -24,9 +24,9 @@ def parse_bytes(given: object) -> int:
     """
     size = _size(given)
     if size is None or size < 0:
-        raise ValueError(f"{shown(given)} is not a size; write for example 512MiB or 2GiB")
+        raise ValueError(f"{quoted(given)} is not a size; write for example 512MiB or 2GiB")
     if size > MOST_BYTES:
-        raise ValueError(f"{shown(given)} is more than any memory or disk has")
+        raise ValueError(f"{quoted(given)} is more than any memory or disk has")
     return size
 
 

@@ -155,3 +155,10 @@ def test_fetch_says_what_changed(tmp_path: Path) -> None:
     config.write_text(CONFIG)
     assert run("fetch", config, "--models", tmp_path / "models") == "changed: tiny\n"
     assert run("fetch", config, "--models", tmp_path / "models") == "unchanged: tiny\n"
+
+
+def test_a_path_is_in_one_piece_in_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / ("a directory with a long name [v2] " * 4) / "m[v2].gguf"
+    path.parent.mkdir()
+    run(*SYNTH, "--output", path)
+    assert str(path) in run("inspect", path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pagelab.errors import HostError
+from pagelab.errors import HostError, printable
 from pagelab.host.procfs import (
     SwapArea,
     faults_of,
@@ -20,7 +20,6 @@ from pagelab.host.procfs import (
     read_names,
     read_pairs,
     read_text,
-    shown,
     words,
 )
 
@@ -70,7 +69,7 @@ def test_a_name_that_is_no_text_is_found_under_it(tmp_path: Path) -> None:
     table.write_bytes(b"22 1 8:1 / " + raw + b" rw - ext4 /dev/sda1 rw\n")
     (found,) = parse_mounts(read_names(table))
     assert Path(found.mount_point).is_dir()
-    assert shown(found.mount_point).endswith("/caf\ufffd")
+    assert printable(found.mount_point).endswith("/caf\\udce9")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pagelab.errors import InferenceError
-from pagelab.inference.process import LlamaCli, Printed
+from pagelab.inference.process import LlamaCli, Printed, Ready
 
 TOKENS = 40
 WRITER = f"import os\nfor index in range({TOKENS}): os.write(1, b' token%d' % index)"
@@ -26,3 +26,21 @@ def test_a_program_that_cannot_start_leaves_nothing_open() -> None:
     with pytest.raises(InferenceError, match="cannot be started"):
         LlamaCli(["/nonexistent"], before_exec=lambda: None)
     assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"), [("a\0b", "holds a NUL"), ("x" * 2**18, "shorten it to less than 128 KiB")]
+)
+def test_a_prompt_that_no_program_can_be_given_is_named(prompt: str, said: str) -> None:
+    before = sorted(Path("/proc/self/fd").iterdir())
+    with pytest.raises(InferenceError, match=said) as caught:
+        LlamaCli([sys.executable, "-c", prompt], before_exec=lambda: None)
+    assert len(str(caught.value)) < 400
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_model_that_only_sounds_ready_never_is() -> None:
+    writer = "import os; os.write(2, 'name = x\\u2028generate: n_ctx = 1\\n'.encode())"
+    cli = LlamaCli([sys.executable, "-c", writer], before_exec=lambda: None)
+    assert not [event for event in cli.events(idle_seconds=0.1) if isinstance(event, Ready)]
+    assert cli.finish() == 0

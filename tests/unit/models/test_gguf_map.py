@@ -15,6 +15,8 @@ from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.gguf_header import READ_BYTES
 from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class, read_gguf_map
 from pagelab.models.synthetic import write_synthetic
+from pagelab.observe.tensors import TensorResidency
+from pagelab.observe.traced_files import traced_tensors
 
 DENSE = SyntheticSpec(architecture="llama", layers=2, width=64, feed_forward=128, vocabulary=512)
 MOE = SyntheticSpec(
@@ -390,3 +392,139 @@ def write_model(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+# What converters write that is no damage
+
+
+def text(value: bytes) -> bytes:
+    return struct.pack("<Q", len(value)) + value
+
+
+def pair(key: bytes, kind: int, value: bytes) -> bytes:
+    return text(key) + struct.pack("<I", kind) + value
+
+
+def tensor_entry(name: bytes, shape: tuple[int, ...], offset: int, kind: int = 0) -> bytes:
+    return text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, offset)
+
+
+def write_header(path: Path, pairs: list[bytes], tensors: list[bytes], data_bytes: int = 256) -> Path:
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join(pairs + tensors)
+    path.write_bytes(head + bytes(-len(head) % 32 + data_bytes))
+    return path
+
+
+ARCHITECTURE = pair(b"general.architecture", 8, text(b"llama"))
+
+
+@pytest.mark.parametrize("place", [0, 128, 256])
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (8, 0), (2, 2, 0)])
+def test_a_tensor_of_no_bytes_is_a_marker(tmp_path: Path, shape: tuple[int, ...], place: int) -> None:
+    tensors = [tensor_entry(b"output.weight", (32, 2), 0), tensor_entry(b"blk.0.ffn_up_exps.marker", shape, place)]
+    model = read_gguf_map(write_header(tmp_path / "m.gguf", [ARCHITECTURE], tensors))
+    assert [(tensor.shape, tensor.bytes) for tensor in model.tensors] == [((32, 2), 256), (shape, 0)]
+    assert (model.weights_bytes, bytes_per_token(model), model.expert_layers) == (256, 256, 0)
+    assert model.weights_ranges() == ((model.path, model.data_offset, 256),)
+    with TensorResidency(model) as residency:
+        assert residency.table()["tensor"].to_pylist() == ["output.weight"]
+        assert residency.before_bytes == PAGE_BYTES  # just written
+    assert {(one.name, one.bytes, one.experts) for one in traced_tensors(model)} == {
+        ("output.weight", 256, 0),
+        ("blk.0.ffn_up_exps.marker", 0, 0),
+    }
+
+
+def test_a_marker_may_stand_behind_a_padding_that_was_left_out(tmp_path: Path) -> None:
+    tensors = [tensor_entry(b"output.weight", (9,), 0), tensor_entry(b"marker", (0,), 64)]
+    model = read_gguf_map(write_header(tmp_path / "m.gguf", [ARCHITECTURE], tensors, data_bytes=36))
+    assert model.weights_bytes == 36
+    tensors[1] = tensor_entry(b"marker", (0,), 2**63)
+    with pytest.raises(ModelError, match="tensor 'marker' should end at byte"):
+        read_gguf_map(write_header(tmp_path / "m.gguf", [ARCHITECTURE], tensors))
+
+
+def test_a_single_number_is_a_tensor_and_markers_alone_are_no_model(tmp_path: Path) -> None:
+    tensors = [tensor_entry(b"output.scale", (), 0), tensor_entry(b"token_embd.weight", (0,), 32)]
+    model = read_gguf_map(write_header(tmp_path / "m.gguf", [ARCHITECTURE], tensors))
+    assert [(tensor.shape, tensor.bytes) for tensor in model.tensors] == [((), 4), ((0,), 0)]
+    assert bytes_per_token(model) == 4
+    with pytest.raises(ModelError, match="no tensors"):
+        read_gguf_map(write_header(tmp_path / "m.gguf", [ARCHITECTURE], tensors[1:]))
+
+
+@pytest.mark.parametrize("key", [b"tokenizer.huggingface.json", b"tokenizer.chat_template", b"general.name"])
+def test_a_long_text_is_stepped_over(tmp_path: Path, key: bytes) -> None:
+    length = 17 * 2**20
+    behind = [pair(b"llama.block_count", 4, struct.pack("<I", 7)), ARCHITECTURE]
+    tensors = [tensor_entry(b"output.weight", (8,), 0)]
+    path = tmp_path / "m.gguf"
+    with path.open("wb") as file:  # sparse
+        file.write(b"GGUF" + struct.pack("<IQQ", 3, 1, 3) + text(key) + struct.pack("<IQ", 8, length))
+        file.seek(length, os.SEEK_CUR)
+        file.write(b"".join(behind + tensors))
+        file.write(bytes(-file.tell() % 32 + 256))
+    before = read_so_far()
+    model = read_gguf_map(path)
+    assert read_so_far() - before < 2**20
+    assert (model.layers, model.architecture, model.name) == (7, "llama", "m")
+    assert model.has_chat_template == (key == b"tokenizer.chat_template")
+    assert key.decode() not in model.metadata
+
+
+def test_many_long_texts_do_not_fill_memory(tmp_path: Path) -> None:
+    pairs = [pair(b"key%d" % number, 8, text(bytes(2**20))) for number in range(40)]
+    model = read_gguf_map(write_header(tmp_path / "m.gguf", [ARCHITECTURE, *pairs], [tensor_entry(b"a", (8,), 0)]))
+    assert 20 < len(model.metadata) < 40
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tensors", "message"),
+    [
+        ([ARCHITECTURE, ARCHITECTURE], [], "metadata 'general.architecture' stands twice"),
+        ([], [tensor_entry(b"a", (8,), 0)] * 2, "two tensors have the same name"),
+        ([], [tensor_entry(b"n" * 1025, (8,), 0)], "a name in the header is 1025 bytes long"),
+        ([], [tensor_entry(b"a", (9,), 0), tensor_entry(b"b", (8,), 32)], "tensors 'a' and 'b' overlap"),
+        ([pair(b"k" * 60_000, 99, b"")], [], "has the unknown type 99"),
+        ([], [tensor_entry(b"blk.0.ffn_up_exps.weight", (1, 65_536), 0, 24)], "says it has 65536 experts"),
+    ],
+)
+def test_a_message_is_short_whatever_the_header_says(
+    tmp_path: Path, pairs: list[bytes], tensors: list[bytes], message: str
+) -> None:
+    path = write_header(tmp_path / "m.gguf", pairs, tensors, 70_000)
+    with pytest.raises(ModelError, match=message) as caught:
+        read_gguf_map(path)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_header_that_is_full_of_nothing_ends_soon(tmp_path: Path) -> None:
+    """Sparse files of a terabyte, in which any number of empty texts, keys or tensors would fit."""
+    path = tmp_path / "m.gguf"
+    array = pair(b"tokens", 9, struct.pack("<IQ", 8, 2**36))
+    for start, message in [
+        (struct.pack("<IQQ", 3, 0, 2**30), "keys, and no model has"),
+        (struct.pack("<IQQ", 3, 2**30, 0), "tensors, and no model has"),
+        (struct.pack("<IQQ", 3, 0, 2**14), "'' stands twice"),
+        (struct.pack("<IQQ", 3, 2**16, 0), "two tensors have the same name"),
+        (struct.pack("<IQQ", 3, 0, 1) + array, "texts, and no vocabulary has"),
+    ]:
+        path.write_bytes(b"GGUF" + start)
+        os.truncate(path, 2**40)
+        with pytest.raises(ModelError, match=message):
+            read_gguf_map(path)
+
+
+def test_names_of_layers_and_experts_that_no_model_has(tmp_path: Path) -> None:
+    names = [b"blk.1048577.attn_q.weight", b"blk." + b"9" * 1000 + b".attn_q.weight", b"blk.65535.attn_q.weight"]
+    tensors = [tensor_entry(name, (8,), 32 * place) for place, name in enumerate(names)]
+    model = read_gguf_map(write_header(tmp_path / "m.gguf", [ARCHITECTURE], tensors))
+    assert [tensor.layer for tensor in model.tensors] == [None, None, 65_535]
+
+
+@pytest.mark.parametrize("name", ["n" * 1_000_000, "\x1b]52;c;bWU=\x07", "a\nb"])
+def test_the_name_of_a_model_is_short_and_printable(tmp_path: Path, name: str) -> None:
+    pairs = [ARCHITECTURE, pair(b"general.name", 8, text(name.encode()))]
+    model = read_gguf_map(write_header(tmp_path / "m.gguf", pairs, [tensor_entry(b"a", (8,), 0)]))
+    assert len(model.name) < 210
+    assert model.name.isprintable()

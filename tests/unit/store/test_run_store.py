@@ -17,7 +17,7 @@ from pagelab.errors import StoreError
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
 from pagelab.store import files as store_module
-from pagelab.store.files import adopt, open_file, read_table, unit_of, write_bytes
+from pagelab.store.files import adopt, open_file, read_table, read_text, unit_of, write_bytes, write_text
 from pagelab.store.observation import Snapshot
 from pagelab.store.record import Identity, RunRecord, Tokens, TrialRecord, Validity
 from pagelab.store.run_store import RunStore, find_runs
@@ -331,3 +331,10 @@ class TestFinding:
 
     def test_none(self, tmp_path: Path) -> None:
         assert find_runs(tmp_path, "spill", "lab1") == []
+
+
+def test_a_text_comes_back_with_its_line_ends(tmp_path: Path) -> None:
+    """A log repeats texts of the model: a carriage return in one of them begins no line."""
+    text = "a\rb\r\nc\u2028d\n"
+    write_text(tmp_path / "llama.log", text)
+    assert read_text(tmp_path / "llama.log") == text

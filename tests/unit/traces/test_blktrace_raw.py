@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagelab.analysis.access.pattern import access_of_block_io
 from pagelab.errors import TraceError
 from pagelab.traces import convert
 from pagelab.traces.convert import Converted, import_blktrace
+from pagelab.traces.events import OTHER, operation_of
 from raw_traces import (
     AHEAD,
+    COMMAND,
     COMPLETED,
     DISCARD,
     FLUSH,
@@ -97,6 +100,47 @@ def test_operations_that_only_version_8_knows(tmp_path: Path) -> None:
     )
     rows, _ = one_file(tmp_path, content)
     assert [row["operation"] for row in rows] == ["other", "other", "read"]
+
+
+@pytest.mark.parametrize("version", [7, 8])
+@pytest.mark.parametrize("direction", [READ, WRITE, 0])
+def test_a_command_to_the_device_is_no_read(tmp_path: Path, version: int, direction: int) -> None:
+    """Such as an INQUIRY, of 36 bytes, which has a direction too. The kernel's events call it N."""
+    kinds = [(ISSUED, 100), (COMPLETED, 200)]
+    records = (blk_record(at, 0, 36, what | direction | COMMAND, version=version) for what, at in kinds)
+    rows, converted = one_file(tmp_path, b"".join(records))
+    assert [(row["operation"], row["sector"], row["issued_ns"]) for row in rows] == [("other", 0, 0)]
+    assert converted.events == {"blktrace issue": 1, "blktrace complete": 1}
+    assert operation_of("N") == (OTHER, False)
+
+
+def test_more_devices_than_two_bytes_count(tmp_path: Path) -> None:
+    count = 40_000
+    content = b"".join(blk_record(number, 8, 512, COMPLETED | READ, device=number) for number in range(count))
+    rows, _ = one_file(tmp_path, content)
+    assert [row["device"] for row in rows] == [f"0:{number}" for number in range(count)]
+
+
+def test_a_read_of_nothing_is_none(tmp_path: Path) -> None:
+    one_file(tmp_path, blk_record(100, 8, 0, COMPLETED | READ) + blk_record(200, 16, 4096, COMPLETED | READ))
+    access = access_of_block_io(tmp_path / "block_io.parquet", None)
+    assert (access["reads"], access["read_bytes"], access["mean_read_bytes"]) == (1, 4096, 4096)
+
+
+@pytest.mark.parametrize("version", [7, 8])
+def test_a_sector_that_no_disk_has_is_damage_and_none_at_all_is_not(tmp_path: Path, version: int) -> None:
+    sectors = [8, 2**43, 2**62, 2**63, 2**43 - 1, 2**64 - 2, 2**64 - 1]
+    records = [
+        blk_record(100 * number, sector, 512, COMPLETED | (READ if sector < 2**64 - 1 else FLUSH), version=version)
+        for number, sector in enumerate(sectors, start=1)
+    ]
+    rows, converted = one_file(tmp_path, b"".join(records))
+    assert [(row["sector"], row["time_ns"]) for row in rows] == [(8, 0), (2**43 - 1, 400), (0, 600)]
+    place = len(records[0])
+    assert converted.notes == [
+        "vda.blktrace.0: has a record of a sector that no disk has; whole records were kept "
+        f"(4 times, first at byte {place})"
+    ]
 
 
 def test_notes_and_what_stands_behind_a_head_are_stepped_over(tmp_path: Path) -> None:

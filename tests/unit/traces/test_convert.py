@@ -1,6 +1,7 @@
 """Traces with known content, whole and damaged, to tables."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pagelab.analysis.access.trace_tables import read_block_reads, read_page_events
 from pagelab.errors import StoreError, TraceError
 from pagelab.store.files import read_table
 from pagelab.store.run_store import read_trace_record
-from pagelab.store.trace_record import RawFile, TracedDevice, TracedFile
+from pagelab.store.trace_record import RawFile, TracedDevice, TracedExtent, TracedFile, TracedTensor
 from pagelab.traces import convert as convert_module
 from pagelab.traces.convert import Converted, convert, raw_sources
 from pagelab.traces.events import Devices, Kind
@@ -53,7 +55,7 @@ Tables = dict[str, list[dict[str, Any]]]
 
 
 def converted(
-    directory: Path, files: dict[str, bytes], **changes: Any
+    directory: Path, files: dict[str, bytes], /, **changes: Any
 ) -> tuple[dict[str, list[dict[str, Any]]], Converted]:
     """The rows of each table that a trace with these raw files gives."""
     write_trace(directory / "trace", files, **changes)
@@ -296,6 +298,152 @@ def test_the_tables_do_not_depend_on_the_host_nor_on_how_much_is_read_at_once(
     assert sum(len(rows) for rows in tables.values()) + result.events["block/block_rq_issue"] == 3 * 40 * 40
 
 
+PARTS = 300
+
+
+def in_parts() -> dict[str, Any]:
+    """A model of 300 files of one tensor each, which lie behind each other on the disk."""
+    files = [
+        TracedFile(
+            kind="model",
+            part=part,
+            path=f"/m/m-{part + 1:05d}-of-{PARTS:05d}.gguf",
+            bytes=8192,
+            inode=1000 + part,
+            major=254,
+            minor=0,
+            device="vda",
+            extents=[TracedExtent(file_offset=0, disk_offset=8192 * part, bytes=8192)],
+        )
+        for part in range(PARTS)
+    ]
+    tensors = [
+        TracedTensor(
+            name=f"blk.{part * 200}.attn_q.weight", tensor_class="attention", part=part, offset=4096, bytes=4096
+        )
+        for part in range(PARTS)
+    ]
+    for part, tensor in enumerate(tensors):
+        tensor.layer = part * 200
+    return {"files": files, "tensors": tensors}
+
+
+@pytest.mark.parametrize("part", [0, 127, 128, 129, 255, 256, 299])
+def test_a_model_in_many_files_is_attributed_to_its_last(tmp_path: Path, part: int) -> None:
+    page = Page(0).event(complete(16 * part + 8, 8)).event(page_event(ADD, 1, inode=1000 + part))
+    tables, result = converted(tmp_path, {"cpu0.raw": page.bytes()}, **in_parts())
+    place = {"file_part": part, "file_offset_bytes": 4096, "tensor": f"blk.{part * 200}.attn_q.weight"}
+    for rows in tables.values():
+        assert [present(row, *place, "layer") for row in rows] == [place | {"layer": part * 200}]
+    assert result.notes == []
+    assert read_page_events(tmp_path / "page_cache.parquet").part.tolist() == [part]
+    assert read_block_reads(tmp_path / "block_io.parquet").part.tolist() == [part]
+
+
+def test_the_last_of_very_many_experts_is_attributed(tmp_path: Path) -> None:
+    tensor = TracedTensor(
+        name="blk.0.ffn_up_exps.weight", tensor_class="experts", layer=0, offset=0, bytes=65_535 * 16, experts=65_535
+    )
+    page = Page(0).event(page_event(ADD, 255))
+    tables, _ = converted(tmp_path, {"cpu0.raw": page.bytes()}, tensors=[tensor])
+    assert tables["page_cache"][0]["expert"] == 255 * 4096 // 16
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("tensors.0.layer", 1_048_577),
+        ("tensors.0.part", 2_147_483_648),
+        ("tensors.0.part", -1),
+        ("tensors.2.experts", 2**31 + 4),
+        ("tensors.0.offset", 2**63),
+        ("tensors.0.bytes", -5),
+        ("files.0.part", 2**15 << 16),
+        ("files.0.inode", 2**64),
+        ("files.0.major", 2**70),
+        ("files.0.extents.0.disk_offset", 2**63),
+        ("devices.0.minor", 2**40),
+        ("origin_ns", 2**63),
+        ("origin_ns", -(2**80)),
+        ("page_bytes", 0),
+        ("page_bytes", 2**40),
+        ("raw_files.0.name", "../trace/cpu0.raw"),
+        ("raw_files.0.name", "/dev/zero"),
+    ],
+)
+def test_a_number_in_trace_json_that_cannot_be_is_one_sentence(tmp_path: Path, path: str, value: Any) -> None:
+    page = Page(0).event(complete(FIRST, 8)).event(page_event(ADD, 1))
+    write_trace(tmp_path / "trace", {"cpu0.raw": page.bytes()})
+    file = tmp_path / "trace" / "trace.json"
+    document = json.loads(file.read_text())
+    *steps, last = path.split(".")
+    place = document
+    for step in steps:
+        place = place[int(step) if step.isdigit() else step]
+    place[last] = value
+    file.write_text(json.dumps(document))
+    with pytest.raises(StoreError, match=re.escape(path)) as caught:
+        convert(tmp_path / "trace", tmp_path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_tensors_that_overlap_are_damage(tmp_path: Path) -> None:
+    tensors = [
+        TracedTensor(name="a", tensor_class="other", offset=0, bytes=100),
+        TracedTensor(name="b", tensor_class="other", offset=99, bytes=100),
+    ]
+    with pytest.raises(TraceError, match=r"trace\.json is damaged: in it the tensors a and b overlap"):
+        converted(tmp_path, {"cpu0.raw": Page(0).bytes()}, tensors=tensors)
+
+
+def test_a_tensor_of_no_bytes_takes_none_from_others(tmp_path: Path) -> None:
+    empty = {"tensor_class": "other", "bytes": 0}
+    tensors = [
+        TracedTensor(name="a", tensor_class="other", offset=0, bytes=4096),
+        *(TracedTensor(name=f"empty{offset}", offset=offset, **empty) for offset in (0, 2048, 4096, 8192)),
+        TracedTensor(name="b", tensor_class="other", offset=4096, bytes=4096),
+    ]
+    page = Page(0).event(page_event(ADD, 0)).event(page_event(ADD, 1)).event(complete(FIRST, 16))
+    tables, _ = converted(tmp_path, {"cpu0.raw": page.bytes()}, tensors=tensors)
+    assert [row["tensor"] for row in tables["page_cache"]] == ["a", "b"]
+    assert [row["tensor"] for row in tables["block_io"]] == ["a"]
+
+
+@pytest.mark.parametrize("make", [issue, complete])
+def test_a_sector_that_no_disk_has_is_damage(tmp_path: Path, make: Callable[[int, int], bytes]) -> None:
+    page = Page(0).event(complete(2**64 - 1, 0, "F")).event(make(2**43, 8))
+    with pytest.raises(TraceError, match=r"cpu0\.raw has an event of a place that no disk or file has \(at byte \d+\)"):
+        converted(tmp_path, {"cpu0.raw": page.bytes()})
+    tables, _ = converted(tmp_path, {"cpu0.raw": Page(0).event(complete(2**64 - 1, 0, "F")).bytes()})
+    assert [(row["operation"], row["sector"]) for row in tables["block_io"]] == [("flush", 0)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        page_event(ADD, 2**62),
+        page_event(ADD, 1, order=200),
+        page_event(MAP, 5, last_index=4),
+        page_event(MAP, 5, last_index=2**63),
+        page_event(FAULT, 2**64 - 1),
+    ],
+    ids=["added", "folio", "range", "end", "fault"],
+)
+def test_a_page_that_no_file_has_is_damage(tmp_path: Path, record: bytes) -> None:
+    page = Page(0).event(page_event(ADD, 1)).event(record)
+    with pytest.raises(TraceError, match=r"cpu0\.raw has an event of a place that no disk or file has \(at byte 64\)"):
+        converted(tmp_path, {"cpu0.raw": page.bytes()})
+
+
+def test_a_pipe_in_place_of_a_raw_file_is_not_waited_for(tmp_path: Path) -> None:
+    write_trace(tmp_path / "trace", {"cpu0.raw": b""})
+    (tmp_path / "trace" / "cpu0.raw").unlink()
+    os.mkfifo(tmp_path / "trace" / "cpu0.raw")
+    with pytest.raises(TraceError, match=r"cpu0\.raw cannot be read"):
+        convert(tmp_path / "trace", tmp_path)
+
+
 def test_columns_types_and_units(tmp_path: Path) -> None:
     converted(tmp_path, {"cpu0.raw": Page(0).event(complete(8, 8)).bytes()})
     schema = pq.read_schema(tmp_path / "block_io.parquet")
@@ -304,8 +452,8 @@ def test_columns_types_and_units(tmp_path: Path) -> None:
     assert (types["time_ns"], types["device"], types["file_part"], types["expert"]) == (
         pa.int64(),
         text,
-        pa.int8(),
-        pa.int16(),
+        pa.int32(),
+        pa.int32(),
     )
     units = json.loads(schema.metadata[b"pagelab_units"])
     assert units == {

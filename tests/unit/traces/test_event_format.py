@@ -81,3 +81,44 @@ def test_a_page_of_unknown_shape() -> None:
         parse_header_page("\n".join(line for line in HEADER_PAGE.splitlines() if "char data" not in line))
     with pytest.raises(TraceError, match="unknown shape"):
         parse_header_page(HEADER_PAGE.replace("size:4080", "size:4081"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("commit;\toffset:8;", "commit;\toffset:5000;"),
+        ("timestamp;\toffset:0;", "timestamp;\toffset:12;"),
+        ("timestamp;\toffset:0;\tsize:8", "timestamp;\toffset:0;\tsize:4"),
+        ("data;\toffset:16;\tsize:4080", "data;\toffset:16;\tsize:99999996"),
+    ],
+)
+def test_a_page_whose_head_lies_elsewhere_or_that_is_larger_than_any(old: str, new: str) -> None:
+    assert old in HEADER_PAGE
+    with pytest.raises(TraceError, match="unknown shape") as caught:
+        parse_header_page(HEADER_PAGE.replace(old, new))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("place", ["offset:4000;\tsize:2", "offset:1;\tsize:2", "offset:0;\tsize:4"])
+def test_a_number_of_an_event_that_lies_elsewhere(place: str) -> None:
+    text = FORMATS[ADD].replace("common_type;\toffset:0;\tsize:2", f"common_type;\t{place}")
+    with pytest.raises(TraceError, match="lies in an unknown place"):
+        parse_event_format(ADD, text)
+
+
+@pytest.mark.parametrize("shape", ["size:3;", "size:16;", "size:0;"])
+def test_a_number_of_a_size_that_no_number_has(shape: str) -> None:
+    text = OLD_COMPLETE.replace("sector;\toffset:16;\tsize:8;", f"sector;\toffset:16;\t{shape}")
+    with pytest.raises(TraceError, match="a field sector of unknown shape"):
+        parse_event_format(COMPLETE, text).record_type(("sector",))
+    far = OLD_COMPLETE.replace("sector;\toffset:16;", "sector;\toffset:99999999;")
+    with pytest.raises(TraceError, match="a field sector of unknown shape"):
+        parse_event_format(COMPLETE, far).record_type(("sector",))
+
+
+def test_a_number_of_thousands_of_digits_is_none() -> None:
+    with pytest.raises(TraceError, match="no event number"):
+        parse_event_format(COMPLETE, OLD_COMPLETE.replace("ID: 1199", f"ID: {'9' * 5000}"))
+    text = OLD_COMPLETE.replace("offset:16;", f"offset:{'9' * 5000};")
+    with pytest.raises(TraceError, match="has no field sector"):
+        parse_event_format(COMPLETE, text).record_type(("sector",))

@@ -132,7 +132,7 @@ def test_time_moves_by_deltas_extends_and_stamps() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [(28, [1]), (0, [4000, 1]), (0, [2**32 - 1]), (0, [3]), (0, []), (30, []), (31, []), (29, [4096])],
+    [(28, [1]), (0, [4000, 1]), (0, [2**32 - 1]), (0, [3]), (0, [4]), (0, []), (30, []), (31, []), (29, [4096])],
 )
 def test_an_event_of_impossible_length_is_told_with_its_place(kind: int, words: list[int]) -> None:
     page = Page(0).event(b"good", 5).word(kind, 9, *words).bytes()

@@ -156,7 +156,7 @@ def analyze(runs: RunsArgument) -> None:
         found = analyse_run(RunStore.open(directory, owner_from_environment()))
         typer.echo(f"{directory}: {len(found.computed)} trials computed again")
         for note in found.notes:
-            typer.echo(f"! {note}")
+            typer.echo(f"! {errors.printable(note)}")
         failed += len(found.failed)
     if failed:
         noun = "trial" if failed == 1 else "trials"
@@ -203,7 +203,7 @@ def _selected_plan(config: "Config", only: list[str] | None) -> "Plan":
     for name, equals, _ in pairs:
         if not equals:
             raise errors.ConfigError(
-                f"--only {errors.in_one_line(name, 80)}: write FACTOR=VALUE, for example --only resident=0.5"
+                f"--only {errors.shown(name, 80)}: write FACTOR=VALUE, for example --only resident=0.5"
             )
     return select(whole, {name: value for name, _, value in pairs})
 
@@ -276,5 +276,5 @@ def _leave_at_once(code: int) -> NoReturn:
 
 
 def _fail(sentence: str, code: int) -> int:
-    sys.stderr.write(f"pagelab: {errors.in_one_line(sentence, 2000)}\n")
+    sys.stderr.write(f"pagelab: {errors.shown(sentence, errors.LONGEST_MESSAGE)}\n")
     return code

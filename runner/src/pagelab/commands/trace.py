@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from pagelab.commands.environment import owner_from_environment
-from pagelab.errors import ConfigError
+from pagelab.errors import ConfigError, printable
 from pagelab.units import GIB, KIB, format_bytes
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -45,7 +45,7 @@ def import_blktrace(
     document = {**access, "recorder": "blktrace", "events": converted.events, "notes": converted.notes}
     write_json(out / "access.json", document, owner)
     for note in converted.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {printable(note)}", err=True)
     typer.echo(json.dumps(document, indent=2) if as_json else _in_words(document, out))
 
 

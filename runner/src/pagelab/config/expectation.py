@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from pagelab.config.factors import Factors, unknown_factor
-from pagelab.errors import shown
+from pagelab.errors import quoted
 
 _AGGREGATE = r"(median|mean|min|max)\(\s*([a-z_.]+)\s*(?:\|([^()]*))?\)"
 _NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
@@ -48,12 +48,12 @@ def parse_expectation(text: str) -> Expectation:
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{shown(text)} is not an expectation; write for example median(rereads.factor | resident=0.0) >= 1"
+            f"{quoted(text)} is not an expectation; write for example median(rereads.factor | resident=0.0) >= 1"
         )
     left, operator, number, times, right = match.group(1, 2, 3), match[4], match[5], match[6], match.group(7, 8, 9)
     factor = float(number or times or 1)
     if not isfinite(factor):
-        raise ValueError(f"{shown(number or times)} is too large a number")
+        raise ValueError(f"{quoted(number or times)} is too large a number")
     return Expectation(
         left=_aggregate(*left),
         operator=operator,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from pagelab.config.values import Number, Whole
-from pagelab.errors import shown
+from pagelab.errors import quoted
 from pagelab.host.cgroup import Group
 from pagelab.host.journal import selected
 from pagelab.host.kernel_setting import KernelSetting
@@ -210,7 +210,7 @@ FACTORS: dict[str, Factor] = {
 
 def unknown_factor(name: str) -> str:
     """What is said of a name that is no factor's."""
-    return f"unknown factor {shown(name)}; valid factors: {', '.join(Factors.model_fields)}"
+    return f"unknown factor {quoted(name)}; valid factors: {', '.join(Factors.model_fields)}"
 
 
 def _lists() -> Any:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pagelab.config.schema import Config
 from pagelab.documents import DocumentError, load_yaml, read_file
-from pagelab.errors import ConfigError, in_one_line, shown
+from pagelab.errors import ConfigError, quoted, shown
 from pagelab.units import MIB
 
 MOST_FILE_BYTES = MIB
@@ -21,7 +21,7 @@ def load_config(path: Path) -> Config:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds an unknown key or an impossible value.
     """
-    where = in_one_line(str(path), 200)
+    where = shown(str(path), 200)
     try:
         text = read_file(path, MOST_FILE_BYTES).decode()
     except DocumentError as error:
@@ -74,15 +74,15 @@ def _first_problem(error: ValidationError, document: dict[str, Any]) -> str:
     """The first problem as one sentence: where in the file, what is wrong, and for a misspelt key the nearest one."""
     problems = error.errors(include_url=False, include_context=False)
     problem = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
-    place = in_one_line(_place(problem["loc"], document), 120)
+    place = shown(_place(problem["loc"], document), 120)
     if problem["type"] == "extra_forbidden":
-        key = in_one_line(str(problem["loc"][-1]), 80)
+        key = shown(str(problem["loc"][-1]), 80)
         near = difflib.get_close_matches(key, sorted(_all_keys()), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "see `pagelab schema` for the known ones"
         return f"unknown key '{place}'; {hint}"
     if problem["type"] == "missing":
         return f"{place} is missing; add it"
-    message, given = problem["msg"].removeprefix("Value error, "), shown(problem["input"])
+    message, given = problem["msg"].removeprefix("Value error, "), quoted(problem["input"])
     got = "" if isinstance(problem["input"], dict) or given in message else f" (got {given})"
     return f"{place}: {message[0].lower()}{message[1:]}{got}" if place else message
 

@@ -16,7 +16,7 @@ from pydantic import (
 
 from pagelab.config.split_files import part_names
 from pagelab.config.values import MOST_NAME, FilePath, Name, Number, Whole
-from pagelab.errors import in_one_line
+from pagelab.errors import shown
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the file, 64 lower-case hex digits")]
 PartsSha256 = Annotated[
@@ -175,7 +175,7 @@ def _check_part_name(name: str, sha256: str | tuple[str, ...]) -> None:
     if names is None or names[0] != name:
         raise ValueError(
             f"{count} checksums are those of a model in {count} files, so the file must be its first one, "
-            f"NAME-00001-of-{count:05d}.gguf, and not {in_one_line(name, 80)}"
+            f"NAME-00001-of-{count:05d}.gguf, and not {shown(name, 80)}"
         )
 
 

@@ -12,7 +12,7 @@ from pagelab.config.factors import FACTORS, FactorLists
 from pagelab.config.model_specs import ModelSpec
 from pagelab.config.values import ByteCount, Name, Number, Text, Whole
 from pagelab.documents import dump_yaml
-from pagelab.errors import shown
+from pagelab.errors import quoted
 from pagelab.units import GIB, MIB
 
 MOST_TRIALS = 10_000
@@ -148,7 +148,7 @@ class Config(Section):
         names = [model.name for model in self.models]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two models are called {shown(name)}; give each a name of its own")
+                raise ValueError(f"two models are called {quoted(name)}; give each a name of its own")
         return self
 
     @model_validator(mode="after")

@@ -7,8 +7,9 @@ Identifiers that tell a machine from all others (serial numbers, UUIDs) are left
 from pathlib import Path
 from typing import Any
 
+from pagelab.errors import printable
 from pagelab.host.block_devices import devices_under
-from pagelab.host.procfs import if_known, read_int, read_names, read_text, shown
+from pagelab.host.procfs import if_known, read_int, read_names, read_text
 from pagelab.host.settings import present, setting
 from pagelab.host.storage import Disk, block_devices_of
 from pagelab.units import SECTOR_BYTES
@@ -86,7 +87,7 @@ def _loop(loop: Path) -> dict[str, Any]:
     backing_file = read_names(loop / "backing_file")
     return {
         "kind": "loop",
-        "backing_file": None if backing_file is None else shown(backing_file),
+        "backing_file": None if backing_file is None else printable(backing_file),
         "direct_io": read_int(loop / "dio"),
     }
 

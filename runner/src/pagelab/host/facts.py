@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pagelab.documents import load_json, read_file
+from pagelab.errors import printable
 from pagelab.host.blockstack import stack_of
 from pagelab.host.cgroup import parent_path
 from pagelab.host.cpu import cpu_facts
 from pagelab.host.environment import host_operating_system, moment, runner_facts
 from pagelab.host.extents import file_extents, summarise
 from pagelab.host.kernel import kernel_facts, machine_facts, memory_facts
-from pagelab.host.procfs import PAGE_BYTES, if_known, mounts, shown
+from pagelab.host.procfs import PAGE_BYTES, if_known, mounts
 from pagelab.host.settings import present, setting
 from pagelab.host.storage import disk_of, mount_of
 from pagelab.host.swap import SwapPlace, swap_places
@@ -84,9 +85,9 @@ def file_system_facts(path: Path) -> dict[str, Any]:
     usage = os.statvfs(path)
     return present(
         file_system=mount.file_system,
-        source=shown(mount.source) if mount.source.startswith("/") and not mount.source.startswith("//") else None,
-        options=shown(mount.file_system_options),
-        mount_options=shown(mount.mount_options),
+        source=printable(mount.source) if mount.source.startswith("/") and not mount.source.startswith("//") else None,
+        options=printable(mount.file_system_options),
+        mount_options=printable(mount.mount_options),
         block_bytes=usage.f_bsize,
         size_bytes=usage.f_blocks * usage.f_frsize,
         free_bytes=usage.f_bavail * usage.f_frsize,
@@ -114,7 +115,7 @@ def _swap_facts(place: SwapPlace) -> dict[str, Any]:
     area, disk = place.area, place.disk
     compressed = disk if place.is_compressed_memory else None
     return present(
-        asdict(area) | {"path": shown(area.path)},
+        asdict(area) | {"path": printable(area.path)},
         disk=disk and disk.name,
         rotational=disk and setting(disk.sys_path / "queue" / "rotational"),
         compressed_memory=place.is_compressed_memory,

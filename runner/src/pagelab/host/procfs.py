@@ -1,7 +1,8 @@
 """Counters and tables of /proc. Each function reads one file and answers None, never 0, for what is not there.
 
 Text is split at the bytes at which the kernel ends words and lines: space, tab and line feed. Names of files may hold
-any other byte. What is no UTF-8 comes as surrogates, so that the file is found by it; `shown` makes it fit to write.
+any other byte. What is no UTF-8 comes as surrogates, so that the file is found by it;
+`errors.printable` makes it fit to write.
 
 psutil reads the same files, but answers 0 for a line that a kernel does not have, and knows nothing of refaults and
 locked memory. Processors are counted by it (host.cpu).
@@ -119,11 +120,6 @@ def integers(text: str | None) -> list[int]:
 def decimal(text: str | None) -> float | None:
     """A number of the kernel that may have a fraction; None for anything else."""
     return float(text) if text is not None and _DECIMAL.fullmatch(text) else None
-
-
-def shown(text: str) -> str:
-    """A name from a kernel file as it can be printed and written: bytes that are no UTF-8 are replaced."""
-    return os.fsencode(text).decode(errors="replace")
 
 
 def read_int(path: Path | str, unit: int = 1) -> int | None:

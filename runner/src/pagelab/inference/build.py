@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pagelab.config.schema import InferenceSettings
 from pagelab.documents import load_json, read_file
-from pagelab.errors import InferenceError, StoreError
+from pagelab.errors import InferenceError, StoreError, shown
 from pagelab.host.cpu import physical_cores
 from pagelab.store.files import sha256_of
 from pagelab.units import MIB
@@ -58,7 +58,8 @@ def open_build(directory: Path) -> Build:
             files=dict(document["files"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InferenceError(f"no usable llama.cpp build in {directory} ({error}); run `make provision`") from error
+        reason = shown(error)
+        raise InferenceError(f"no usable llama.cpp build in {directory} ({reason}); run `make provision`") from error
 
 
 def altered_files(build: Build) -> list[str]:

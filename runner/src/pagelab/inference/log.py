@@ -5,14 +5,23 @@ import re
 from pagelab.store.record import EngineTimings
 from pagelab.units import MIB
 
+# Lines are ended by the line feed alone, and told by how they begin: the log repeats texts of the model.
 # Printed when the model is ready and generation begins; the same words in all builds that have llama-cli.
 READY_LINE = re.compile(r"^generate: n_ctx = ")
+_BEGIN = r"^(?:[\d.]+ [A-Z] )?"  # builds may put the time and a letter in front
+_NUMBER = r"\d{1,15}(?:[.,]\d{1,9})?"
 # A line of its timings: which one, milliseconds, and of some what was counted in that time.
 _TIMING = re.compile(
-    r"(?:common_perf_print|llama_perf_context_print|llama_print_timings):\s+([a-z ]+) time =\s*([\d.,]+) ms"
-    r"(?: /\s*(\d+) (?:tokens|runs))?"
+    rf"{_BEGIN}(?:common_perf_print|llama_perf_context_print|llama_print_timings):[ \t]+([a-z ]+) time ="
+    rf"[ \t]*({_NUMBER}) ms"
+    r"(?: /[ \t]*(\d{1,15}) (?:tokens|runs))?",
+    re.MULTILINE,
 )
-_REPACK = re.compile(r"CPU_REPACK model buffer size =\s*([\d.,]+) MiB")
+# The size of one buffer of weights, by its type.
+_BUFFER = re.compile(rf"{_BEGIN}(?:\w+:)?[ \t]*(\S+) model buffer size =[ \t]*({_NUMBER}) MiB", re.MULTILINE)
+# Types of the CPU's backend that weights are copied into, in another order (ggml-cpu.cpp, extra buffer types): AMX,
+# CPU_REPACK, CPU_AARCH64, CPU_KLEIDIAI, and what will be called so. CPU and CPU_Mapped hold them as the file does.
+_EXTRA_TYPE = re.compile(r"AMX|CPU_[A-Z0-9_]+")
 
 
 def parse_timings(log: str) -> EngineTimings:
@@ -31,8 +40,15 @@ def parse_timings(log: str) -> EngineTimings:
         decode_runs=counts.get("eval"),
         sampling_seconds=seconds.get("sampling"),
         unaccounted_seconds=seconds.get("unaccounted"),
-        repacked_bytes=round(sum(map(_number, _REPACK.findall(log))) * MIB),
+        repacked_bytes=_repacked_bytes(log),
     )
+
+
+def _repacked_bytes(log: str) -> int | None:
+    """The bytes of all buffers of an extra type; None where the log tells of no buffer at all."""
+    buffers = _BUFFER.findall(log)
+    extra = [_number(size) for name, size in buffers if _EXTRA_TYPE.fullmatch(name)]
+    return round(sum(extra) * MIB) if buffers else None
 
 
 def _number(text: str) -> float:

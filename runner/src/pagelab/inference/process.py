@@ -1,5 +1,6 @@
 """A process of llama-cli, with a stamp on everything that it prints."""
 
+import errno
 import fcntl
 import os
 import selectors
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pagelab.errors import InferenceError
+from pagelab.errors import InferenceError, shown
 from pagelab.inference.log import READY_LINE
 
 READ_BYTES = 1 << 16
@@ -38,6 +39,15 @@ class Idle:
 
 
 Event = Printed | Ready | Idle
+
+
+def _why(error: Exception) -> str:
+    """Why a program cannot be started, and what helps."""
+    if isinstance(error, ValueError):  # of its arguments, which end at the first such byte
+        return "the prompt or a path holds a NUL): remove it"
+    if isinstance(error, OSError) and error.errno == errno.E2BIG:
+        return "the prompt is longer than an argument of a program may be): shorten it to less than 128 KiB"
+    return f"{shown(error)}); run `make provision`"
 
 
 class LlamaCli:
@@ -71,9 +81,9 @@ class LlamaCli:
                 start_new_session=True,  # Ctrl-C is for the lab, which then ends the trial in order
                 bufsize=0,
             )
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._text.close()
-            raise InferenceError(f"{command[0]} cannot be started ({error}); run `make provision`") from error
+            raise InferenceError(f"{shown(command[0])} cannot be started ({_why(error)}") from error
         finally:
             os.close(text_end)
         self.pid = self._process.pid

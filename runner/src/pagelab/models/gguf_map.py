@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from pagelab.config.split_files import part_names
-from pagelab.errors import ModelError
+from pagelab.errors import ModelError, shown
 from pagelab.models.attention import Attention, attention_of
 from pagelab.models.gguf_format import FILE_TYPES
 from pagelab.models.gguf_header import Header, MetadataValue, integer, read_header
 from pagelab.models.tensors import (
+    LARGEST_NUMBER,
     TENSOR_CLASSES,
     ExpertRange,
     Tensor,
@@ -77,7 +78,7 @@ class GgufMap:
     @property
     def tied_embeddings(self) -> bool:
         """True where the model has no output tensor of its own: its token embedding then serves as one."""
-        return not any(tensor.name == "output.weight" for tensor in self.tensors)
+        return not any(tensor.name == "output.weight" and tensor.bytes for tensor in self.tensors)
 
     @property
     def parameters(self) -> int:
@@ -87,20 +88,20 @@ class GgufMap:
     @property
     def shared_experts(self) -> int:
         """Shared experts, which work on every token whatever the router chooses; 1 where the file does not count."""
-        if not any(tensor.tensor_class == "shared_experts" for tensor in self.tensors):
+        if not any(tensor.tensor_class == "shared_experts" and tensor.bytes for tensor in self.tensors):
             return 0
         return integer(self.metadata, f"{self.architecture}.expert_shared_count") or 1
 
     @property
     def expert_layers(self) -> int:
         """Layers that have experts; the others have a dense feed-forward network, or none."""
-        return len({tensor.layer for tensor in self.tensors if tensor.tensor_class == "experts"})
+        return len({tensor.layer for tensor in self.tensors if tensor.tensor_class == "experts" and tensor.bytes})
 
     def weights_ranges(self) -> tuple[tuple[Path, int, int], ...]:
         """Where the weights lie: file, offset and length in bytes, for each file that has some."""
         ranges = []
         for part, path in enumerate(self.parts):
-            tensors = [tensor for tensor in self.tensors if tensor.part == part]
+            tensors = [tensor for tensor in self.tensors if tensor.part == part and tensor.bytes]
             if tensors:
                 first = min(tensor.offset for tensor in tensors)
                 ranges.append((path, first, max(tensor.offset + tensor.bytes for tensor in tensors) - first))
@@ -120,8 +121,8 @@ def read_gguf_map(path: Path) -> GgufMap:
     """Read the headers of a model: of a GGUF file, or of all parts of a split one, any of which may be given.
 
     Raises:
-        ModelError: a file is missing, is not GGUF, is of a version that is not supported, is truncated or damaged; or a
-            part belongs to another model.
+        ModelError: a file is missing, is no regular one, is not GGUF, is of a version that is not supported, is
+            truncated or damaged; or a part belongs to another model.
     """
     header = read_header(path)
     count = _split_count(header)
@@ -152,14 +153,18 @@ def bytes_per_token_by_class(model: GgufMap) -> dict[TensorClass, int]:
 
 def _touched(tensor: Tensor, model: GgufMap, used_layers: int) -> int:
     """Bytes of a tensor that one token touches; on average, where each expert is a tensor of its own."""
-    if _IDLE.search(tensor.name) or (model.layers and tensor.layer is not None and tensor.layer >= used_layers):
+    if (
+        not tensor.bytes
+        or _IDLE.search(tensor.name)
+        or (model.layers and tensor.layer is not None and tensor.layer >= used_layers)
+    ):
         return 0
     if tensor.tensor_class == "embedding":
         whole = tensor.name == "token_embd.weight" and model.tied_embeddings
         return tensor.bytes if whole else tensor.bytes // prod(tensor.shape[1:])
     if tensor.tensor_class == "experts" and model.experts_used:
         held = expert_count(tensor)
-        experts = model.experts if held == 1 else held
+        experts = held if held > 1 else max(model.experts, 1)  # the file may not say how many there are
         return tensor.bytes * min(model.experts_used, experts) // experts
     return tensor.bytes
 
@@ -188,26 +193,28 @@ def _map(headers: Sequence[Header]) -> GgufMap:
         file_bytes=sum(header.file_bytes for header in headers),
         data_offset=first.data_offset,
         weights_bytes=sum(tensor.bytes for tensor in tensors),
-        architecture=architecture,
-        name=str(metadata.get("general.name", first.path.stem)),
+        architecture=shown(architecture),
+        name=shown(metadata.get("general.name", first.path.stem)),
         layers=integer(metadata, f"{architecture}.block_count"),
         experts=integer(metadata, f"{architecture}.expert_count"),
         experts_used=integer(metadata, f"{architecture}.expert_used_count"),
         quantisation=_quantisation(metadata, tensors),
         vocabulary=first.array_lengths.get("tokenizer.ggml.tokens", 0),
-        has_chat_template="tokenizer.chat_template" in metadata,
+        has_chat_template="tokenizer.chat_template" in {*metadata, *first.long_texts},
         tensors=tensors,
         metadata=metadata,
         parts=tuple(header.path for header in headers),
-        attention=attention_of(metadata, architecture, tensors),
+        attention=attention_of(metadata, architecture, [tensor for tensor in tensors if tensor.bytes]),
     )
 
 
 def _check_tensors(path: Path, tensors: tuple[Tensor, ...]) -> None:
-    if not tensors:
-        raise ModelError(f"{path}: the file has no tensors (a vocabulary only): give a whole model")
+    if not any(tensor.bytes for tensor in tensors):
+        raise ModelError(f"{shown(path)}: the file has no tensors (a vocabulary only): give a whole model")
     if len({tensor.name for tensor in tensors}) != len(tensors):
-        raise ModelError(f"{path}: two tensors have the same name; the file is damaged: fetch or generate it again")
+        raise ModelError(
+            f"{shown(path)}: two tensors have the same name; the file is damaged: fetch or generate it again"
+        )
 
 
 def _split_count(header: Header) -> int:
@@ -217,21 +224,23 @@ def _split_count(header: Header) -> int:
 def _read_parts(path: Path, count: int) -> list[Header]:
     """The headers of all parts of a split model."""
     names = part_names(path.name, count)
-    if names is None:
+    if names is None or count > LARGEST_NUMBER:
         raise ModelError(
-            f"{path} is one of {count} parts of a model, which are found by name: call them "
+            f"{shown(path)} is one of {count} parts of a model, which are found by name: call them "
             f"NAME-00001-of-{count:05d}.gguf and so on, or join them with llama-gguf-split --merge"
         )
     headers = [read_header(path.with_name(name), part) for part, name in enumerate(names)]
     for part, header in enumerate(headers):
         if (_split_count(header), integer(header.metadata, "split.no")) != (count, part):
-            raise ModelError(f"{header.path} is not part {part + 1} of {count}, as its name says: fetch it again")
+            raise ModelError(
+                f"{shown(header.path)} is not part {part + 1} of {count}, as its name says: fetch it again"
+            )
     expected = integer(headers[0].metadata, "split.tensors.count")
     found = sum(len(header.tensors) for header in headers)
     if found != expected:
         raise ModelError(
-            f"the {count} parts of {path} have {found} tensors instead of {expected}; they are not of one model: fetch "
-            "them again"
+            f"the {count} parts of {shown(path)} have {found} tensors instead of {expected}; they are not of one "
+            "model: fetch them again"
         )
     return headers
 

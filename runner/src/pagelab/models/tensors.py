@@ -33,10 +33,13 @@ _CLASS_PATTERNS: tuple[tuple[TensorClass, re.Pattern[str]], ...] = (
     ("embedding", re.compile(r"(^|_)(token_embd|position_embd|token_types)\b|\.embed_tokens\b")),
     ("output", re.compile(r"^(output|cls)\.|\.shared_head_head\b")),
 )
-_LAYER = re.compile(r"^(?:enc\.|dec\.)?blk\.(\d+)\.")
+LARGEST_NUMBER = 0xFFFF
+"""Layers, experts and parts of a model are counted from 0 to this; the GGUF format counts parts in 16 bits."""
+
+_LAYER = re.compile(r"^(?:enc\.|dec\.)?blk\.([0-9]{1,9})\.")
 # Experts are one tensor with their number as the last dimension or, in older files, a tensor each.
 _STACKED_EXPERTS = re.compile(r"_(ch)?exps\b")
-_SINGLE_EXPERT = re.compile(r"\bffn_(?:gate|up|down)\.(\d+)\.")
+_SINGLE_EXPERT = re.compile(r"\bffn_(?:gate|up|down)\.([0-9]{1,9})\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,8 @@ class Tensor:
 
     `shape` is in the file's order, fastest dimension first: `shape[0]` is the length of a row, and a tensor of experts
     has their number last (see `expert_ranges`). `offset` counts bytes from the start of the file; `bytes` is the size
-    without the padding that follows. `layer` is None outside the repeated blocks. `part` says which file of a split
-    model holds the tensor, from 0.
+    without the padding that follows, and 0 for a mere marker of shape [0]. `layer` is None outside the repeated blocks.
+    `part` says which file of a split model holds the tensor, from 0.
     """
 
     name: str
@@ -76,14 +79,14 @@ def classify(name: str) -> TensorClass:
 def layer_of(name: str) -> int | None:
     """The number of the repeated block that a tensor belongs to, by its name."""
     match = _LAYER.match(name)
-    return int(match[1]) if match else None
+    return int(match[1]) if match and int(match[1]) <= LARGEST_NUMBER else None
 
 
 def expert_count(tensor: Tensor) -> int:
-    """How many experts a tensor holds; 0 for one that is not of class `experts`."""
-    if tensor.tensor_class != "experts":
+    """How many experts a tensor holds; 0 for one that is not of class `experts`, or has no bytes."""
+    if tensor.tensor_class != "experts" or not tensor.bytes:
         return 0
-    return tensor.shape[-1] if _STACKED_EXPERTS.search(tensor.name) else 1
+    return tensor.shape[-1] if tensor.shape and _STACKED_EXPERTS.search(tensor.name) else 1
 
 
 def expert_ranges(tensor: Tensor) -> tuple[ExpertRange, ...]:
@@ -96,6 +99,6 @@ def expert_ranges(tensor: Tensor) -> tuple[ExpertRange, ...]:
     if count == 0:
         return ()
     single = _SINGLE_EXPERT.search(tensor.name)
-    first = int(single[1]) if single else 0
+    first = min(int(single[1]), LARGEST_NUMBER) if single else 0
     size = tensor.bytes // count
     return tuple(ExpertRange(first + index, tensor.offset + index * size, size) for index in range(count))

@@ -2,7 +2,8 @@
 
 from datetime import UTC, datetime
 
-from pagelab.host.procfs import meminfo_bytes, shown, swap_areas
+from pagelab.errors import printable
+from pagelab.host.procfs import meminfo_bytes, swap_areas
 from pagelab.host.storage import Disk
 from pagelab.host.swap import swap_places
 from pagelab.store.observation import ObservedHost, ObservedSwap
@@ -27,7 +28,7 @@ def observed_swap(model_disk: Disk) -> list[ObservedSwap]:
     """The active swap areas, and whether they are on the model's disk."""
     return [
         ObservedSwap(
-            path=shown(place.area.path),
+            path=printable(place.area.path),
             compressed_memory=place.is_compressed_memory,
             on_model_disk=place.is_on(model_disk),
         )

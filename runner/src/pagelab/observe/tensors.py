@@ -21,7 +21,8 @@ class TensorResidency:
     """
 
     def __init__(self, model: GgufMap) -> None:
-        self._tensors = sorted(model.tensors, key=lambda tensor: (tensor.part, tensor.offset))
+        held = [tensor for tensor in model.tensors if tensor.bytes]  # one of no bytes would take a page from others
+        self._tensors = sorted(held, key=lambda tensor: (tensor.part, tensor.offset))
         self._opened = ExitStack()
         self._descriptors: list[int] = []
         self._files = [

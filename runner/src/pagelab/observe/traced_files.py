@@ -6,11 +6,11 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from pagelab.errors import HostError
+from pagelab.errors import HostError, printable
 from pagelab.host.block_devices import device_named, devices_under, number_of
 from pagelab.host.extents import file_extents
 from pagelab.host.page_cache import opened
-from pagelab.host.procfs import PAGE_BYTES, read_int, shown
+from pagelab.host.procfs import PAGE_BYTES, read_int
 from pagelab.host.storage import block_device_of, disk_of, whole_disk
 from pagelab.host.swap import SwapPlace
 from pagelab.host.tracefs import Instance
@@ -60,7 +60,7 @@ def swap_files(places: Iterable[SwapPlace]) -> list[TracedFile]:
 
 def _swap_file(place: SwapPlace) -> TracedFile:
     path = Path(place.area.path)
-    file = TracedFile(kind="swap", path=shown(place.area.path), bytes=place.area.size_bytes)
+    file = TracedFile(kind="swap", path=printable(place.area.path), bytes=place.area.size_bytes)
     if place.area.kind != "partition":
         return _with_extents(file, path)
     sys_path = device_named(place.area.path)
@@ -91,7 +91,7 @@ def _with_extents(file: TracedFile, path: Path) -> TracedFile:
         ]
         file.device = whole_disk(sys_path).name
     except (HostError, OSError) as error:
-        file.without_extents = shown(str(error))
+        file.without_extents = printable(str(error))
     return file
 
 

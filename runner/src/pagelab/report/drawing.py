@@ -2,12 +2,15 @@
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from pagelab.errors import printable
 from pagelab.report import wording
 from pagelab.report.tables import AnyCombination
 
@@ -45,14 +48,23 @@ STYLE: Any = {  # matplotlib's type of it lists every setting there is
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """A file without the date and the program's name, which would make equal figures differ."""
+    """A file without the date and the program's name, which would make equal figures differ.
+
+    Control characters of names are written out in it: SVG is XML, which cannot hold them.
+    """
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_text(printable(text.get_text(), lines=True))
     metadata: dict[str, dict[str, None]] = {
         "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
         "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
         "png": {"Software": None},
     }
     stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=160, metadata=metadata[kind])
+    with warnings.catch_warnings():
+        # Letters that the font lacks are boxes in PNG and PDF; the SVG has them as they are.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+        figure.savefig(stream, format=kind, dpi=160, metadata=metadata[kind])
     return stream.getvalue()
 
 

@@ -12,7 +12,7 @@ import jinja2
 import pyarrow as pa
 
 from pagelab.analysis.summary import summary_table
-from pagelab.errors import StoreError
+from pagelab.errors import StoreError, printable
 from pagelab.report import access_section, figures, provenance, tables, wording
 from pagelab.report.run_data import RunData
 from pagelab.store.files import unit_of
@@ -20,6 +20,7 @@ from pagelab.store.record import TrialRecord, flatten
 
 PAGE = "index.html"
 WITH_INVALID = "with-invalid"
+_FORMULA = ("=", "+", "-", "@")
 
 
 def _rate(bytes_per_second: float | None) -> str:
@@ -123,6 +124,7 @@ def render_page(data: RunData, drawings: Mapping[str, str], exported: Iterable[s
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_printable,
     )
     rows = data.combinations
     labels = tables.label_columns(rows)
@@ -155,6 +157,13 @@ def render_page(data: RunData, drawings: Mapping[str, str], exported: Iterable[s
         configuration=data.configuration,
         verdicts=data.verdicts,
     )
+
+
+def _printable(value: object) -> object:
+    """A text without control characters, which HTML has no place for; markup of our own stays as it is."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return printable(value, lines=True)
 
 
 def _facts(trial: TrialRecord) -> dict[str, Any]:
@@ -194,21 +203,35 @@ def _commands(trials: Iterable[TrialRecord]) -> list[tuple[str, str]]:
 
 
 def _inline(drawing: str, name: str) -> str:
-    """An SVG document as an element of a page: no prolog or fixed size, and names that no other figure uses."""
+    """An SVG document as an element of a page: no prolog or fixed size, and names that no other figure uses.
+
+    Texts between the tags, such as the name of a model, may look like either and stay as they are.
+    """
     element = drawing[drawing.index("<svg") :]
     head, rest = element.split(">", 1)
     head = re.sub(r' (?:width|height)="[^"]*"', "", head)
-    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", f"{head}>{rest}")
+    own_name = re.compile(r'(\bid="|href="#|url\(#)')
+    text = re.sub(r"<[^>]*>", lambda tag: own_name.sub(rf"\g<1>{name}-", tag[0]), f"{head}>{rest}")
     return text.replace("<svg", f'<svg role="img" aria-labelledby="{name}-caption"', 1)
 
 
 def _comma_separated(table: pa.Table) -> bytes:
-    """The summary for spreadsheets: numbers unrounded, absent values empty, lists joined into one cell."""
+    """The summary for spreadsheets: numbers unrounded, absent values empty, lists joined into one cell.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front, which makes it a text there.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.column_names)
     for row in table.to_pylist():
         lists = {name: value for name, value in row.items() if isinstance(value, list)}
         joined = {name: (shlex.join if name == "command" else "; ".join)(value) for name, value in lists.items()}
-        writer.writerow((row | joined).values())
+        writer.writerow(map(_cell, (row | joined).values()))
     return text.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = _printable(value)
+    return f"'{text}" if str(text).startswith(_FORMULA) else text

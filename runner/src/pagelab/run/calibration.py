@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from pagelab.config.factors import Factors
-from pagelab.errors import InferenceError, in_one_line
+from pagelab.errors import InferenceError, shown
 from pagelab.host.page_cache import evict
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.inference.build import command_line
@@ -51,7 +51,7 @@ def calibrate(setup: TrialSetup, factors: Factors, notify: Notify) -> Calibratio
     if was_killed:
         raise InferenceError(
             f"llama.cpp takes more than the {format_bytes(spare)} of memory that this host can spare for "
-            f"{in_one_line(setup.model.path.name, 80)} and a context of {setup.config.inference.context}; "
+            f"{shown(setup.model.path.name, 80)} and a context of {setup.config.inference.context}; "
             "lower inference.context, or stop other programs"
         )
     needed = max(_charged(free, 0.0), default=0)
@@ -59,7 +59,7 @@ def calibrate(setup: TrialSetup, factors: Factors, notify: Notify) -> Calibratio
         last = (free.log.strip().splitlines() or ["it printed nothing"])[-1]
         raise InferenceError(
             f"the calibration run of {setup.model.path.name} ended with status "
-            f"{free.seen.exit_status} ({in_one_line(last.strip(), 200)}); "
+            f"{free.seen.exit_status} ({shown(last.strip(), 200)}); "
             "look at the model file and at the inference settings"
         )
     limit = needed + setup.config.memory.floor

@@ -9,7 +9,7 @@ from pagelab.config.expectation import has_value
 from pagelab.config.factors import FACTORS, Factors, unknown_factor
 from pagelab.config.model_specs import ModelSpec, SyntheticSource
 from pagelab.config.schema import Config
-from pagelab.errors import ConfigError, ModelError, in_one_line
+from pagelab.errors import ConfigError, ModelError, shown
 from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.catalog import read_model
 from pagelab.models.synthetic import estimate_bytes
@@ -73,7 +73,7 @@ def select(plan: Plan, only: dict[str, str]) -> Plan:
     """
     for name in only:
         if name not in Factors.model_fields:
-            raise ConfigError(f"--only {in_one_line(name, 80)}=…: {unknown_factor(name)}")
+            raise ConfigError(f"--only {shown(name, 80)}=…: {unknown_factor(name)}")
     chosen = tuple(trial for trial in plan.trials if all(has_value(trial.factors, *item) for item in only.items()))
     if not chosen:
         raise ConfigError("--only leaves no trial; `pagelab plan CONFIG` shows the values that there are")

@@ -11,10 +11,10 @@ from typing import Literal
 from pagelab.config.factors import FACTORS, FoundSetting
 from pagelab.config.model_specs import ModelSpec, SyntheticSource
 from pagelab.config.schema import Config
-from pagelab.errors import HostError, InferenceError, ModelError, PagelabError
+from pagelab.errors import HostError, InferenceError, ModelError, PagelabError, printable
 from pagelab.host import cpu, environment, kernel
 from pagelab.host.cgroup import new_group, remove_parent
-from pagelab.host.procfs import if_known, meminfo_bytes, shown, swap_areas
+from pagelab.host.procfs import if_known, meminfo_bytes, swap_areas
 from pagelab.host.storage import Disk, free_bytes
 from pagelab.host.swap import SwapPlace, swap_places
 from pagelab.inference.build import PINNED_COMMIT, altered_files, open_build, version_of
@@ -43,7 +43,7 @@ def _records(check: "Check", config: Config, lab: Lab) -> list[CheckRecord]:
     except (PagelabError, OSError) as error:
         name, why = check.__name__.strip("_").replace("_", " "), "what cannot be looked at can change what is measured"
         fix = "see to what it says, or start through `make`"
-        records.append(CheckRecord(name=name, verdict="fail", found=shown(str(error)), why=why, fix=fix))
+        records.append(CheckRecord(name=name, verdict="fail", found=printable(str(error)), why=why, fix=fix))
     return records
 
 
@@ -64,7 +64,7 @@ def _swap(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
     yield _check(
         "swap",
         total >= minimum,
-        found=f"{format_bytes(total)} in {', '.join(shown(area.path) for area in areas) or 'no area'}",
+        found=f"{format_bytes(total)} in {', '.join(printable(area.path) for area in areas) or 'no area'}",
         why="without swap the kernel cannot move anonymous memory out of the way and kills llama.cpp instead",
         fix="run `make provision`, or lower memory.swap_minimum in the configuration",
     )
@@ -84,7 +84,7 @@ def _swap_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
 
 def swap_disk_check(place: SwapPlace, models_disk: Disk, declared: Literal["same", "any"]) -> CheckRecord:
     """Whether a swap area is on the models' disk, or on another one that memory.swap_disk allows."""
-    path, compressed, shared = shown(place.area.path), place.is_compressed_memory, place.is_on(models_disk)
+    path, compressed, shared = printable(place.area.path), place.is_compressed_memory, place.is_on(models_disk)
     undeclared = shared is False and declared == "same"
     disk = place.disk.name if place.disk else "a disk that is not visible here"
     fix = None

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from pagelab.documents import DocumentError, load_json, read_file
-from pagelab.errors import StoreError, in_one_line
+from pagelab.errors import StoreError, shown
 from pagelab.store.record import SCHEMA_VERSION, Record
 
 Owner = tuple[int, int]
@@ -149,7 +149,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         with pq.ParquetFile(path) as file:
             table = file.read(None if columns is None else list(columns))
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:  # the last for names that are no UTF-8
         raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or repeat its trial") from error
     version = (table.schema.metadata or {}).get(VERSION_KEY, b"0")
     refuse_newer(path, int(version))
@@ -257,7 +257,7 @@ def read_record(path: Path, kind: type[RecordType], version: int = SCHEMA_VERSIO
         return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        place = in_one_line(".".join(str(part) for part in first["loc"]), 120) or "the top"
+        place = shown(".".join(str(part) for part in first["loc"]), 120) or "the top"
         problem = f"{first['msg']} at {place}"
         raise StoreError(f"{path} is no {kind.__name__} ({problem}): restore it from a copy, or run again") from error
 

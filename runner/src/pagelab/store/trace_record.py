@@ -9,11 +9,11 @@ A trace can be read on another machine than the one that recorded it: where the 
 in the file is in trace.json, and so are the kernel's descriptions of its events.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pagelab.models.tensors import TensorClass
+from pagelab.models.tensors import LARGEST_NUMBER, TensorClass
 from pagelab.store.record import Record
 
 TRACE_VERSION = 1
@@ -21,14 +21,25 @@ Recorder = Literal["tracefs", "blktrace"]
 Profile = Literal["block", "page"]
 PageLevel = Literal["faults", "entered", "all"]
 
+# What no file, disk or clock reaches; what is computed with these fits into 64 bits.
+FILE_BITS = 46
+"""A part of a model is smaller than 2^46 bytes (64 TiB)."""
+PartNumber = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+InFile = Annotated[int, Field(ge=0, lt=1 << FILE_BITS)]
+OnDisk = Annotated[int, Field(ge=0, lt=1 << 52)]
+Nanoseconds = Annotated[int, Field(gt=-(1 << 62), lt=1 << 62)]
+PageBytes = Annotated[int, Field(ge=512, le=1 << 24)]
+DeviceNumber = Annotated[int, Field(ge=0, lt=1 << 32)]
+Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
+
 
 class RawFile(Record):
     """One raw file: its name in the trace's directory, the CPU that wrote it, and its bytes before compression."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^./\x00][^/\x00]*$")]
     recorder: Recorder
-    cpu: int
-    bytes: int
+    cpu: PartNumber
+    bytes: Whole
     device: str | None = None
 
 
@@ -36,16 +47,16 @@ class TracedDevice(Record):
     """A whole disk (or a loop device), as the events name it."""
 
     name: str
-    major: int
-    minor: int
+    major: DeviceNumber
+    minor: DeviceNumber
 
 
 class TracedExtent(Record):
     """A piece of a file that lies in one piece on a disk; `disk_offset` counts from the start of the whole disk."""
 
-    file_offset: int
-    disk_offset: int
-    bytes: int
+    file_offset: InFile
+    disk_offset: OnDisk
+    bytes: OnDisk
 
 
 class TracedFile(Record):
@@ -57,12 +68,12 @@ class TracedFile(Record):
     """
 
     kind: Literal["model", "swap"]
-    part: int = 0
+    part: PartNumber = 0
     path: str
-    bytes: int
-    inode: int | None = None
-    major: int | None = None
-    minor: int | None = None
+    bytes: OnDisk
+    inode: int | None = Field(default=None, ge=0, lt=1 << 64)
+    major: DeviceNumber | None = None
+    minor: DeviceNumber | None = None
     device: str | None = None
     extents: list[TracedExtent] | None = None
     without_extents: str | None = None
@@ -76,12 +87,12 @@ class TracedTensor(Record):
 
     name: str
     tensor_class: TensorClass
-    layer: int | None = None
-    part: int = 0
-    offset: int
-    bytes: int
-    experts: int = 0
-    first_expert: int = 0
+    layer: PartNumber | None = None
+    part: PartNumber = 0
+    offset: InFile
+    bytes: InFile
+    experts: PartNumber = 0
+    first_expert: PartNumber = 0
 
 
 class TraceRecord(Record):
@@ -102,16 +113,16 @@ class TraceRecord(Record):
     profiles: list[Profile]
     issues: bool = False
     pages: PageLevel | None = None
-    origin_ns: int
-    page_bytes: int
-    readahead_bytes: int | None = None
+    origin_ns: Nanoseconds
+    page_bytes: PageBytes
+    readahead_bytes: Whole | None = None
     devices: list[TracedDevice] = Field(default_factory=list)
     files: list[TracedFile] = Field(default_factory=list)
     tensors: list[TracedTensor] = Field(default_factory=list)
     formats: dict[str, str] = Field(default_factory=dict)
     header_page: str | None = None
     raw_files: list[RawFile] = Field(default_factory=list)
-    lost_events: int | None = None
+    lost_events: Whole | None = None
     capped: list[Profile] = Field(default_factory=list)
     same_disk: bool = False
     recorder_cpu_seconds: float | None = None

@@ -4,6 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pagelab.store.record import CheckRecord
+from pagelab.terminal.plain import plain
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "info": "dim"}
 
@@ -15,6 +16,5 @@ def print_checks(checks: list[CheckRecord], console: Console | None = None) -> N
         table.add_column(heading, overflow="fold")
     for check in checks:
         found = check.found + (f"\nfix: {check.fix}" if check.fix else "")
-        verdict = f"[{_STYLES[check.verdict]}]{check.verdict}[/]"
-        table.add_row(verdict, check.name, found.replace("[", r"\["), check.why)
+        table.add_row(plain(check.verdict, _STYLES[check.verdict]), *map(plain, (check.name, found, check.why)))
     (console or Console(highlight=False)).print(table)

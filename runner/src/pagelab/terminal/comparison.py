@@ -15,6 +15,7 @@ from pagelab.analysis.speed_ratios import Against, Compared
 from pagelab.analysis.summary import Combination
 from pagelab.report import tables, wording
 from pagelab.report.wording import TIMES
+from pagelab.terminal.plain import plain
 from pagelab.units import format_bytes
 
 _LONGEST = 60
@@ -41,19 +42,19 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
 def comparison_renderable(comparison: Comparison) -> RenderableType:
     """Runs, identity, configuration and host first; then one line for each combination of factors and later run."""
     parts: list[RenderableType] = [
-        Text(f"{letter}: {run.experiment} on {run.host}, {run.run_id}")
+        plain(f"{letter}: {run.experiment} on {run.host}, {run.run_id}")
         for letter, run in zip(comparison.letters, comparison.runs, strict=True)
     ]
     parts += [Text(), _identity(comparison)]
     parts += _differences("Where the configurations differ:", comparison, comparison.configuration)
     parts += _differences("Where the hosts differ:", comparison, comparison.host)
-    parts += [Text(line) for line in (_other_differences(comparison),) if line]
+    parts += [plain(line) for line in (_other_differences(comparison),) if line]
     parts.append(Text())
-    parts += [Text(f"*** {line} ***", style="bold red") for line in _banners(comparison)]
+    parts += [plain(f"*** {line} ***", style="bold red") for line in _banners(comparison)]
     if comparison.rows:
         parts += [_table(comparison), Text()]
-    parts += [Text(f"! {line}", style="yellow") for line in _warnings(comparison)]
-    parts.append(Text(_FOOTNOTE, style="dim"))
+    parts += [plain(f"! {line}", style="yellow") for line in _warnings(comparison)]
+    parts.append(plain(_FOOTNOTE, style="dim"))
     return Group(*parts)
 
 
@@ -62,13 +63,13 @@ def comparison_renderable(comparison: Comparison) -> RenderableType:
 
 def _identity(comparison: Comparison) -> RenderableType:
     if comparison.same_experiment:
-        return Text("These runs are the same experiment: all that identifies it is equal.", style="bold green")
-    title = Text("THESE RUNS ARE NOT THE SAME EXPERIMENT. They differ in", style="bold red")
+        return plain("These runs are the same experiment: all that identifies it is equal.", style="bold green")
+    title = plain("THESE RUNS ARE NOT THE SAME EXPERIMENT. They differ in", style="bold red")
     return Group(title, *_lines(comparison, comparison.identity))
 
 
 def _differences(title: str, comparison: Comparison, found: Sequence[Difference]) -> list[RenderableType]:
-    return [Text(title, style="bold"), *_lines(comparison, found)] if found else []
+    return [plain(title, style="bold"), *_lines(comparison, found)] if found else []
 
 
 def _other_differences(comparison: Comparison) -> str:
@@ -86,7 +87,7 @@ def _lines(comparison: Comparison, found: Iterable[Difference]) -> Iterator[Text
             f"{letter} {_value(difference.name, value)}"
             for letter, value in zip(comparison.letters, difference.values, strict=True)
         )
-        yield Text(f"  {_name(difference.name)}: {values}")
+        yield plain(f"  {_name(difference.name)}: {values}")
 
 
 def _name(name: str) -> str:
@@ -128,11 +129,11 @@ def _table(comparison: Comparison) -> Table:
         for index, against in enumerate(row.against_first, start=1):
             mark = f"{comparison.letters[index]}: " if several else ""
             table.add_row(
-                Text(_place(row, comparison.rows) if index == 1 else ""),
-                Text(_speed(row.runs[0]) if index == 1 else ""),
-                Text(mark + _speed(row.runs[index])),
-                Text(_interval(against.ratio)),
-                Text(_verdict(against), style="bold" if against.verdict in ("slower", "faster") else ""),
+                plain(_place(row, comparison.rows) if index == 1 else ""),
+                plain(_speed(row.runs[0]) if index == 1 else ""),
+                plain(mark + _speed(row.runs[index])),
+                plain(_interval(against.ratio)),
+                plain(_verdict(against), style="bold" if against.verdict in ("slower", "faster") else ""),
             )
     return table
 

@@ -6,11 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pagelab.errors import printable
 from pagelab.models.attention import in_words
 from pagelab.models.gguf_map import GgufMap, bytes_per_token, bytes_per_token_by_class
+from pagelab.terminal.plain import plain
 from pagelab.units import format_bytes
 
 _SHAPE = ("name", "architecture", "layers", "experts", "experts_used", "shared_experts", "expert_layers")
+_WIDE = 10_000
 _CONTENT = (
     "quantisation",
     "parameters",
@@ -56,8 +59,10 @@ def _kind(model: GgufMap) -> str:
 
 
 def print_tables(model: GgufMap) -> None:
-    """Print what a model is, and its bytes by kind of tensor."""
+    """Print what a model is, and its bytes by kind of tensor; to a file or a pipe without breaking a path."""
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _WIDE)
     console.print(_facts_table(model))
     console.print(_classes_table(model))
 
@@ -81,7 +86,7 @@ def _facts_table(model: GgufMap) -> Table:
         "touched by a token": f"{format_bytes(bytes_per_token(model))} ({bytes_per_token(model)} bytes)",
     }
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(name, plain(printable(str(value))))
     return table
 
 

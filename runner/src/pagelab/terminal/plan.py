@@ -11,6 +11,7 @@ from pagelab.run.plan import (
     estimate_result_bytes,
     estimate_seconds,
 )
+from pagelab.terminal.plain import plain
 from pagelab.units import format_bytes, format_seconds
 
 SHOWN_TRIALS = 200
@@ -28,7 +29,8 @@ def print_plan(plan: Plan, known: dict[str, int], total: int, console: Console |
         length = None if size is None else estimate_seconds(trial, size, plan.config.inference.tokens)
         seconds += length or 0.0
         if place < SHOWN_TRIALS:
-            table.add_row(*_row(plan, trial, size, total), format_seconds(length) if length is not None else "-")
+            row = (*_row(plan, trial, size, total), format_seconds(length) if length is not None else "-")
+            table.add_row(*map(plain, row))
     out.print(table)
     if (more := len(plan.trials) - SHOWN_TRIALS) > 0:
         out.print(f"… and {more} more; --only FACTOR=VALUE shows those with one value")
@@ -38,7 +40,9 @@ def print_plan(plan: Plan, known: dict[str, int], total: int, console: Console |
         f"{format_bytes(ASSUMED_READ_BYTES_PER_SECOND)}/s; up to {format_bytes(disk)} of results"
     )
     for name in {spec.name for spec in plan.config.models} - known.keys():
-        out.print(f"model {name} is not here yet, so its sizes are unknown; `make provision CONFIG=…` fetches it")
+        out.print(
+            plain(f"model {name} is not here yet, so its sizes are unknown; `make provision CONFIG=…` fetches it")
+        )
 
 
 def _row(plan: Plan, trial: PlannedTrial, weights: int | None, total: int) -> tuple[str, ...]:

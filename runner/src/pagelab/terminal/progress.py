@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from pagelab.store.record import TrialRecord
+from pagelab.terminal.plain import plain
 from pagelab.units import format_bytes, format_seconds
 
 
@@ -31,15 +32,16 @@ class TerminalObserver:
         self._done = 0
         self._bar = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[phase]}", style="bold", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task: TaskID = self._bar.add_task("preflight", total=max(planned, 1), left="")
+        self._task: TaskID = self._bar.add_task("preflight", total=max(planned, 1), phase="", left="")
 
     def __enter__(self) -> "TerminalObserver":
         """Show the bar."""
@@ -54,7 +56,7 @@ class TerminalObserver:
 
     def note(self, sentence: str) -> None:
         """A line that stays."""
-        self._console.print(f"• {sentence}", markup=False, soft_wrap=True)
+        self._console.print(plain(f"• {sentence}"), soft_wrap=True)
 
     def begin(self, label: str, expected_tokens: int) -> None:
         """A calibration or a trial begins."""
@@ -72,7 +74,8 @@ class TerminalObserver:
         self._bar.update(
             self._task,
             completed=self._done + (0.0 if self._label.startswith("calibrate") else within),
-            description=f"{position}  {self._label}  [bold]{phase}[/bold]",
+            description=plain(f"{position}  {self._label}").plain,
+            phase=phase,
             left=self._left(within),
         )
 
@@ -87,7 +90,7 @@ class TerminalObserver:
             parts.append(f", {format_bytes(read)} of the model read while decoding")
         if not record.validity.valid:
             parts.append(f" — INVALID: {'; '.join(record.validity.reasons)}")
-        self._console.print(parts[0], "".join(parts[1:]), markup=False, soft_wrap=True)
+        self._console.print(plain(f"{parts[0]} {''.join(parts[1:])}"), soft_wrap=True)
         self._bar.update(self._task, completed=done, total=planned)
 
     def _left(self, within: float) -> str:

@@ -12,6 +12,7 @@ from pagelab.analysis.summary import Combination
 from pagelab.report import wording
 from pagelab.report.run_data import RunData
 from pagelab.report.tables import LABELS, SUMMARY, Cell, common_settings, model_words, warning_lines
+from pagelab.terminal.plain import plain
 
 _FROM_FILE, _FROM_SWAP = "from file", "from swap"  # one column here
 
@@ -19,21 +20,23 @@ _FROM_FILE, _FROM_SWAP = "from file", "from swap"  # one column here
 def summary_renderable(data: RunData) -> RenderableType:
     """The table, the findings, the hypotheses and the warnings of a run, for a rich console; fits into 80 columns."""
     run, rows = data.run, data.combinations
-    parts: list[RenderableType] = [Text(f"{run.experiment} on {run.host}: {common_settings(rows)}"), Text()]
+    parts: list[RenderableType] = [plain(f"{run.experiment} on {run.host}: {common_settings(rows)}"), Text()]
     banner = wording.invalid_included(data.trials, data.include_invalid)
-    parts += [Text(f"*** {banner} ***", style="bold red"), Text()] if banner else []
+    parts += [plain(f"*** {banner} ***", style="bold red"), Text()] if banner else []
     varying = wording.varying_settings(rows)
     groups: dict[str, list[Combination]] = {}
     for row in rows:
         title = ", ".join(filter(None, (model_words(row), wording.settings(row.factors, varying))))
         groups.setdefault(title, []).append(row)
     for title, group in groups.items():
-        parts += [Text(title, style="bold")] if len(groups) > 1 else []
+        parts += [plain(title, style="bold")] if len(groups) > 1 else []
         parts += [_table(group), Text()]
-    parts += [Text(sentence, style="bold") for sentence in wording.findings(rows)]
-    parts += [Text(sentence) for sentence in wording.order_findings(data.patterns)]
-    parts += [Text(f"? {wording.hypothesis(verdict)}") for verdict in data.verdicts]
-    parts += [Text(f"! {line}", style="yellow") for line in warning_lines(run, data.trials, rows, data.include_invalid)]
+    parts += [plain(sentence, style="bold") for sentence in wording.findings(rows)]
+    parts += [plain(sentence) for sentence in wording.order_findings(data.patterns)]
+    parts += [plain(f"? {wording.hypothesis(verdict)}") for verdict in data.verdicts]
+    parts += [
+        plain(f"! {line}", style="yellow") for line in warning_lines(run, data.trials, rows, data.include_invalid)
+    ]
     return Group(*parts)
 
 
@@ -49,7 +52,7 @@ def _table(rows: Sequence[Combination]) -> Table:
     for heading, (below, _) in columns.items():
         justify: Literal["left", "right"] = "left" if heading == "pressure" else "right"
         second = _FROM_SWAP if heading == _FROM_FILE else below
-        table.add_column(Text(f"{heading}\n{second}"), justify=justify, no_wrap=True)
+        table.add_column(plain(f"{heading}\n{second}"), justify=justify, no_wrap=True)
     for row in rows:
         cells = {heading: cell(row) for heading, (_, cell) in columns.items()}
         cells[_FROM_FILE] = cells[_FROM_FILE][0], from_swap(row)[0]
@@ -58,7 +61,7 @@ def _table(rows: Sequence[Combination]) -> Table:
 
 
 def _two_lines(cell: Cell) -> Text:
-    text = Text(cell[0])
+    text = plain(cell[0])
     if cell[1]:
         text.append(f"\n{cell[1]}", style="dim")
     return text

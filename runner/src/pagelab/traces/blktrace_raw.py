@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pagelab.errors import TraceError
 from pagelab.traces.arrays import Bytes, Columns, Integers, Mask, known
-from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, SLACK_NS, WRITE, Chunk, Kind
+from pagelab.traces.events import DISCARD, FLUSH, OTHER, READ, SLACK_NS, WRITE, Chunk, Kind, beyond_any_disk, placed
 from pagelab.traces.raw_files import Decoding, RawStream
 
 _MAGIC = 0x65617400
@@ -26,14 +26,16 @@ _HEADS = {7: f"{_BEGINNING}, action u4, pid u4, {_END}", 8: f"{_BEGINNING}, pid 
 _FROM_GROUP = 1 << 8
 _ISSUED, _COMPLETED = 7, 8
 _CATEGORY_SHIFT = 16
-_READ, _WRITE, _FLUSH, _NOTIFY, _AHEAD, _DISCARD = (1 << bit for bit in (0, 1, 2, 10, 11, 13))
+_READ, _WRITE, _FLUSH, _COMMAND, _NOTIFY, _AHEAD, _DISCARD = (1 << bit for bit in (0, 1, 2, 9, 10, 11, 13))
 _LONGEST_RECORD = 64 + 0xFFFF
 _LARGEST_FIELD = 8  # bytes
 _FIRST_RECORDS = _LAST_RECORDS = 16
 _NOTE = _NOTIFY << _CATEGORY_SHIFT
 _HAPPENED = _NOTE | 0xFFFF & ~_FROM_GROUP
 _NO_RECORD = "holds something that is no record"
-_ZONE_AND_ZEROES = 0x7F << 16  # categories of version 8: operations on zones, and writing zeroes
+# Categories of what reads or writes no data of a file: commands to the device itself (BLK_TC_PC, which has a direction
+# too), and of version 8 operations on zones, and writing zeroes.
+_NO_DATA = _COMMAND | 0x7F << 16
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,19 @@ class BlktraceFile:
         if len(time_ns):
             self._last_ns = int(time_ns[-1])
             self._through_ns = max(self._through_ns, int(time_ns[-_LAST_RECORDS:].min()))
+        chosen = self._on_disks(heads, chosen, begin)
         is_issue = happened[chosen] == _ISSUED
         issues, completions = heads.taken(chosen[is_issue]), heads.taken(chosen[~is_issue])
         return {Kind.ISSUE: self._issues(issues), Kind.COMPLETE: self._completions(completions)}
+
+    def _on_disks(self, heads: _Heads, chosen: Integers, begin: int) -> Integers:
+        """Those of the chosen records that are at a place which a disk may have."""
+        beyond = beyond_any_disk(heads.taken(chosen)["sector"])
+        if not beyond.any():
+            return chosen
+        bad = heads.places[chosen[beyond]]
+        self._damage("has a record of a sector that no disk has", begin + int(bad[0]), len(bad))
+        return chosen[~beyond]
 
     def _fitting(self, time_ns: Integers) -> Mask:
         """Which times fit: none before what was given, and none that stands out from two neighbours in order."""
@@ -195,7 +207,7 @@ class BlktraceFile:
     def _issues(self, heads: _Heads) -> Columns:
         self._decoding.counts["blktrace issue"] += len(heads.places)
         device = self._device(heads)
-        return known(Kind.ISSUE.columns(time_ns=heads["time"], device=device, sector=heads["sector"]), "device")
+        return known(Kind.ISSUE.columns(time_ns=heads["time"], device=device, sector=placed(heads["sector"])), "device")
 
     def _completions(self, heads: _Heads) -> Columns:
         self._decoding.counts["blktrace complete"] += len(heads.places)
@@ -203,7 +215,7 @@ class BlktraceFile:
         completions = Kind.COMPLETE.columns(
             time_ns=heads["time"],
             device=self._device(heads),
-            sector=heads["sector"],
+            sector=placed(heads["sector"]),
             bytes=byte_count,
             operation=_operations(category, byte_count),
             readahead=(category & _AHEAD) != 0,
@@ -211,7 +223,7 @@ class BlktraceFile:
         )
         return known(completions, "device")
 
-    def _device(self, heads: _Heads) -> NDArray[np.int16]:
+    def _device(self, heads: _Heads) -> NDArray[np.int32]:
         return self._decoding.devices.indices(heads["device"].astype(np.int64))
 
 
@@ -274,10 +286,13 @@ def _chain(
 
 
 def _operations(category: Integers, byte_count: NDArray[Any]) -> NDArray[np.int8]:
-    """The operation of each request; a flush without data is one, whatever else it is called."""
+    """The operation of each request, as `rwbs` of the kernel's events tells it.
+
+    A flush without data is one, whatever else it is called. A command to the device is `other` (`N` in rwbs).
+    """
     return np.select(
         [
-            (category & _ZONE_AND_ZEROES) != 0,
+            (category & _NO_DATA) != 0,
             (category & _DISCARD) != 0,
             ((category & _FLUSH) != 0) & (byte_count == 0),
             (category & _WRITE) != 0,

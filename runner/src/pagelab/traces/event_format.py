@@ -12,15 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from pagelab.errors import TraceError
+from pagelab.errors import TraceError, shown
 
-_NUMBER = re.compile(r"^ID:\s*(\d+)\s*$", re.MULTILINE)
+# Numbers are short: what would be longer is no description of the kernel's.
+_NUMBER = re.compile(r"^ID:\s*([0-9]{1,5})\s*$", re.MULTILINE)
 _FIELD = re.compile(
-    r"^\s*field:\s*(?P<declaration>[^;]+);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);(\s*signed:(?P<signed>\d+);)?",
+    r"^\s*field:\s*(?P<declaration>[^;]+);\s*offset:(?P<offset>[0-9]{1,8});\s*size:(?P<size>[0-9]{1,8});"
+    r"(\s*signed:(?P<signed>[01]);)?",
     re.MULTILINE,
 )
 _NAME = re.compile(r"(?P<name>\w+)(?P<array>\[[^]]*\])?\s*$")
 _NUMBER_SIZES = (1, 2, 4, 8)
+_TEXTS = ("rwbs",)
+_LARGEST_PAGE = 1 << 24  # 256 pages of 64 KiB, the most that buffer_subbuf_size_kb takes
+_LARGEST_RECORD = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class EventFormat:
         Of the optional ones it has those that this kernel has.
 
         Raises:
-            TraceError: one of the others is missing in the kernel's description.
+            TraceError: one of the others is missing in the kernel's description, or one is no number.
         """
         missing = [name for name in names if name not in self.fields]
         if missing:
@@ -63,6 +68,13 @@ class EventFormat:
                 "use a pagelab that knows this kernel"
             )
         fields = {name: self.fields[name] for name in (*names, *optional) if name in self.fields}
+        for name, field in fields.items():
+            is_text = field.is_array or field.size not in _NUMBER_SIZES
+            if is_text != (name in _TEXTS) or not 0 < field.offset + field.size <= _LARGEST_RECORD:
+                raise TraceError(
+                    f"the description of {self.event} has a field {name} of unknown shape, so its events cannot be "
+                    "read: use a pagelab that knows this kernel"
+                )
         return np.dtype(
             {
                 "names": list(fields),
@@ -98,6 +110,9 @@ def parse_event_format(event: str, text: str) -> EventFormat:
     fields = _fields(text)
     if number is None or "common_type" not in fields:
         raise TraceError(f"the description of {event} has no event number or no common_type: record the trace again")
+    kind = fields["common_type"]
+    if kind.size != 2 or kind.offset not in (0, 2):
+        raise TraceError(f"the number of {event} (common_type) lies in an unknown place: use a newer pagelab")
     return EventFormat(event, int(number[1]), fields)
 
 
@@ -111,12 +126,14 @@ def parse_header_page(text: str) -> PageLayout:
     missing = [name for name in ("timestamp", "commit", "data") if name not in fields]
     if missing:
         raise TraceError(f"the description of the ring buffer's pages has no {missing[0]}: record the trace again")
-    commit, data = fields["commit"], fields["data"]
-    if commit.size not in (4, 8) or data.size <= 0 or data.offset % 4 or data.size % 4:
+    time, commit, data = (fields[name] for name in ("timestamp", "commit", "data"))
+    in_head = time.size == 8 and commit.size in (4, 8) and max(time.offset + 8, commit.offset + 4) <= data.offset
+    in_words = data.size > 0 and not data.offset % 4 and not data.size % 4
+    if not in_head or not in_words or data.offset + data.size > _LARGEST_PAGE:
         raise TraceError(
-            f"the ring buffer's pages have an unknown shape ({' '.join(text.split())}): use a newer pagelab"
+            f"the ring buffer's pages have an unknown shape ({shown(' '.join(text.split()))}): record again"
         )
-    return PageLayout(fields["timestamp"].offset, commit.offset, data.offset, data.size)
+    return PageLayout(time.offset, commit.offset, data.offset, data.size)
 
 
 def _fields(text: str) -> dict[str, Field]:

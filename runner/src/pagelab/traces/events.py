@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pagelab.store.trace_record import TracedDevice
 from pagelab.traces.arrays import Columns, encode
+from pagelab.units import SECTOR_BYTES
 
 OPERATIONS = ("read", "write", "discard", "flush", "other")
 READ, WRITE, DISCARD, FLUSH, OTHER = range(len(OPERATIONS))
@@ -25,15 +26,20 @@ MODEL, SWAP, ELSEWHERE = range(len(SOURCES))
 SLACK_NS = 1_000_000
 """By how much a time may be before an earlier one of its CPU: clocks that the kernel corrects step back a little."""
 
+NO_SECTOR = (1 << 64) - 1
+"""What some kernels say of a request that is at no place, such as a flush."""
+DISK_BITS = 52
+"""No disk has as many bytes as 2^52 (4 PiB)."""
+
 _MINOR_BITS = 20  # of a device number in the kernel (include/linux/kdev_t.h)
 
 
 class Kind(Enum):
     """What a table of columns holds: their names and types."""
 
-    ISSUE = "time_ns i8, device i2, sector i8"
-    COMPLETE = "time_ns i8, device i2, sector i8, bytes i8, operation i1, readahead ?, error i4"
-    PAGE = "time_ns i8, event i1, pid i4, file_part i1, file_offset_bytes i8, bytes i8"
+    ISSUE = "time_ns i8, device i4, sector i8"
+    COMPLETE = "time_ns i8, device i4, sector i8, bytes i8, operation i1, readahead ?, error i4"
+    PAGE = "time_ns i8, event i1, pid i4, file_part i4, file_offset_bytes i8, bytes i8"
 
     @property
     def types(self) -> dict[str, np.dtype[Any]]:
@@ -77,13 +83,13 @@ class Devices:
             known.names.append(device.name)
         return known
 
-    def indices(self, numbers: NDArray[Any]) -> NDArray[np.int16]:
+    def indices(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
         """The index of each device number; -1 for one that is no part of the trace."""
         if len(numbers) and (numbers == numbers[0]).all():  # as nearly always
-            return np.full(len(numbers), self._index(int(numbers[0])), dtype=np.int16)
+            return np.full(len(numbers), self._index(int(numbers[0])), dtype=np.int32)
         codes, distinct = encode(numbers)
-        found = np.array([self._index(int(number)) for number in distinct], dtype=np.int16)
-        return found[codes] if len(found) else np.empty(0, dtype=np.int16)
+        found = np.array([self._index(int(number)) for number in distinct], dtype=np.int32)
+        return found[codes] if len(found) else np.empty(0, dtype=np.int32)
 
     def _index(self, number: int) -> int:
         if number not in self._indices:
@@ -92,6 +98,17 @@ class Devices:
             self._indices[number] = len(self.names)
             self.names.append(f"{number >> _MINOR_BITS}:{number & (1 << _MINOR_BITS) - 1}")
         return self._indices[number]
+
+
+def beyond_any_disk(sector: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which sectors no disk has, so that what tells of them is damaged."""
+    found: NDArray[np.bool_] = (sector >= (1 << DISK_BITS) // SECTOR_BYTES) & (sector != NO_SECTOR)
+    return found
+
+
+def placed(sector: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Sectors as numbers to compute with; 0 for those that are none."""
+    return np.where(sector == NO_SECTOR, 0, sector).astype(np.int64)
 
 
 def device_number(major: int, minor: int) -> int:

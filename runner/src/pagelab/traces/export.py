@@ -26,7 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pagelab.errors import StoreError, TraceError
+from pagelab.errors import StoreError, TraceError, shown
 from pagelab.store.files import Owner, open_file, open_table, read_table
 from pagelab.store.trace_record import TracedFile, TraceRecord
 from pagelab.traces.arrays import Integers
@@ -61,8 +61,12 @@ def export_table(table: Path, target: Path, as_csv: bool, owner: Owner | None = 
                 for batch in file.iter_batches(_ROWS_AT_ONCE):
                     writer.write_table(pa.table(batch).cast(schema))
             return int(file.metadata.num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {table} ({error}): restore it from a copy, or compute it again") from error
+    except (OSError, pa.ArrowException, ValueError) as error:  # the last for texts and names that are no UTF-8
+        raise _damaged(table, error) from error
+
+
+def _damaged(table: Path, why: object) -> StoreError:
+    return StoreError(f"cannot read {shown(table)} ({shown(why)}): restore it from a copy, or compute it again")
 
 
 @contextmanager
@@ -130,14 +134,14 @@ class _Reads:
 
 
 def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_others: bool) -> _Reads:
-    table = read_table(block_io, _IOLOG_COLUMNS)
+    table = _sound(read_table(block_io, _IOLOG_COLUMNS), block_io)
     table = table.filter(pc.and_(pc.equal(table["operation"], "read"), pc.greater(table["bytes"], 0)))
     moment = pc.coalesce(table["issued_ns"], table["time_ns"])
     order = np.argsort(moment.to_numpy(), kind="stable")
     moments = moment.to_numpy()[order]
     sector, size = (table[name].to_numpy()[order] for name in ("sector", "bytes"))
-    encoded = table["device"].combine_chunks()
-    devices, device = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()[order]
+    devices, device = _devices(table["device"])
+    device = device[order]
     files = [file for file in trace.files if file.kind == "model"] if trace else []
     names = [_in_log(str(models / Path(file.path).name) if models else file.path) for file in files]
     names += [_in_log(_node(name)) for name in devices]
@@ -160,6 +164,24 @@ def _reads(block_io: Path, trace: TraceRecord | None, models: Path | None, of_ot
     )
 
 
+def _sound(table: pa.Table, block_io: Path) -> pa.Table:
+    """The table, where its texts are some and each of its indices has one."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowException as error:
+        raise _damaged(block_io, error) from error
+    if table["device"].null_count:
+        raise _damaged(block_io, "a request is of no device")
+    return table
+
+
+def _devices(column: pa.ChunkedArray) -> tuple[list[str], Integers]:
+    """The names of devices, and the index of each row's, whether the table has texts as such or as indices."""
+    column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    encoded = column.combine_chunks()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+
+
 def _of_model(files: Sequence[TracedFile], pieces: tuple[NDArray[Any], ...]) -> tuple[Integers, ...]:
     """The pieces of requests that are the model's: request, file, offset in it, and bytes, in whole blocks."""
     _, kind, *_ = pieces
@@ -178,7 +200,9 @@ def _node(device: str) -> str:
 
 def _in_log(name: str) -> str:
     if any(letter.isspace() for letter in name) or len(name) > 255:
-        raise TraceError(f"fio's log cannot name {name!r} (a space, or too long): give another directory by --models")
+        raise TraceError(
+            f"fio's log cannot name '{shown(name)}' (a space, or too long): give another directory by --models"
+        )
     return name
 
 

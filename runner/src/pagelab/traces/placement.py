@@ -1,25 +1,24 @@
 """Where bytes lie: on a disk among the pieces of files, and in the model's files among tensors and experts.
 
 Both are intervals in the order of their beginnings without overlap, so that `numpy.searchsorted` finds those that a
-range of bytes meets. Several files, or devices, lie behind each other on one line of numbers, 2^48 bytes apart (files)
-or 2^52 (devices).
+range of bytes meets. Several files, or devices, lie behind each other on one line of numbers, 2^FILE_BITS bytes apart
+(files) or 2^DISK_BITS (devices); a place beyond that is in none.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pagelab.errors import TraceError, shown
 from pagelab.models.tensors import TensorClass
-from pagelab.store.trace_record import TracedFile, TracedTensor, TraceRecord
+from pagelab.store.trace_record import FILE_BITS, TracedFile, TracedTensor, TraceRecord
 from pagelab.traces.arrays import Integers, counted_from
-from pagelab.traces.events import MODEL, SOURCES
+from pagelab.traces.events import DISK_BITS, MODEL, SOURCES
 from pagelab.units import SECTOR_BYTES
-
-_FILE_BITS = 48
-_DEVICE_BITS = 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +49,24 @@ class Placement:
         self.slices: tuple[Slice, ...] = tuple(sorted(slices, key=lambda one: (one.part, one.offset)))
         places = np.array([(one.part, one.offset, one.bytes) for one in self.slices], dtype=np.int64).reshape(-1, 3)
         self.part, self.offset, self.bytes = places.T
-        begin = _lines(self.part, self.offset, _FILE_BITS)
+        begin = _lines(self.part, self.offset, FILE_BITS)
         self._intervals = _Intervals(begin, begin + self.bytes)
 
     @classmethod
     def of(cls, record: TraceRecord) -> "Placement":
-        """The tensors of a trace's model."""
-        return cls([one for index, tensor in enumerate(record.tensors) for one in _slices(index, tensor)])
+        """The tensors of a trace's model.
+
+        Raises:
+            TraceError: two of them overlap, which no model's do.
+        """
+        placement = cls([one for index, tensor in enumerate(record.tensors) for one in _slices(index, tensor)])
+        for one, following in pairwise(placement.slices):
+            if one.part == following.part and one.offset + one.bytes > following.offset:
+                raise TraceError(
+                    f"trace.json is damaged: in it the tensors {shown(one.tensor)} and {shown(following.tensor)} "
+                    "overlap: restore it from a copy, or repeat the trial"
+                )
+        return placement
 
     def slice_at(self, part: NDArray[Any], offset: NDArray[Any]) -> Integers:
         """The index of the slice that holds each byte, -1 where none does; a part of -1 is no file.
@@ -65,7 +75,7 @@ class Placement:
             part: of which file, shape (rows).
             offset: bytes from the start of that file, shape (rows).
         """
-        return self._intervals.at(_lines(part, offset, _FILE_BITS))
+        return self._intervals.at(_lines(part, offset, FILE_BITS))
 
     def split(
         self, part: NDArray[Any], offset: NDArray[Any], byte_count: NDArray[Any]
@@ -80,7 +90,7 @@ class Placement:
         Returns:
             Row, slice and number of shared bytes, one entry for each row and slice that meet, by row and then slice.
         """
-        begin = _lines(part, offset, _FILE_BITS)
+        begin = _lines(part, offset, FILE_BITS)
         row, index, first, last = self._intervals.meet(begin, begin + byte_count)
         return row, index, last - first
 
@@ -102,7 +112,7 @@ class DiskMap:
         pieces = _without_overlap([piece for file in files for piece in self._pieces_of(file)])
         columns = np.array(pieces, dtype=np.int64).reshape(-1, 5)
         begin, self._file_offset, size = columns[:, 0].copy(), columns[:, 1], columns[:, 2]
-        self._kind, self._part = columns[:, 3].astype(np.int8), columns[:, 4].astype(np.int8)
+        self._kind, self._part = columns[:, 3].astype(np.int8), columns[:, 4].astype(np.int32)
         self._intervals = _Intervals(begin, begin + size)
 
     def _pieces_of(self, file: TracedFile) -> list[tuple[int, int, int, int, int]]:
@@ -115,7 +125,7 @@ class DiskMap:
         device, kind = self.devices.index(file.device), SOURCES.index(file.kind)
         return [
             (
-                (device << _DEVICE_BITS) + extent.disk_offset,
+                (device << DISK_BITS) + extent.disk_offset,
                 extent.file_offset,
                 min(extent.bytes, file.bytes - extent.file_offset) if kind == MODEL else extent.bytes,
                 kind,
@@ -130,7 +140,7 @@ class DiskMap:
 
     def pieces(
         self, device: NDArray[Any], sector: NDArray[Any], byte_count: NDArray[Any]
-    ) -> tuple[Integers, NDArray[np.int8], NDArray[np.int8], Integers, Integers]:
+    ) -> tuple[Integers, NDArray[np.int8], NDArray[np.int32], Integers, Integers]:
         """The exact pieces of requests that lie in files.
 
         Args:
@@ -142,7 +152,9 @@ class DiskMap:
             Row, kind (MODEL or SWAP), part, offset in the file in bytes, and bytes of each piece, in the order of the
             rows and then of the disk.
         """
-        begin = _lines(device, sector.astype(np.int64) * SECTOR_BYTES, _DEVICE_BITS)
+        at_byte = sector.astype(np.int64) * SECTOR_BYTES
+        on_disk = (sector >= 0) & (sector < (1 << DISK_BITS) // SECTOR_BYTES)
+        begin = _lines(np.where(on_disk, device, -1), np.where(on_disk, at_byte, 0), DISK_BITS)
         row, index, first, last = self._intervals.meet(begin, begin + byte_count)
         file_offset = self._file_offset[index] + first - self._intervals.begin[index]
         return row, self._kind[index], self._part[index], file_offset, last - first
@@ -174,13 +186,16 @@ class _Intervals:
 
 
 def _lines(number: NDArray[Any], offset: NDArray[Any], bits: int) -> Integers:
-    """Places on the line; those of no file (-1) lie before all that is on it."""
-    lines: Integers = (number.astype(np.int64) << bits) + offset
+    """Places on the line; those of no file (-1), or behind the end of any, lie before all that is on it."""
+    inside = (number >= 0) & (offset >= 0) & (offset < 1 << bits)
+    lines: Integers = np.where(inside, (number.astype(np.int64) << bits) + offset, -(1 << bits))
     return lines
 
 
 def _slices(index: int, tensor: TracedTensor) -> list[Slice]:
-    """A tensor's slices: one for each expert, or one."""
+    """A tensor's slices: one for each expert, or one; none of a tensor without bytes."""
+    if tensor.bytes < max(tensor.experts, 1):
+        return []
     kind, layer, part = tensor.tensor_class, tensor.layer, tensor.part
     if tensor.experts == 0:
         return [Slice(index, tensor.name, kind, layer, None, part, tensor.offset, tensor.bytes)]
@@ -204,5 +219,5 @@ def _without_overlap(pieces: list[tuple[int, int, int, int, int]]) -> list[tuple
 
 
 def _why_unknown(file: TracedFile) -> str:
-    reason = file.without_extents or "the trace does not say where it lies"
-    return f"requests are not attributed to {file.path}: {reason}"
+    reason = shown(file.without_extents or "the trace does not say where it lies")
+    return f"requests are not attributed to {shown(file.path)}: {reason}"

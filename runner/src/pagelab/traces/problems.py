@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from pagelab.errors import TraceError
+from pagelab.errors import TraceError, shown
 
 
 class DamagedError(Exception):
@@ -17,7 +17,8 @@ class DamagedError(Exception):
 
 def refuse(path: Path, what: str, at_byte: int) -> NoReturn:
     """Refuse a recording of our own: one lost event makes a trial invalid, so what is left of it is of no use."""
-    raise TraceError(f"{path} {what} ({_place(path.name, at_byte)}): restore it from a copy, or repeat the trial")
+    where = _place(path.name, at_byte)
+    raise TraceError(f"{shown(path)} {what} ({where}): restore it from a copy, or repeat the trial")
 
 
 @dataclass

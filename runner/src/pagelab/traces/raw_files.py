@@ -41,9 +41,12 @@ class RawStream:
         self._problems = problems
         compression, self._step = ("zstd", _COMPRESSED_STEP_BYTES) if path.suffix == ".zst" else (None, _STEP_BYTES)
         try:
+            if not path.is_file():  # to open a pipe would wait for its writer
+                self._end("cannot be read" if path.exists() else "is missing")
+                return
             self._file = pa.input_stream(str(path), compression=compression)
-        except OSError:
-            self._end("cannot be read" if path.exists() else "is missing")
+        except (OSError, ValueError):
+            self._end("cannot be read")
 
     def read(self, count: int, before: Bytes | None = None) -> Bytes:
         """The next `count` bytes, or fewer at the end, behind those of `before` in one array."""

@@ -124,8 +124,8 @@ class _Steps:
         long_data, padding = rows[kind == 0], rows[kind == _PADDING]
         size[long_data] = (word[kind == 0] + 3) // _WORD_BYTES - 1
         data_at[long_data] += 1
-        # An impossible length, as one that is not even there, must not lead back.
-        size[long_data[(word[kind == 0] < _WORD_BYTES)]] = len(self._words)
+        # An impossible length, as one that is not even there, must not lead back, or to what lies behind the data.
+        size[long_data[(word[kind == 0] <= _WORD_BYTES)]] = len(self._words)
         self._pad(padding, word[kind == _PADDING], data_at, size, delta)
         extend, stamp = rows[kind == _TIME_EXTEND], rows[kind == _TIME_STAMP]
         delta[extend] += word[kind == _TIME_EXTEND] << 27

@@ -22,12 +22,12 @@ _BATCH_ROWS = 1 << 18  # that are made into a table at a time
 _SOURCES, _OPERATIONS, _PAGE_EVENTS = pa.array(SOURCES), pa.array(OPERATIONS), pa.array(PAGE_EVENTS)
 _TEXT = pa.dictionary(pa.int32(), pa.string())
 _PLACE = [
-    ("file_part", pa.int8()),
+    ("file_part", pa.int32()),
     ("file_offset_bytes", pa.int64()),
     ("tensor", _TEXT),
     ("tensor_class", _TEXT),
-    ("layer", pa.int16()),
-    ("expert", pa.int16()),
+    ("layer", pa.int32()),
+    ("expert", pa.int32()),
 ]
 BLOCK_IO = pa.schema(
     [
@@ -122,8 +122,8 @@ class Attribution:
         # The last entry, which index -1 finds, stands for no slice.
         self._tensor = np.array([position[one.tensor_index] for one in slices] + [-1], dtype=np.int32)
         self._class = np.array([classes.index(one.tensor_class) for one in slices] + [-1], dtype=np.int32)
-        self._layer = np.array([-1 if one.layer is None else one.layer for one in slices] + [-1], dtype=np.int16)
-        self._expert = np.array([-1 if one.expert is None else one.expert for one in slices] + [-1], dtype=np.int16)
+        self._layer = np.array([-1 if one.layer is None else one.layer for one in slices] + [-1], dtype=np.int32)
+        self._expert = np.array([-1 if one.expert is None else one.expert for one in slices] + [-1], dtype=np.int32)
 
     def columns(self, part: NDArray[Any], offset: Integers) -> dict[str, pa.Array]:
         """Tensor, class, layer and expert of the bytes at `offset` of file `part`; null for a part of -1."""
@@ -201,7 +201,7 @@ class RequestRows:
         source[row] = MODEL
         model_bytes = np.bincount(row, weights=shared, minlength=count).astype(np.int64)  # exact below 2^53
         first = np.flatnonzero(begins(row))
-        file_part, file_offset = np.full(count, -1, dtype=np.int8), np.zeros(count, dtype=np.int64)
+        file_part, file_offset = np.full(count, -1, dtype=np.int32), np.zeros(count, dtype=np.int64)
         file_part[row[first]], file_offset[row[first]] = part[first], offset[first]
         return {
             "source": _dictionary(source, _SOURCES),

@@ -19,8 +19,10 @@ from pagelab.traces.events import (
     SLACK_NS,
     Chunk,
     Kind,
+    beyond_any_disk,
     device_number,
     operation_of,
+    placed,
 )
 from pagelab.traces.problems import DamagedError, refuse
 from pagelab.traces.raw_files import Decoding, RawStream
@@ -28,6 +30,7 @@ from pagelab.traces.ring_buffer import RingEvents, walk
 from pagelab.units import SECTOR_BYTES
 
 _WORD_BYTES = 4
+_LARGEST_INDEX, _LARGEST_ORDER = 1 << 40, 30  # of pages in a file, and of a folio of so many powers of two of them
 
 _ISSUE, _COMPLETE = "block/block_rq_issue", "block/block_rq_complete"
 _PAGE_CODES = {
@@ -84,7 +87,7 @@ class TracefsReader:
         """The events of a kind that is read, as columns; events of other kinds are passed over.
 
         Raises:
-            DamagedError: an event is shorter than its kind.
+            DamagedError: an event is shorter than its kind, or of a place that no disk or file has.
         """
         numbers = pages.reshape(-1).view("<u2").take(events.at_word * 2 + self._type_at)
         found = {}
@@ -97,6 +100,7 @@ class TracefsReader:
             self.decoding.counts[event] += len(at)
             if len(at):
                 found[event] = (at, _records(pages, events.at_word[at], record))
+                _check_places(*found[event], events)
         return self._columns(events.time_ns, found)
 
     def _columns(self, time_ns: Integers, found: dict[str, tuple[Integers, NDArray[Any]]]) -> dict[Kind, Columns]:
@@ -112,14 +116,14 @@ class TracefsReader:
 
     def _issue(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         device = self.decoding.devices.indices(records["dev"])
-        return Kind.ISSUE.columns(time_ns=time_ns, device=device, sector=records["sector"])
+        return Kind.ISSUE.columns(time_ns=time_ns, device=device, sector=placed(_unsigned(records["sector"])))
 
     def _completion(self, time_ns: Integers, records: NDArray[Any]) -> Columns:
         operation, readahead = _operations(records["rwbs"])
         return Kind.COMPLETE.columns(
             time_ns=time_ns,
             device=self.decoding.devices.indices(records["dev"]),
-            sector=records["sector"],
+            sector=placed(_unsigned(records["sector"])),
             bytes=records["nr_sector"].astype(np.int64) * SECTOR_BYTES,
             operation=operation,
             readahead=readahead,
@@ -144,9 +148,9 @@ class TracefsReader:
             table["bytes"][to] = self._covered(event, index, records)
         return known(table, "file_part")
 
-    def _file_part(self, inode: NDArray[Any], device: NDArray[Any]) -> NDArray[np.int8]:
+    def _file_part(self, inode: NDArray[Any], device: NDArray[Any]) -> NDArray[np.int32]:
         """The part of the model that each event is about, -1 for other files."""
-        found = np.full(len(inode), -1, dtype=np.int8)
+        found = np.full(len(inode), -1, dtype=np.int32)
         for part, its_inode, its_device in self._parts:
             found[(inode == its_inode) & (device == its_device)] = part
         return found
@@ -209,10 +213,10 @@ class TracefsFile:
 
 def _common_type_at(formats: Sequence[EventFormat]) -> int:
     """Where the event's number is, in units of its 2 bytes; the same for all events of a kernel."""
-    places = {(one.fields["common_type"].offset, one.fields["common_type"].size) for one in formats}
-    if len(places) > 1 or any(size != 2 or offset % 2 for offset, size in places):
-        raise TraceError("the events' numbers (common_type) do not lie in one place of 2 bytes: use a newer pagelab")
-    return next(iter(places), (0, 2))[0] // 2
+    places = {one.fields["common_type"].offset for one in formats}
+    if len(places) > 1:
+        raise TraceError("the events' numbers (common_type) do not lie in one place: use a newer pagelab")
+    return next(iter(places), 0) // 2
 
 
 def _records(pages: Bytes, at_word: NDArray[np.int32], record: np.dtype[Any]) -> NDArray[Any]:
@@ -222,6 +226,29 @@ def _records(pages: Bytes, at_word: NDArray[np.int32], record: np.dtype[Any]) ->
         ((pages.size - size) // _WORD_BYTES + 1,), dtype=f"V{size}", buffer=pages, strides=(_WORD_BYTES,)
     )
     return everywhere[at_word].view(record)
+
+
+def _unsigned(sector: NDArray[Any]) -> NDArray[np.uint64]:
+    return sector.astype(np.uint64)
+
+
+def _check_places(at: Integers, records: NDArray[Any], events: RingEvents) -> None:
+    """Refuse requests that are where no disk is, and pages that are where no file is."""
+    names = records.dtype.names or ()
+    bad = np.zeros(len(records), dtype=np.bool_)
+    if "sector" in names:
+        bad |= beyond_any_disk(_unsigned(records["sector"]))
+    if "index" in names:
+        index = _unsigned(records["index"])
+        bad |= index > _LARGEST_INDEX
+        if "last_index" in names:
+            last = _unsigned(records["last_index"])
+            bad |= (last < index) | (last > _LARGEST_INDEX)
+        if "order" in names:
+            bad |= records["order"] > _LARGEST_ORDER
+    if bad.any():
+        at_byte = int(events.at_word[at[bad.argmax()]]) * _WORD_BYTES
+        raise DamagedError("has an event of a place that no disk or file has", at_byte)
 
 
 def _field(records: NDArray[Any], name: str, kind: type[Any]) -> NDArray[Any]:

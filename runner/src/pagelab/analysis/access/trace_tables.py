@@ -35,7 +35,7 @@ class TimedRows(Rows):
 
 @dataclass(frozen=True)
 class BlockReads(TimedRows):
-    """The reads that a traced disk completed without an error, by time of completion; arrays of one length.
+    """The reads of some bytes that a disk completed without an error, by time of completion; arrays of one length.
 
     `issued_ns` is None where no issue was recorded, and at or below `NO_ISSUE` for a single read without one. `source`
     is an index into SOURCES, or ABSENT. `part` and `offset` say where the `model_bytes` bytes of the model begin.
@@ -95,7 +95,7 @@ def read_block_reads(path: Path, placed: bool = True) -> BlockReads:
     """
     table = read_table(path, _BLOCK_COLUMNS + (_PLACE_COLUMNS if placed else ()))
     wanted = _codes(table["operation"], ("read",)) == 0
-    wanted &= _numbers(table["error"], 0) == 0
+    wanted &= (_numbers(table["error"], 0) == 0) & (_numbers(table["bytes"], 0) > 0)
     if not wanted.all():
         table = table.filter(pa.array(wanted))
     issued = None if table["issued_ns"].null_count == len(table) else _numbers(table["issued_ns"], BlockReads.NO_ISSUE)
