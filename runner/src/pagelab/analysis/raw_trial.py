@@ -5,6 +5,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
+from pagelab.errors import StoreError
 from pagelab.inference.log import parse_timings
 from pagelab.store.observation import ObservedInference, Snapshot
 from pagelab.store.record import EngineTimings
@@ -53,10 +54,12 @@ def read_inference(store: RunStore, number: int, seen: ObservedInference, page_b
         StoreError: one of them is missing or damaged.
     """
     tokens, samples = store.read_trial_table(number, "tokens"), store.read_trial_table(number, "samples")
+    if tokens is None:
+        raise StoreError(f"{store.trial_table_path(number, 'tokens')} is missing: restore it from a copy, or run again")
     return RawInference(
         seen=seen,
         page_bytes=page_bytes,
-        token_seconds=[] if tokens is None else tokens["arrival_seconds"].to_pylist(),
+        token_seconds=tokens["arrival_seconds"].to_pylist(),
         samples=None if samples is None else _samples(samples),
         log=store.read_trial_text(number, "llama.log"),
     )

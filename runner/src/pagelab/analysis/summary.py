@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pagelab.analysis import repeatability
 from pagelab.analysis.significance import MINIMUM_REPETITIONS, student_t
 from pagelab.config.factors import Factors
-from pagelab.store.record import TrialRecord, flatten
+from pagelab.store.record import TrialRecord
 
 BASELINE_RESIDENT = 1.0
 
@@ -227,7 +227,7 @@ def summary_table(trials: Iterable[TrialRecord]) -> pa.Table:
     Columns and their types follow from the record's shape alone, so that they are the same for every run. A factor that
     is a number or the word `default` is a text. Absent values are null.
     """
-    rows = [flatten(trial.document()) for trial in sorted(trials, key=lambda trial: trial.trial)]
+    rows = [trial.columns() for trial in sorted(trials, key=lambda trial: trial.trial)]
     columns = {}
     for name, kind in _columns(TrialRecord):
         values = [row.get(name) for row in rows]

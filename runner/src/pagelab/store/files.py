@@ -110,12 +110,17 @@ def write_json(path: Path, record: Record | dict[str, Any], owner: Owner | None 
     Raises:
         StoreError: the disk refused, or the record holds a number that JSON does not know (NaN, infinity).
     """
+    write_bytes(path, json_bytes(path, record), owner)
+
+
+def json_bytes(path: Path, record: Record | dict[str, Any]) -> bytes:
+    """What `write_json` writes to a file."""
     document = record.document() if isinstance(record, Record) else record
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise StoreError(f"cannot write {path}, a value in it is not a number ({error}): leave it absent") from error
-    write_text(path, text + "\n", owner)
+    return f"{text}\n".encode()
 
 
 def write_table(path: Path, table: pa.Table, owner: Owner | None = None) -> None:

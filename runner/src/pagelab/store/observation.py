@@ -15,7 +15,7 @@ from pagelab.config.factors import Factors
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
 from pagelab.host.other_processes import OtherProcess
-from pagelab.store.record import SCHEMA_VERSION, HostMemory, Record, Traced
+from pagelab.store.record import SCHEMA_VERSION, FileName, HostMemory, Record, Sha256, Traced
 
 
 class Snapshot(Record):
@@ -139,7 +139,7 @@ class Observation(Record):
     oom_kills: int | None = None
     inference: ObservedInference | None = None
     trace: Traced | None = None
-    raw_files: dict[str, str] = Field(default_factory=dict)
+    raw_files: dict[FileName, Sha256] = Field(default_factory=dict)
 
     @property
     def swap_on_model_disk(self) -> bool:

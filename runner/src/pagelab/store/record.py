@@ -5,15 +5,26 @@ Sizes are bytes and times are seconds, unrounded. Counters belong to one of thre
 `decode` (from the first generated token until the last).
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pagelab import __version__
 from pagelab.config.factors import Factors
 
 SCHEMA_VERSION = 2  # 1 had no observation.json, so nothing of it can be computed again
 WINDOWS = ("load", "prompt", "decode")
+
+
+def _inside(name: str) -> str:
+    if not name or name.startswith("/") or "\0" in name or {"", ".", ".."} & set(name.split("/")):
+        raise ValueError("it does not name a file below its directory")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+"""The path of a file below a directory, which leads nowhere else."""
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
@@ -352,7 +363,10 @@ class Validity(Record):
 
 
 class TrialRecord(Record):
-    """trial.json: everything about one measured run."""
+    """trial.json: everything about one measured run.
+
+    `derived_files` has the sha256 of every other derived file of the trial, by its name in the trial's directory.
+    """
 
     schema_version: int = SCHEMA_VERSION
     trial: int
@@ -385,6 +399,11 @@ class TrialRecord(Record):
     command: list[str] = Field(default_factory=list)
     exit_status: int | None = None
     validity: Validity
+    derived_files: dict[FileName, Sha256] = Field(default_factory=dict)
+
+    def columns(self) -> dict[str, Any]:
+        """What the trial says under dotted names, the columns of summary.parquet: `reads.decode.model_bytes`."""
+        return flatten(self.model_dump(mode="json", exclude_none=True, exclude={"derived_files"}))
 
 
 class Identity(Record):
@@ -431,7 +450,7 @@ class RunRecord(Record):
 
 
 def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested keys into dotted ones, the columns of summary.parquet: `reads.decode.model_bytes`."""
+    """Turn nested keys into dotted ones: `reads.decode.model_bytes`."""
     flat: dict[str, Any] = {}
     for key, value in document.items():
         name = f"{prefix}{key}"

@@ -33,7 +33,8 @@ def summary_renderable(data: RunData) -> RenderableType:
     parts += [Text(sentence, style="bold") for sentence in wording.findings(rows)]
     parts += [Text(sentence) for sentence in wording.order_findings(data.patterns)]
     parts += [Text(f"? {wording.hypothesis(verdict)}") for verdict in data.verdicts]
-    parts += [Text(f"! {line}", style="yellow") for line in warning_lines(run, data.trials, rows, data.include_invalid)]
+    warnings = [*data.damage, *warning_lines(run, data.trials, rows, data.include_invalid)]
+    parts += [Text(f"! {line}", style="yellow") for line in warnings]
     return Group(*parts)
 
 
