@@ -13,9 +13,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pagelab.config.model_specs import Sha256
 from pagelab.errors import StoreError
 from pagelab.store.files import Owner, read_record, write_json
-from pagelab.store.record import SCHEMA_VERSION, FileName, Record, Sha256
+from pagelab.store.record import SCHEMA_VERSION, PathInside, Record
 
 CHECKSUMS, DERIVED = "checksums.json", "derived.json"
 
@@ -28,7 +29,7 @@ class Checksums(Record):
     """
 
     schema_version: int = SCHEMA_VERSION
-    files: dict[FileName, Annotated[list[Sha256], Field(min_length=1, max_length=2)]] = Field(default_factory=dict)
+    files: dict[PathInside, Annotated[list[Sha256], Field(min_length=1, max_length=2)]] = Field(default_factory=dict)
 
 
 def digest_of(content: bytes) -> str:

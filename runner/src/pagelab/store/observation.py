@@ -12,10 +12,11 @@ could not be read is absent.
 from pydantic import Field
 
 from pagelab.config.factors import Factors
+from pagelab.config.model_specs import Sha256
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
 from pagelab.host.other_processes import OtherProcess
-from pagelab.store.record import SCHEMA_VERSION, FileName, HostMemory, Record, Sha256, Traced
+from pagelab.store.record import SCHEMA_VERSION, HostMemory, PathInside, Record, Traced
 
 
 class Snapshot(Record):
@@ -139,7 +140,7 @@ class Observation(Record):
     oom_kills: int | None = None
     inference: ObservedInference | None = None
     trace: Traced | None = None
-    raw_files: dict[FileName, Sha256] = Field(default_factory=dict)
+    raw_files: dict[PathInside, Sha256] = Field(default_factory=dict)
 
     @property
     def swap_on_model_disk(self) -> bool:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pagelab import __version__
 from pagelab.config.factors import Factors
+from pagelab.config.model_specs import Sha256
 
 SCHEMA_VERSION = 2  # 1 had no observation.json, so nothing of it can be computed again
 WINDOWS = ("load", "prompt", "decode")
@@ -22,9 +23,8 @@ def _inside(name: str) -> str:
     return name
 
 
-FileName = Annotated[str, AfterValidator(_inside)]
+PathInside = Annotated[str, AfterValidator(_inside)]
 """The path of a file below a directory, which leads nowhere else."""
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
@@ -399,7 +399,7 @@ class TrialRecord(Record):
     command: list[str] = Field(default_factory=list)
     exit_status: int | None = None
     validity: Validity
-    derived_files: dict[FileName, Sha256] = Field(default_factory=dict)
+    derived_files: dict[PathInside, Sha256] = Field(default_factory=dict)
 
     def columns(self) -> dict[str, Any]:
         """What the trial says under dotted names, the columns of summary.parquet: `reads.decode.model_bytes`."""

@@ -17,17 +17,17 @@ from pagelab.store.files import PARTIAL_SUFFIX, read_document, sha256_of
 from pagelab.store.record import RunRecord, TrialRecord
 from pagelab.store.run_store import RunStore
 
-Kind = Literal["run", "unchecked", "recorded", "derived", "other"]
+DamageKind = Literal["run", "unchecked", "recorded", "derived", "other"]
 Sums = Mapping[str, list[str]]  # of the files that list others: what each may be
 
-_REMEDIES: Mapping[Kind, str] = {
+_REMEDIES: Mapping[DamageKind, str] = {
     "run": "restore it from a copy",
     "unchecked": "restore it from a copy, unless an older pagelab made this run",
     "recorded": "restore it from a copy, or repeat the trial",
     "derived": "`pagelab analyze` computes it again from the raw files",
     "other": "remove it",
 }
-_WRONG: Mapping[Kind, str] = {
+_WRONG: Mapping[DamageKind, str] = {
     "run": "is not what was recorded",
     "unchecked": "is missing, so it is not known whether records were changed",
     "recorded": "is not what was recorded",
@@ -51,7 +51,7 @@ class Finding:
 
     name: str
     what: str
-    kind: Kind
+    kind: DamageKind
     trial: int | None = None
 
     def __str__(self) -> str:
@@ -110,7 +110,7 @@ class _Expected:
     """What a file may be, in the order in which it was."""
 
     digests: tuple[str, ...]
-    kind: Kind
+    kind: DamageKind
     trial: int | None = None
 
 
@@ -156,7 +156,7 @@ class _Verification:
         missing = self._recorded is not None and computed
         return None, [Finding(DERIVED, "is missing", "derived")] if missing else []
 
-    def _expect(self, sums: Sums, kind: Kind) -> None:
+    def _expect(self, sums: Sums, kind: DamageKind) -> None:
         for name, digests in sums.items():
             folder, _, rest = name.partition("/")
             number = rest.partition("/")[0]
@@ -168,7 +168,7 @@ class _Verification:
     def _expect_listed(self, number: int, derived: Sums | None) -> bool:
         """Expect what a trial lists of itself; whether both of its lists can be believed."""
         believed = True
-        lists: list[tuple[str, str, Kind, Sums | None]] = [
+        lists: list[tuple[str, str, DamageKind, Sums | None]] = [
             ("observation.json", "raw_files", "recorded", self._recorded),
             ("trial.json", "derived_files", "derived", derived),
         ]
@@ -204,7 +204,7 @@ class _Verification:
             elif actual is not None and one.digests and actual not in one.digests:
                 yield Finding(name, self._what(name, owner.get(actual), one.kind), one.kind, one.trial)
 
-    def _what(self, name: str, other: str | None, kind: Kind) -> str:
+    def _what(self, name: str, other: str | None, kind: DamageKind) -> str:
         if other is not None:
             return f"{_WRONG[kind]} but {other}"
         if (self._store.directory / name).stat().st_size == 0:
