@@ -7,12 +7,13 @@ the old content or the new one and never a part.
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,8 @@ VERSION_KEY = b"pagelab_schema_version"
 UNITS_KEY = b"pagelab_units"
 
 PARTIAL_SUFFIX = ".partial"
+DEEPEST = 30  # nesting of JSON; a manifest has less than 10
+LONGEST_NUMBER = 20  # digits; of 64 bits, with a sign
 _UNIT_SUFFIXES = {
     "tokens_per_second": "tokens/second",
     "bytes_per_second": "bytes/second",
@@ -127,7 +130,7 @@ def write_table(path: Path, table: pa.Table, owner: Owner | None = None) -> None
     """Replace a file by a Parquet table, with the schema version and the columns' units in its metadata."""
     stamped = table.replace_schema_metadata(_stamped(table.schema).metadata)
     with open_file(path, owner) as stream:
-        pq.write_table(stamped, stream, compression="zstd")
+        pq.write_table(stamped, stream, compression="zstd", write_page_checksum=True)
 
 
 @contextmanager
@@ -138,7 +141,7 @@ def open_table(path: Path, schema: pa.Schema, owner: Owner | None = None, **opti
     """
     with (
         open_file(path, owner) as stream,
-        pq.ParquetWriter(stream, _stamped(schema), compression="zstd", **options) as w,
+        pq.ParquetWriter(stream, _stamped(schema), compression="zstd", write_page_checksum=True, **options) as w,
     ):
         yield w
 
@@ -150,12 +153,14 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         StoreError: it is missing, damaged, or written by a newer pagelab, or it lacks one of the columns.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(None if columns is None else list(columns))
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or repeat its trial") from error
-    version = (table.schema.metadata or {}).get(VERSION_KEY, b"0")
-    refuse_newer(path, int(version))
+            table.validate(full=True)  # texts that are no UTF-8, for one
+            version = int((table.schema.metadata or {}).get(VERSION_KEY, b"0"))
+    except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError) as error:
+        reason = shortened(str(error))
+        raise StoreError(f"cannot read {path} ({reason}): restore it from a copy, or repeat its trial") from error
+    refuse_newer(path, version)
     missing = sorted(set(columns or ()) - set(table.column_names))
     if missing:
         raise StoreError(f"{path} has no column {missing[0]}: compute it again by `pagelab analyze` on its run")
@@ -228,6 +233,8 @@ def _remedy(number: int | None) -> str:
 
 def read_text(path: Path) -> str:
     """Read a text back; StoreError where it is missing or no UTF-8."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise StoreError(f"{path} is no regular file: restore it from a copy, or run the experiment again")
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -239,12 +246,51 @@ def read_text(path: Path) -> str:
 def read_document(path: Path, newest: int = SCHEMA_VERSION) -> Any:  # whatever JSON the file holds
     """Read what JSON a file holds; StoreError where it is missing, damaged, or newer than this pagelab."""
     try:
-        document = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        document = json.loads(read_text(path), parse_int=_whole, parse_float=_finite, parse_constant=_refuse_number)
+        _refuse_deep(document)
+    except ValueError as error:
         raise StoreError(f"{path} is not JSON ({error}): restore it from a copy, or run again") from error
+    except RecursionError as error:
+        raise StoreError(f"{path} is nested too deeply: restore it from a copy, or run again") from error
     version = document.get("schema_version", 0) if isinstance(document, dict) else 0
     refuse_newer(path, version if isinstance(version, int) else 0, newest)
     return document
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        _refuse_number(digits)
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        _refuse_number(digits)
+    return number
+
+
+def _refuse_number(digits: str) -> NoReturn:
+    raise ValueError(f"the number {shortened(digits, LONGEST_NUMBER)} is none that a file of a run holds")
+
+
+def _refuse_deep(document: Any) -> None:
+    """Raise RecursionError where lists and objects are nested more than DEEPEST."""
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)
+        ]
+    if level:
+        raise RecursionError
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """The beginning of a text, so that a message stays one sentence."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def read_record(path: Path, kind: type[RecordType], version: int = SCHEMA_VERSION) -> RecordType:
@@ -261,7 +307,7 @@ def read_record(path: Path, kind: type[RecordType], version: int = SCHEMA_VERSIO
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the top"
-        problem = f"{first['msg']} at {place}"
+        problem = shortened(f"{first['msg']} at {place}")
         raise StoreError(f"{path} is no {kind.__name__} ({problem}): restore it from a copy, or run again") from error
 
 

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pagelab.errors import StoreError, TraceError
-from pagelab.store.files import Owner, open_file, open_table, read_table
+from pagelab.store.files import Owner, open_file, open_table, read_table, shortened
 from pagelab.store.trace_record import TracedFile, TraceRecord
 from pagelab.traces.arrays import Integers
 from pagelab.traces.events import MODEL
@@ -55,14 +55,16 @@ def export_table(table: Path, target: Path, as_csv: bool, owner: Owner | None = 
         StoreError: the table cannot be read, or the file not be written.
     """
     try:
-        with pq.ParquetFile(table) as file:
+        with pq.ParquetFile(table, page_checksum_verification=True) as file:
             schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
             with (_open_csv if as_csv else open_table)(target, schema, owner) as writer:
                 for batch in file.iter_batches(_ROWS_AT_ONCE):
                     writer.write_table(pa.table(batch).cast(schema))
             return int(file.metadata.num_rows)
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"cannot read {table} ({error}): restore it from a copy, or compute it again") from error
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise StoreError(
+            f"cannot read {table} ({shortened(str(error))}): restore it from a copy, or compute it again"
+        ) from error
 
 
 @contextmanager

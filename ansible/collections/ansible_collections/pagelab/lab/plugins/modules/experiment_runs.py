@@ -24,7 +24,8 @@ options:
     choices: [listed, packed, released]
     default: listed
     description:
-      - C(listed) names the runs, and files that are not what they were when they were written. C(packed) writes one run to a tar file.
+      - C(listed) names the runs, and files that are not what they were when they were written.
+      - C(packed) writes one run to a tar file.
       - C(released) removes the packed file and, if the run is complete and still is what was packed, the run.
   run: {type: str, description: EXPERIMENT/HOST/RUN_ID}
   manifest_sha256: {type: str, description: What C(packed) has returned.}
