@@ -172,7 +172,7 @@ def test_a_trial_that_a_complete_run_never_had(tmp_path: Path) -> None:
     store = raw_run(tmp_path)
     store.write_run(run_record(trials_planned=4, trials_done=4))
     analyse_run(store)
-    assert RunData.read(store).damage == ["trials/004 is missing, though the run is complete"]
+    assert RunData.read(store).damage == ["trials of a complete run are missing, first trials/004"]
 
 
 class TestDerived:

@@ -9,6 +9,8 @@ same bytes.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
 from pagelab.analysis.access.pattern import analyse_trial
 from pagelab.analysis.raw_trial import read_inference
 from pagelab.analysis.summary import summary_table
@@ -16,6 +18,7 @@ from pagelab.analysis.trial_record import refused_record, timed_record, trial_re
 from pagelab.config.load import parse_config
 from pagelab.config.schema import Config
 from pagelab.errors import StoreError, TraceError
+from pagelab.store.files import shortened as shortened_text
 from pagelab.store.observation import Observation
 from pagelab.store.record import Access, TrialRecord
 from pagelab.store.run_store import RunStore
@@ -84,9 +87,20 @@ def derive(store: RunStore, number: int, config: Config, traced: bool = True) ->
         The record, and what could not be read of the trace.
 
     Raises:
-        StoreError: a raw file is missing or damaged, or the disk refused.
+        StoreError: a raw file is missing or damaged or holds what cannot be, or the disk refused.
         TraceError: the trace cannot be read.
     """
+    try:
+        return _derive(store, number, config, traced)
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = shortened_text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        raise StoreError(
+            f"the raw files of trial {number:03d} give what cannot be ({what}): repeat the trial"
+        ) from error
+
+
+def _derive(store: RunStore, number: int, config: Config, traced: bool) -> tuple[TrialRecord, list[str]]:
     seen, notes = store.read_observation(number), list[str]()
     if seen.factors.model not in {model.name for model in config.models}:
         raise StoreError(

@@ -1,12 +1,16 @@
 """What a trial left on disk before anything was computed from it, read back."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
 
 import pyarrow as pa
 
 from pagelab.errors import StoreError
 from pagelab.inference.log import parse_timings
+from pagelab.store.files import read_table
 from pagelab.store.observation import ObservedInference, Snapshot
 from pagelab.store.record import EngineTimings
 from pagelab.store.run_store import RunStore
@@ -53,16 +57,22 @@ def read_inference(store: RunStore, number: int, seen: ObservedInference, page_b
     Raises:
         StoreError: one of them is missing or damaged.
     """
-    tokens, samples = store.read_trial_table(number, "tokens"), store.read_trial_table(number, "samples")
-    if tokens is None:
-        raise StoreError(f"{store.trial_table_path(number, 'tokens')} is missing: restore it from a copy, or run again")
+    samples = store.read_trial_table(number, "samples")
     return RawInference(
         seen=seen,
         page_bytes=page_bytes,
-        token_seconds=tokens["arrival_seconds"].to_pylist(),
+        token_seconds=_arrivals(store.trial_table_path(number, "tokens")),
         samples=None if samples is None else _samples(samples),
         log=store.read_trial_text(number, "llama.log"),
     )
+
+
+def _arrivals(path: Path) -> list[float]:
+    found: list[float | None] = read_table(path, ["arrival_seconds"])["arrival_seconds"].to_pylist()
+    seconds = [at for at in found if at is not None and math.isfinite(at)]
+    if len(seconds) < len(found) or any(later < earlier for earlier, later in pairwise([0.0, *seconds])):
+        raise StoreError(f"{path} has tokens that came before those before them: restore it from a copy, or run again")
+    return seconds
 
 
 def _samples(table: pa.Table) -> Samples:

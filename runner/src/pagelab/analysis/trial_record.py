@@ -86,7 +86,7 @@ def _bare(seen: Observation) -> TrialRecord:
         started_at=seen.before.time,
         weights_bytes=seen.model.weights_bytes,
         model_file_bytes=seen.model.file_bytes,
-        validity=Validity(valid=False),
+        validity=Validity(valid=False, reasons=["it was not judged"]),
     )
 
 

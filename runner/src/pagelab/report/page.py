@@ -17,8 +17,8 @@ from pagelab.report import access_section, figures, provenance, tables, wording
 from pagelab.report.run_data import RunData
 from pagelab.store.files import unit_of
 from pagelab.store.record import TrialRecord, flatten
+from pagelab.store.run_store import PAGE
 
-PAGE = "index.html"
 WITH_INVALID = "with-invalid"
 
 

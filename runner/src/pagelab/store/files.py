@@ -152,6 +152,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         StoreError: it is missing, damaged, or written by a newer pagelab, or it lacks one of the columns.
     """
+    if not path.is_file():
+        raise StoreError(f"{path} is missing: restore it from a copy, or repeat its trial")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(None if columns is None else list(columns))

@@ -37,6 +37,7 @@ from pagelab.store.record import RunRecord, TrialRecord
 from pagelab.store.trace_record import TRACE_VERSION, TraceRecord
 
 _RUN, _CONFIG, _TRIAL, _TRIALS, _SUMMARY = "run.json", "config.yml", "trial.json", "trials", "summary.parquet"
+PAGE = "index.html"
 _OBSERVATION, _TRACE, _TRACE_RECORD = "observation.json", "trace", "trace.json"
 
 
@@ -159,7 +160,7 @@ class RunStore:
         directory, path = self.trial_directory(record.trial), self._trial_path(record.trial) / _TRIAL
         made, before = self._made.pop(record.trial, set()), set[str]()
         with suppress(StoreError):  # an earlier trial.json that is missing or damaged lists nothing
-            before = set(read_record(path, TrialRecord).derived_files)
+            before = set(self.read_trial(record.trial).derived_files)
         for name in before - made - {_TRIAL}:
             with explained(directory / name):
                 (directory / name).unlink(missing_ok=True)
@@ -168,13 +169,19 @@ class RunStore:
         write_bytes(path, content, self.owner)
         note_derived(self.directory, {self.name_of(path): digest_of(content)}, self.owner)
 
+    def is_computed(self, number: int) -> bool:
+        """Whether a trial has its trial.json."""
+        return (self._trial_path(number) / _TRIAL).is_file()
+
+    def read_trial(self, number: int) -> TrialRecord:
+        """Read trial.json; StoreError where it is missing, damaged, or of another schema version or trial."""
+        path = self._trial_path(number) / _TRIAL
+        return _of_trial(read_record(path, TrialRecord), number, path)
+
     def read_trials(self, without: Collection[int] = ()) -> list[TrialRecord]:
         """The records of the trials but some, by number; StoreError where one of them is damaged."""
         numbers = (number for number in self.trial_numbers() if number not in without)
-        paths = {number: self._trial_path(number) / _TRIAL for number in numbers}
-        return [
-            _of_trial(read_record(path, TrialRecord), number, path) for number, path in paths.items() if path.is_file()
-        ]
+        return [self.read_trial(number) for number in numbers if self.is_computed(number)]
 
     def write_trial_table(self, number: int, name: str, table: pa.Table) -> None:
         """Write one table of a trial, such as `tokens`, as NAME.parquet."""
@@ -239,6 +246,16 @@ class RunStore:
     def report_directory(self) -> Path:
         """Where the page and its figures go; it may not exist yet."""
         return self.directory / "report"
+
+    @property
+    def page_path(self) -> Path:
+        """Where the page is; it is the last file of a report that is written."""
+        return self.report_directory / PAGE
+
+    def discard_page(self) -> None:
+        """Remove the page, which does not know of the trials that came since."""
+        with explained(self.page_path):
+            self.page_path.unlink(missing_ok=True)
 
     def write_report_file(self, name: str, content: bytes) -> Path:
         """Write one file of the report, such as `figures/speed.svg`, and return its path."""

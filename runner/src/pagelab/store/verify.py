@@ -5,15 +5,16 @@ trial.json the derived ones. Everything is read once, and nothing is computed.
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from pagelab.errors import StoreError
 from pagelab.store.checksums import CHECKSUMS, DERIVED, read_checksums
-from pagelab.store.files import PARTIAL_SUFFIX, read_document, sha256_of
+from pagelab.store.files import PARTIAL_SUFFIX, sha256_of
 from pagelab.store.record import RunRecord, TrialRecord
 from pagelab.store.run_store import RunStore
 
@@ -83,11 +84,12 @@ def trusted(store: RunStore, run: RunRecord) -> tuple[list[TrialRecord], list[st
                 "run did not measure: restore trials/ from a copy"
             )
     known = {trial.trial for trial in trials} | {one.trial for one in found}
-    planned = range(1, run.trials_planned + 1) if run.status == "complete" else ()
-    missing = [
-        f"trials/{number:03d} is missing, though the run is complete" for number in planned if number not in known
-    ]
-    return trials, [*shortened(map(str, found)), *shortened(missing)]
+    planned = range(1, run.trials_planned + 1) if run.status == "complete" else range(0)
+    missing = [_trial(number) for number in islice((one for one in planned if one not in known), _SHOWN)]
+    damage = shortened(map(str, found))
+    if missing:
+        damage.append(f"trials of a complete run are missing, first {', '.join(missing)}")
+    return trials, damage
 
 
 def refuse(store: RunStore, found: Collection[Finding]) -> None:
@@ -119,6 +121,7 @@ class _Verification:
         self._store = store
         self._actual: dict[str, str] = {}
         self._expected: dict[str, _Expected] = {}
+        self._believed = set(store.trial_numbers())
         recorded = read_checksums(store.directory)
         self._recorded: Sums | None = None if recorded is None else recorded.files
 
@@ -131,16 +134,17 @@ class _Verification:
         self._expect(self._recorded or {}, "recorded")
         self._expect(derived or {}, "derived")
         listed = {number for one in self._expected.values() if (number := one.trial) is not None}
-        there = set(self._store.trial_numbers())
+        there = set(self._believed)
         for number in listed - there:
             yield Finding(_trial(number), "is missing", "recorded", number)
         self._expected = {name: one for name, one in self._expected.items() if one.trial not in listed - there}
         self._read(self._expected)
-        whole = {number: self._expect_listed(number, derived) for number in there}
+        for number in there:
+            yield from self._expect_listed(number, derived)
         self._read(name for name in self._expected if name not in self._actual)
         yield from self._different()
         for number in there:
-            yield from self._added(number, whole[number])
+            yield from self._added(number, number in self._believed)
         for path in (self._store.directory / "trials").glob("*"):
             if self._store.name_of(path) not in map(_trial, there):
                 yield Finding(self._store.name_of(path), _WRONG["other"], "other")
@@ -165,28 +169,26 @@ class _Verification:
             else:
                 self._expected[name] = _Expected(tuple(digests), "run" if kind == "recorded" else kind)
 
-    def _expect_listed(self, number: int, derived: Sums | None) -> bool:
-        """Expect what a trial lists of itself; whether both of its lists can be believed."""
-        believed = True
-        lists: list[tuple[str, str, DamageKind, Sums | None]] = [
-            ("observation.json", "raw_files", "recorded", self._recorded),
-            ("trial.json", "derived_files", "derived", derived),
+    def _expect_listed(self, number: int, derived: Sums | None) -> Iterator[Finding]:
+        """Expect what a trial lists of itself; both lists are `believed` unless one is not what it was."""
+        lists: list[tuple[str, DamageKind, Sums | None, Callable[[], Mapping[str, str]]]] = [
+            ("observation.json", "recorded", self._recorded, lambda: self._store.read_observation(number).raw_files),
+            ("trial.json", "derived", derived, lambda: self._store.read_trial(number).derived_files),
         ]
-        for file, key, kind, sums in lists:
+        for file, kind, sums, read in lists:
             name = f"{_trial(number)}/{file}"
-            path = self._store.directory / name
-            if not path.is_file() or (sums is not None and self._actual.get(name) not in sums.get(name, ())):
-                believed = False
-                continue
-            self._expected.setdefault(name, _Expected((), kind, number))  # of a run without checksums
-            document = read_document(path)
-            files = document.get(key) if isinstance(document, dict) else None
-            if not isinstance(files, dict):
-                believed = False
-                continue
-            for each, digest in files.items():
-                self._expected[f"{_trial(number)}/{each}"] = _Expected((str(digest),), kind, number)
-        return believed
+            there = (self._store.directory / name).is_file()
+            if there and (sums is None or self._actual.get(name) in sums.get(name, ())):
+                self._expected.setdefault(name, _Expected((), kind, number))  # of a run without checksums
+                try:
+                    listed = read()
+                except StoreError as error:
+                    yield Finding(name, f"cannot be used ({error})", kind, number)
+                else:
+                    names = {f"{_trial(number)}/{each}": digest for each, digest in listed.items()}
+                    self._expected |= {each: _Expected((digest,), kind, number) for each, digest in names.items()}
+                    continue
+            self._believed.discard(number)
 
     def _read(self, names: Iterable[str]) -> None:
         """Take the checksums of those files that are there."""
