@@ -118,7 +118,7 @@ def run(
         store = run_experiment(
             selected, _lab(results), observer, resume=resume, force=force, skip_eviction=skip_eviction
         )
-    with _saying_that_the_page_is_left(store.directory):
+    with saying_that_the_page_is_left(store.directory):
         data = RunData.read(store)
         print_summary(data)
         typer.echo(f"\nPage: {write_report(data)}")
@@ -127,7 +127,7 @@ def run(
 
 
 @contextmanager
-def _saying_that_the_page_is_left(run_directory: Path) -> Iterator[None]:
+def saying_that_the_page_is_left(run_directory: Path) -> Iterator[None]:
     """Say what to do where a run ends after its last trial and before its page is written."""
     left = f"all trials are finished, and only the page is left: `pagelab report {run_directory}` or --resume writes it"
     try:
