@@ -243,6 +243,12 @@ class TestChecksums:
         (store.trial_directory(1) / "trace" / "cpu0.raw.zst").write_bytes(b"")
         assert found(store)["trials/001/trace/cpu0.raw.zst"] == "is not what was recorded, it is empty"
 
+    def test_damage_to_an_entry_is_damage_to_this_file(self, store: RunStore) -> None:
+        path = store.directory / "checksums.json"
+        path.write_text(path.read_text().replace("trials/002/", "trials/022/"))
+        with pytest.raises(StoreError, match=r"checksums\.json is no Checksums .*its entries are not what was written"):
+            verify(store)
+
     @pytest.mark.parametrize(
         "text", ["", "{", '{"schema_version": 2, "files": {"a": ["A"]}}', '{"files": {"/etc": []}}']
     )

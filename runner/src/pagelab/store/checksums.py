@@ -9,9 +9,9 @@ An entry of checksums.json is written before its file, so that no file is ever t
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pagelab.config.model_specs import Sha256
 from pagelab.errors import StoreError
@@ -25,11 +25,21 @@ class Checksums(Record):
     """Either file. `files` has what a file, by its path in the run, may be.
 
     That is one checksum, and two for run.json: two files cannot be replaced at once, so it is still what it was before,
-    or what it was about to become, where the runner was killed in between.
+    or what it was about to become, where the runner was killed in between. `own_sha256` is that of the entries, so that
+    damage here is not taken for damage to the files.
     """
 
     schema_version: int = SCHEMA_VERSION
     files: dict[PathInside, Annotated[list[Sha256], Field(min_length=1, max_length=2)]] = Field(default_factory=dict)
+    own_sha256: Sha256 = ""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        own = digest_of("".join(f"{name} {' '.join(self.files[name])}\n" for name in sorted(self.files)).encode())
+        if self.own_sha256 not in ("", own):
+            raise ValueError("its entries are not what was written")
+        self.own_sha256 = own
+        return self
 
 
 def digest_of(content: bytes) -> str:
