@@ -5,6 +5,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pagelab.analysis.analyze import analyse_run
 from pagelab.analysis.compare import compare_runs
 from pagelab.errors import PagelabError, StoreError
 from pagelab.report.run_data import RunData
+from pagelab.store.files import sha256_of
 from pagelab.store.run_store import RunStore
 from pagelab.store.verify import verify
 from pagelab.terminal.comparison import comparison_renderable
@@ -23,6 +25,7 @@ from pagelab.terminal.summary import summary_renderable
 from printed import printed
 
 DAMAGES = 1000
+UNCHECKED = 60
 READ_BY_ALL = 12  # of them; the others are shown to what all readers ask first
 TRACE = ("trials/001/trace/cpu0.raw.zst", "trials/001/trace/cpu1.raw.zst")
 
@@ -204,6 +207,31 @@ def assert_all_readers_say(run: Run, names: list[str]) -> None:
     for answer in run.outputs():
         flat = " ".join(answer.split())
         assert any(name in flat for name in names) or "more files" in flat, (names, flat)
+
+
+def test_records_that_no_checksum_knows_give_no_traceback(run: Run) -> None:
+    """As in a run of an older pagelab: readers answer, or say in a sentence what they cannot use."""
+    dice = dice_of(15)
+    for _ in range(UNCHECKED):
+        for kind in dice.choices([flip, edit_number, swap], k=2):
+            kind(run, dice)
+        forget_checksums(run)
+        assert run.outputs()
+        run.restore()
+
+
+def forget_checksums(run: Run) -> None:
+    """Make the damage look like what was recorded."""
+    for name in ("checksums.json", "derived.json"):
+        (run.directory / name).unlink(missing_ok=True)
+    for path in (run.directory / "trials").glob("*/*.json"):
+        key = {"observation.json": "raw_files", "trial.json": "derived_files"}.get(path.name)
+        with suppress(ValueError):  # what is no JSON any more lists nothing
+            document = json.loads(path.read_text())
+            if key and isinstance(document.get(key), dict):
+                there = (name for name in document[key] if (path.parent / name).is_file())
+                document[key] = {name: sha256_of(path.parent / name) for name in there}
+                path.write_text(json.dumps(document))
 
 
 @pytest.mark.parametrize("name", TRACE)

@@ -201,5 +201,22 @@ class TestFiles:
             read_table(path)
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"arrival_seconds": [0.1]}),
+        pa.table({"seconds": [0.1], "model_resident_bytes": ["a"]}),
+        pa.table({"layer": pa.array([1], pa.int32())}),
+    ],
+    ids=lambda table: ",".join(table.column_names),
+)
+def test_samples_of_another_shape(tmp_path: Path, table: pa.Table) -> None:
+    store = raw_run(tmp_path)
+    store.write_trial_table(2, "samples", table)
+    store.write_observation(store.read_observation(2))
+    (note,) = analyse_run(store).notes
+    says_one_sentence(StoreError(note), "trial 002", "samples.parquet does not hold samples")
+
+
 def test_counters_that_are_absent_or_nought_are_fine() -> None:
     assert observation(1, disk_read_bytes_per_second=0.0, oom_kills=None).oom_kills is None

@@ -157,7 +157,7 @@ def _settings(store: RunStore) -> dict[str, Any]:
     """The configuration as flat names, whatever version of pagelab wrote it; models are told apart by their names."""
     try:
         document = yaml.safe_load(store.read_config_text())
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError):  # `!!int foo`, for one
         return {}
     if not isinstance(document, dict):
         return {}

@@ -62,7 +62,7 @@ def read_inference(store: RunStore, number: int, seen: ObservedInference, page_b
         seen=seen,
         page_bytes=page_bytes,
         token_seconds=_arrivals(store.trial_table_path(number, "tokens")),
-        samples=None if samples is None else _samples(samples),
+        samples=None if samples is None else _samples(samples, store.trial_table_path(number, "samples")),
         log=store.read_trial_text(number, "llama.log"),
     )
 
@@ -75,6 +75,9 @@ def _arrivals(path: Path) -> list[float]:
     return seconds
 
 
-def _samples(table: pa.Table) -> Samples:
+def _samples(table: pa.Table, path: Path) -> Samples:
+    kinds = {field.name: field.type for field in table.schema}
+    if kinds.pop("seconds", None) != pa.float64() or not all(map(pa.types.is_integer, kinds.values())):
+        raise StoreError(f"{path} does not hold samples: restore it from a copy, or run again")
     columns = table.to_pydict()
     return Samples(columns.pop("seconds"), columns)
