@@ -53,7 +53,7 @@ class TestOneRunAgainstItself:
 class TestHalves:
     def test_every_valid_trial_is_in_one_of_them(self) -> None:
         records = run(1, 0.02, repetitions=7)
-        records[0].validity = Validity(valid=False)
+        records[0].validity = Validity(valid=False, reasons=["no"])
         first, second = halves(records, seed=3)
         assert sorted(trial.trial for trial in first + second) == sorted(trial.trial for trial in records[1:])
         for resident, sizes in ((1.0, (3, 3)), (0.5, (3, 4))):

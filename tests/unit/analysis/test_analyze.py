@@ -21,7 +21,7 @@ RAW = {"observation.json", "llama.log", "output.txt", "tokens.parquet", "samples
 
 def is_raw(name: str) -> bool:
     path = Path(name)
-    return path.name in RAW or "trace" in path.parts or name in ("run.json", "config.yml")
+    return path.name in RAW or "trace" in path.parts or name in ("run.json", "config.yml", "checksums.json")
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -122,6 +122,7 @@ class TestAnalyseRun:
     def test_a_trace_of_a_newer_version(self, store: RunStore) -> None:
         path = store.trial_directory(1) / "trace" / "trace.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 99}))
+        store.write_observation(store.read_observation(1))
         (note,) = analyse_run(store).notes
         assert "has schema version 99 and this pagelab reads up to 1: use a newer pagelab" in note
 

@@ -111,7 +111,7 @@ class TestCombination:
     def test_a_combination_without_a_valid_trial_stays(self) -> None:
         records = both()
         for record in records[3:]:
-            record.validity = Validity(valid=False)
+            record.validity = Validity(valid=False, reasons=["no"])
         row = only(combinations(records), 0.5)
         assert (row.valid, len(row.trials), row.tokens_per_second, row.slowdown) == (0, 3, None, None)
         assert wording.limit_reached(row) == wording.ABSENT
@@ -121,7 +121,7 @@ class TestCombination:
     def test_without_a_valid_baseline_there_is_no_slowdown(self) -> None:
         records = both()
         for record in records[:3]:
-            record.validity = Validity(valid=False)
+            record.validity = Validity(valid=False, reasons=["no"])
         assert only(combinations(records), 0.5).slowdown is None
 
     def test_absent_is_not_zero(self) -> None:

@@ -41,7 +41,7 @@ def record(**changes):
         "residency": Residency(target_fraction=0.5, achieved_fraction=0.48),
         "limit": Limit(bytes=600, share_bytes=500, effective=True),
         "engine": EngineTimings(decode_seconds=0.99, decode_runs=TOKENS - 1, repacked_bytes=0),
-        "validity": Validity(valid=False),
+        "validity": Validity(valid=False, reasons=["no"]),
     }
     return TrialRecord(**(values | changes))
 

@@ -14,7 +14,9 @@ def trials():
     """Speeds 10, 20, 90 in RAM, and 1, 2 and an invalid 1000 out of it."""
     speeds = [(1.0, 10.0), (1.0, 20.0), (1.0, 90.0), (0.0, 1.0), (0.0, 2.0), (0.0, 1000.0)]
     return [
-        trial_record(number, resident, speed, validity=Validity(valid=speed != 1000.0))
+        trial_record(
+            number, resident, speed, validity=Validity(valid=speed != 1000.0, reasons=["no"] * (speed == 1000.0))
+        )
         for number, (resident, speed) in enumerate(speeds, start=1)
     ]
 

@@ -417,8 +417,8 @@ class TestProvenance:
     def test_invalid_trials_do_not_enter(self, tmp_path: Path) -> None:
         store = provenance_run(tmp_path)
         wrong = next(record for record in store.read_trials() if record.trial == 3)
-        store.write_trial(wrong.model_copy(update={"validity": Validity(valid=False, reasons=["no"])}))
         store.write_trial_table(3, "residency", residency_table(1.0))
+        store.write_trial(wrong.model_copy(update={"validity": Validity(valid=False, reasons=["no"])}))
         for include, count in ((False, 2), (True, 3)):
             data = RunData.read(store, include)
             (parts,) = [one for one in data.resident if one.factors == factors(0.0)]
@@ -454,6 +454,8 @@ class TestProvenance:
         document = json.loads(path.read_text())
         document["residency"] = {"target_fraction": 1.0, "achieved_fraction": 1.0, "before_load_bytes": 0}
         path.write_text(json.dumps(document))
+        for name in ("checksums.json", "derived.json"):
+            (store.directory / name).unlink()
         assert report(store).table("slowdown", "read/token")[0][0] == "100 %"
 
 
@@ -535,7 +537,9 @@ class TestTerminal:
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
     def test_identity_without_an_image(self, tmp_path: Path) -> None:
-        identity = Identity(config_sha256="c", llama_cpp_commit="b", llama_cpp_sha256="d", model_sha256={})
+        identity = Identity(
+            config_sha256="c", llama_cpp_commit="b", llama_cpp_sha256="d", model_sha256={"gemma-3-270m": "e"}
+        )
         page = report(stored_run(tmp_path, identity=identity))
         assert ["container image", ABSENT] in [row for table in page.tables for row in table]
 

@@ -195,9 +195,9 @@ class TestAtomicity:
         child = subprocess.run([sys.executable, "-c", KILLED_WRITER, str(store.directory / "run.json")], check=False)
         assert child.returncode == -9
         assert (store.directory / "run.json").read_bytes() == before
-        assert len(names(store.directory)) == 2
+        assert len(names(store.directory)) == 3
         store.discard_unfinished()
-        assert names(store.directory) == ["run.json"]
+        assert names(store.directory) == ["checksums.json", "run.json"]
 
     def test_an_interrupt_leaves_no_part(self, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt), open_file(tmp_path / "a"):
@@ -225,7 +225,7 @@ class TestAtomicity:
         store.write_observation(observation(1))
         store.write_trial_table(2, "tokens", pa.table({"token_index": [0]}))
         assert store.discard_unfinished() == [store.directory / "trials/002"]
-        assert names(store.directory) == ["trials/001/observation.json", "trials/001/tokens.parquet"]
+        assert names(store.directory) == ["checksums.json", "trials/001/observation.json", "trials/001/tokens.parquet"]
         assert store.discard_unfinished() == []
 
 
@@ -254,7 +254,7 @@ class TestOwnership:
         store.write_summary(pa.table({"a": [1]}))
         store.write_report_file("figures/a.svg", b"")
         made = [tmp_path / "results", *(tmp_path / "results").rglob("*")]
-        assert len(made) == 15
+        assert len(made) == 17
         assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(1234, 2345)}
         assert {path.stat().st_mode & 0o777 for path in made} == {0o755, 0o644}
         assert tmp_path.stat().st_uid == 0

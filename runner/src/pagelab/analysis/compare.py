@@ -13,6 +13,7 @@ from pagelab.config.load import config_document
 from pagelab.errors import ConfigError
 from pagelab.store.record import SCHEMA_VERSION, RunRecord, TrialRecord, flatten
 from pagelab.store.run_store import RunStore
+from pagelab.store.verify import trusted
 
 # What a run measures of its host varies a little between any two runs: a rate counts as different from 10 % on.
 _RATE = "disk_read_bytes_per_second"
@@ -53,7 +54,7 @@ class Comparison:
 
     `identity` is where the runs are not the same experiment, `configuration` the settings that make a difference in the
     hash of the configuration. `host` is where the manifests differ in what is known to matter (host names among it),
-    `host_details` where else.
+    `host_details` where else. `damage` has for each run what was recorded and is not what it was.
     """
 
     runs: tuple[RunRecord, ...]
@@ -64,6 +65,7 @@ class Comparison:
     host_details: tuple[Difference, ...]
     rows: tuple[Compared, ...]
     include_invalid: bool = False
+    damage: tuple[tuple[str, ...], ...] = ()
 
     @property
     def same_experiment(self) -> bool:
@@ -86,6 +88,7 @@ class Comparison:
             "host_differences": [asdict(difference) for difference in self.host],
             "further_host_differences": [asdict(difference) for difference in self.host_details],
             "include_invalid": self.include_invalid,
+            "damage": dict(zip(self.letters, map(list, self.damage), strict=False)),
             "significance": SIGNIFICANCE,
             "rows": [_row(row, self.letters[1:]) for row in self.rows],
         }
@@ -96,12 +99,13 @@ def compare_runs(stores: Sequence[RunStore], include_invalid: bool = False) -> C
 
     Raises:
         ConfigError: fewer than two runs.
-        StoreError: a file of a run is missing or damaged.
+        StoreError: a file of a run is missing or damaged, or does not follow from what was recorded.
     """
     if len(stores) < 2:
         raise ConfigError("one run alone cannot be compared: name two or more, RESULTS/EXPERIMENT/HOST/RUN_ID each")
     runs = [store.read_run() for store in stores]
-    trials = [store.read_trials() for store in stores]
+    read = [trusted(store, run) for store, run in zip(stores, runs, strict=True)]
+    trials = [trials for trials, _ in read]
     identity = differences([flatten(run.identity.document()) for run in runs])
     facts = [{"host": run.host} | flatten(_lasting(run.manifest)) for run in runs]
     hosts = [difference for difference in differences(facts) if not _is_noise(difference)]
@@ -115,6 +119,7 @@ def compare_runs(stores: Sequence[RunStore], include_invalid: bool = False) -> C
         host_details=tuple(difference for difference in hosts if not _is_telling(difference)),
         rows=tuple(compare_trials(trials, include_invalid)),
         include_invalid=include_invalid,
+        damage=tuple(tuple(damage) for _, damage in read),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pagelab.config.expectation import Aggregate, has_value, parse_expectation
 from pagelab.config.schema import Hypothesis
-from pagelab.store.record import TrialRecord, flatten
+from pagelab.store.record import TrialRecord
 
 _FUNCTIONS: dict[str, Callable[[Sequence[float]], float]] = {
     "median": statistics.median,
@@ -60,6 +60,6 @@ def _is_named(trial: TrialRecord, aggregate: Aggregate) -> bool:
 
 def _value(aggregate: Aggregate, trials: Sequence[TrialRecord]) -> float | None:
     chosen = [trial for trial in trials if _is_named(trial, aggregate)]
-    found = [flatten(trial.document()).get(aggregate.column) for trial in chosen]
+    found = [trial.columns().get(aggregate.column) for trial in chosen]
     values = [float(value) for value in found if isinstance(value, int | float)]
     return _FUNCTIONS[aggregate.function](values) if values else None

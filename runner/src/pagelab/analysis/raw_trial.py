@@ -1,11 +1,16 @@
 """What a trial left on disk before anything was computed from it, read back."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
 
 import pyarrow as pa
 
+from pagelab.errors import StoreError
 from pagelab.inference.log import parse_timings
+from pagelab.store.files import read_table
 from pagelab.store.observation import ObservedInference, Snapshot
 from pagelab.store.record import EngineTimings
 from pagelab.store.run_store import RunStore
@@ -52,16 +57,27 @@ def read_inference(store: RunStore, number: int, seen: ObservedInference, page_b
     Raises:
         StoreError: one of them is missing or damaged.
     """
-    tokens, samples = store.read_trial_table(number, "tokens"), store.read_trial_table(number, "samples")
+    samples = store.read_trial_table(number, "samples")
     return RawInference(
         seen=seen,
         page_bytes=page_bytes,
-        token_seconds=[] if tokens is None else tokens["arrival_seconds"].to_pylist(),
-        samples=None if samples is None else _samples(samples),
+        token_seconds=_arrivals(store.trial_table_path(number, "tokens")),
+        samples=None if samples is None else _samples(samples, store.trial_table_path(number, "samples")),
         log=store.read_trial_text(number, "llama.log"),
     )
 
 
-def _samples(table: pa.Table) -> Samples:
+def _arrivals(path: Path) -> list[float]:
+    found: list[float | None] = read_table(path, ["arrival_seconds"])["arrival_seconds"].to_pylist()
+    seconds = [at for at in found if at is not None and math.isfinite(at)]
+    if len(seconds) < len(found) or any(later < earlier for earlier, later in pairwise([0.0, *seconds])):
+        raise StoreError(f"{path} has tokens that came before those before them: restore it from a copy, or run again")
+    return seconds
+
+
+def _samples(table: pa.Table, path: Path) -> Samples:
+    kinds = {field.name: field.type for field in table.schema}
+    if kinds.pop("seconds", None) != pa.float64() or not all(map(pa.types.is_integer, kinds.values())):
+        raise StoreError(f"{path} does not hold samples: restore it from a copy, or run again")
     columns = table.to_pydict()
     return Samples(columns.pop("seconds"), columns)

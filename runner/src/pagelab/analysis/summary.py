@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pagelab.analysis import repeatability
 from pagelab.analysis.significance import MINIMUM_REPETITIONS, student_t
 from pagelab.config.factors import Factors
-from pagelab.store.record import TrialRecord, flatten
+from pagelab.store.record import TrialRecord
 
 BASELINE_RESIDENT = 1.0
 
@@ -227,7 +227,7 @@ def summary_table(trials: Iterable[TrialRecord]) -> pa.Table:
     Columns and their types follow from the record's shape alone, so that they are the same for every run. A factor that
     is a number or the word `default` is a text. Absent values are null.
     """
-    rows = [flatten(trial.document()) for trial in sorted(trials, key=lambda trial: trial.trial)]
+    rows = [trial.columns() for trial in sorted(trials, key=lambda trial: trial.trial)]
     columns = {}
     for name, kind in _columns(TrialRecord):
         values = [row.get(name) for row in rows]
@@ -244,7 +244,7 @@ def _columns(shape: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
         kind = kinds.pop() if len(kinds) == 1 else str
         if issubclass(kind, BaseModel):
             yield from _columns(kind, f"{prefix}{name}.")
-        else:
+        elif kind is not dict:
             yield f"{prefix}{name}", kind.__name__
 
 
@@ -252,4 +252,6 @@ def _plain_types(annotation: Any) -> set[type]:  # an annotation has no narrower
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         return set().union(*map(_plain_types, parts))
+    if origin is Annotated:
+        return _plain_types(parts[0])
     return {type(value) for value in parts} if origin is Literal else {origin or annotation}

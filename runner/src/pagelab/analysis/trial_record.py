@@ -40,16 +40,19 @@ def timed_record(seen: Observation, raw: RawInference) -> TrialRecord:
     return record
 
 
-def trial_record(seen: Observation, raw: RawInference, access: Access, config: Config) -> TrialRecord:
+def trial_record(
+    timed: TrialRecord, seen: Observation, raw: RawInference, access: Access, config: Config
+) -> TrialRecord:
     """Everything that trial.json says, verdict included.
 
     Args:
+        timed: the record with the times of its windows; the rest is filled in.
         seen: what the trial saw.
         raw: its inference, with the other raw files.
         access: what its trace says; empty where nothing was traced, or the trace cannot be read.
         config: the configuration of the run.
     """
-    record, on_model_disk = timed_record(seen, raw), seen.swap_on_model_disk
+    record, on_model_disk = timed, seen.swap_on_model_disk
     record.reads = windows.reads_of(raw, on_model_disk)
     record.sources = windows.sources_of(raw, on_model_disk, seen.model.weights_bytes, access.page_added_bytes)
     record.access = access
@@ -83,7 +86,7 @@ def _bare(seen: Observation) -> TrialRecord:
         started_at=seen.before.time,
         weights_bytes=seen.model.weights_bytes,
         model_file_bytes=seen.model.file_bytes,
-        validity=Validity(valid=False),
+        validity=Validity(valid=False, reasons=["it was not judged"]),
     )
 
 

@@ -28,7 +28,7 @@ def load_of(raw: RawInference) -> Load:
 
 def prompt_of(raw: RawInference, prompt_tokens: int | None) -> Tokens:
     """The prompt window: from ready to the first generated token, which comes with the last prompt token."""
-    if raw.seen.ready_seconds is None or not raw.token_seconds:
+    if raw.seen.ready_seconds is None or not raw.token_seconds or raw.token_seconds[0] < raw.seen.ready_seconds:
         return Tokens(tokens=prompt_tokens)
     return _rate(prompt_tokens, raw.token_seconds[0] - raw.seen.ready_seconds)
 

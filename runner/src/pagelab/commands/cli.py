@@ -4,8 +4,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -118,11 +118,25 @@ def run(
         store = run_experiment(
             selected, _lab(results), observer, resume=resume, force=force, skip_eviction=skip_eviction
         )
-    data = RunData.read(store)
-    print_summary(data)
-    typer.echo(f"\nPage: {write_report(data)}")
+    with saying_that_the_page_is_left(store.directory):
+        data = RunData.read(store)
+        print_summary(data)
+        typer.echo(f"\nPage: {write_report(data)}")
     if any(not trial.validity.valid for trial in data.trials):
         raise typer.Exit(errors.EXIT_INVALID_TRIALS)
+
+
+@contextmanager
+def saying_that_the_page_is_left(run_directory: Path) -> Iterator[None]:
+    """Say what to do where a run ends after its last trial and before its page is written."""
+    left = f"all trials are finished, and only the page is left: `pagelab report {run_directory}` or --resume writes it"
+    try:
+        yield
+    except errors.StoreError as error:
+        raise errors.StoreError(f"{error}; {left}") from error
+    except KeyboardInterrupt:
+        typer.echo(f"pagelab: {left}", err=True)
+        raise
 
 
 RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="directories of runs")]

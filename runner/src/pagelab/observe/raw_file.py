@@ -5,8 +5,7 @@ import tempfile
 from collections import deque
 from pathlib import Path
 
-import pyarrow as pa
-
+from pagelab.observe.zstd import Compressor
 from pagelab.store.files import explained, open_file
 
 CHUNK_BYTES = 1 << 20
@@ -15,9 +14,9 @@ CHUNK_BYTES = 1 << 20
 class RawFileWriter:
     """Collects what a recorder gives; `finish` makes a file of it.
 
-    Each chunk is a zstd frame of its own. The newest `raw_hold_bytes` are
-    compressed no sooner than in `finish`: where a trial is not longer, compression takes nothing from the inference. Up
-    to `hold_bytes` of compressed bytes stay in memory until then: nothing is written to the disk while it is measured.
+    Each chunk is a zstd frame of its own, with a checksum of its content. The newest `raw_hold_bytes` are compressed no
+    sooner than in `finish`: where a trial is not longer, compression takes nothing from the inference. Up to
+    `hold_bytes` of compressed bytes stay in memory until then: nothing is written to the disk while it is measured.
     """
 
     def __init__(self, path: Path, hold_bytes: int, raw_hold_bytes: int = 0) -> None:
@@ -26,7 +25,7 @@ class RawFileWriter:
         self._raw_room = raw_hold_bytes
         self.raw_bytes = 0
         self.compressed_bytes = 0
-        self._codec = pa.Codec("zstd", compression_level=1)
+        self._compressor = Compressor(level=1)
         self._held = tempfile.SpooledTemporaryFile(max_size=hold_bytes, mode="w+b", dir=str(path.parent))  # noqa: SIM115
 
     def write(self, chunk: bytes | memoryview) -> None:
@@ -44,7 +43,7 @@ class RawFileWriter:
     def _compress_oldest(self) -> None:
         chunk = self._raw.popleft()
         self._raw_room += len(chunk)
-        compressed = self._codec.compress(chunk)
+        compressed = self._compressor.compress(chunk)
         with explained(self.path):
             self._held.write(compressed)
         self.compressed_bytes += compressed.size

@@ -17,8 +17,8 @@ from pagelab.report import access_section, figures, provenance, tables, wording
 from pagelab.report.run_data import RunData
 from pagelab.store.files import unit_of
 from pagelab.store.record import TrialRecord, flatten
+from pagelab.store.run_store import PAGE
 
-PAGE = "index.html"
 WITH_INVALID = "with-invalid"
 _FORMULA = ("=", "+", "-", "@")
 
@@ -131,7 +131,7 @@ def render_page(data: RunData, drawings: Mapping[str, str], exported: Iterable[s
     return environment.get_template("page.html.j2").render(
         run=data.run,
         findings=wording.findings(rows),
-        notices=tables.warning_lines(data.run, data.trials, rows, data.include_invalid),
+        notices=[*data.damage, *tables.warning_lines(data.run, data.trials, rows, data.include_invalid)],
         banner=wording.invalid_included(data.trials, data.include_invalid),
         above="../.." if data.include_invalid else "..",
         common=tables.common_settings(rows),
@@ -170,7 +170,7 @@ def _facts(trial: TrialRecord) -> dict[str, Any]:
     """What the tables of all trials show of one."""
     seconds = [part.seconds for part in (trial.load, trial.prompt, trial.decode) if part.seconds is not None]
     traced = trial.trace if trial.trace and trial.trace.recorders else None
-    return flatten(trial.document()) | {
+    return trial.columns() | {
         "whole_seconds": sum(seconds) if len(seconds) == 3 else None,
         "traced_by": f"{', '.join(traced.recorders)} ({', '.join(traced.profiles)})" if traced else wording.ABSENT,
     }

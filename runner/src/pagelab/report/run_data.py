@@ -14,6 +14,7 @@ from pagelab.config.load import config_document, config_of
 from pagelab.errors import ConfigError
 from pagelab.store.record import RunRecord, TrialRecord
 from pagelab.store.run_store import RunStore
+from pagelab.store.verify import trusted
 
 TABLES = {
     "tokens": {"token_index", "latency_seconds"},
@@ -30,6 +31,8 @@ TABLES = {
 class RunData:
     """A run, its finished trials, and what they say; invalid trials enter the numbers only where that is asked for.
 
+    `damage` are sentences on what was recorded and is not what it was: the numbers stand, and cannot be computed again.
+
     Raises:
         StoreError: by what reads a table of a trial, where that is damaged.
     """
@@ -39,6 +42,7 @@ class RunData:
     trials: Sequence[TrialRecord]
     configuration: str = "{}"
     include_invalid: bool = False
+    damage: Sequence[str] = ()
     _tables: dict[tuple[int, str], pa.Table | None] = field(default_factory=dict, init=False)
     _rows: dict[tuple[int, str], Sequence[TableRow]] = field(default_factory=dict, init=False)
 
@@ -47,9 +51,11 @@ class RunData:
         """Read a run.
 
         Raises:
-            StoreError: a file of the run is missing or damaged.
+            StoreError: a file of the run is missing or damaged, or does not follow from what was recorded.
         """
-        return cls(store, store.read_run(), store.read_trials(), store.read_config_text(), include_invalid)
+        run = store.read_run()
+        trials, damage = trusted(store, run)
+        return cls(store, run, trials, store.read_config_text(), include_invalid, damage)
 
     def table(self, trial: int, name: str) -> pa.Table | None:
         """A table of a trial; None where it was not written, or has another shape."""

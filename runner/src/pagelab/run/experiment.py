@@ -23,6 +23,7 @@ from pagelab.run.preflight import refusals, run_checks
 from pagelab.run.trial import TrialSetup, refuse_trial, run_trial
 from pagelab.store.record import CheckRecord, Identity, RunRecord, TrialRecord
 from pagelab.store.run_store import RunStore, find_runs
+from pagelab.store.verify import refuse, shortened, verify
 from pagelab.units import format_bytes
 
 
@@ -83,6 +84,8 @@ def run_experiment(
         checks = checked(config, lab, force, observer)
         build = open_build(lab.build_directory)
         run = (resumed(config, lab, build, observer) if resume else None) or started(config, lab, build)
+        if run.record.status == "complete":
+            return run.store
         run.record.preflight = checks
         run.record.forced = [check.name for check in refusals(checks)]
         if skip_eviction:
@@ -150,24 +153,45 @@ def started(config: Config, lab: Lab, build: Build) -> RunInProgress:
 
 
 def resumed(config: Config, lab: Lab, build: Build, observer: Observer) -> RunInProgress | None:
-    """The newest incomplete run of the same experiment, None where there is none."""
+    """The newest run of the same experiment that lacks trials, or its page; None where there is none."""
     identity = identity_of(config, lab, build)
     for directory in find_runs(lab.results_directory, config.experiment, lab.host):
         store = RunStore.open(directory, lab.owner)
         try:
             record = store.read_run()
-        except StoreError as error:  # a run of an older pagelab beside it is no reason not to go on
+            if record.identity != identity or (record.status == "complete" and store.page_path.exists()):
+                continue
+            mend(store, config, observer)
+        except StoreError as error:  # a run of an older pagelab, or a damaged one, is no reason not to go on
             observer.note(f"passed over: {error}")
             continue
-        if record.status == "incomplete" and record.identity == identity:
-            store.discard_unfinished()
-            computed = {trial.trial for trial in store.read_trials()}
-            for number in sorted(set(store.observed_trials()) - computed):  # killed between measuring and computing
-                derived(store, number, config, observer)
+        if record.status == "complete":  # killed before its page was written, or the disk was full
+            observer.note(f"{directory} is complete: nothing is measured again, only its page is written")
+        else:
             observer.note(f"going on with {directory}: {len(store.observed_trials())} trials are finished")
-            return RunInProgress(store, record)
+        return RunInProgress(store, record)
     observer.note("no unfinished run of this very experiment to go on with; starting a new one")
     return None
+
+
+def mend(store: RunStore, config: Config, observer: Observer) -> None:
+    """Remove what a killed run left unfinished, compute what it did not, and say what of its record is damaged.
+
+    Raises:
+        StoreError: a file of the run itself is damaged, or the disk refused.
+    """
+    store.discard_unfinished()
+    found = verify(store)
+    refuse(store, [one for one in found if one.kind == "run"])
+    damaged = {one.trial for one in found if one.kind == "recorded"}
+    for sentence in shortened(str(one) for one in found if one.kind in ("recorded", "unchecked")):
+        observer.note(sentence)
+    outdated = {one.trial for one in found if one.kind == "derived"}
+    for number in store.observed_trials():
+        if number not in damaged and (number in outdated or not store.is_computed(number)):
+            derived(store, number, config, observer)
+    if store.read_run().status == "complete":
+        store.write_summary(summary_table(store.read_trials()))
 
 
 def prepare(
@@ -257,5 +281,6 @@ def close(run: RunInProgress) -> None:
     run.record.trials_done = len(trials)
     if run.record.trials_done == run.record.trials_planned:
         run.record.status = "complete"
+        run.store.discard_page()  # from here on, a page that is there is that of the complete run
     run.record.ended_at = datetime.now(UTC).isoformat()
     run.store.write_run(run.record)

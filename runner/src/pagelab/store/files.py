@@ -112,19 +112,24 @@ def write_json(path: Path, record: Record | dict[str, Any], owner: Owner | None 
     Raises:
         StoreError: the disk refused, or the record holds a number that JSON does not know (NaN, infinity).
     """
+    write_bytes(path, json_bytes(path, record), owner)
+
+
+def json_bytes(path: Path, record: Record | dict[str, Any]) -> bytes:
+    """What `write_json` writes to a file."""
     document = record.document() if isinstance(record, Record) else record
     try:
         text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise StoreError(f"cannot write {path}, a value in it is not a number ({error}): leave it absent") from error
-    write_text(path, text + "\n", owner)
+    return f"{text}\n".encode()
 
 
 def write_table(path: Path, table: pa.Table, owner: Owner | None = None) -> None:
     """Replace a file by a Parquet table, with the schema version and the columns' units in its metadata."""
     stamped = table.replace_schema_metadata(_stamped(table.schema).metadata)
     with open_file(path, owner) as stream:
-        pq.write_table(stamped, stream, compression="zstd")
+        pq.write_table(stamped, stream, compression="zstd", write_page_checksum=True)
 
 
 @contextmanager
@@ -135,7 +140,7 @@ def open_table(path: Path, schema: pa.Schema, owner: Owner | None = None, **opti
     """
     with (
         open_file(path, owner) as stream,
-        pq.ParquetWriter(stream, _stamped(schema), compression="zstd", **options) as w,
+        pq.ParquetWriter(stream, _stamped(schema), compression="zstd", write_page_checksum=True, **options) as w,
     ):
         yield w
 
@@ -146,13 +151,17 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         StoreError: it is missing, damaged, or written by a newer pagelab, or it lacks one of the columns.
     """
+    if not path.is_file():
+        raise StoreError(f"{path} is missing: restore it from a copy, or repeat its trial")
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(None if columns is None else list(columns))
-    except (OSError, pa.ArrowException, ValueError) as error:  # the last for names that are no UTF-8
-        raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or repeat its trial") from error
-    version = (table.schema.metadata or {}).get(VERSION_KEY, b"0")
-    refuse_newer(path, int(version))
+            table.validate(full=True)  # texts that are no UTF-8, for one
+            version = int((table.schema.metadata or {}).get(VERSION_KEY, b"0"))
+    except (OSError, pa.ArrowException, ValueError, OverflowError, MemoryError) as error:
+        reason = shown(str(error))
+        raise StoreError(f"cannot read {path} ({reason}): restore it from a copy, or repeat its trial") from error
+    refuse_newer(path, version)
     missing = sorted(set(columns or ()) - set(table.column_names))
     if missing:
         raise StoreError(f"{path} has no column {missing[0]}: compute it again by `pagelab analyze` on its run")
@@ -225,6 +234,8 @@ def _remedy(number: int | None) -> str:
 
 def read_text(path: Path) -> str:
     """Read a text back; StoreError where it is missing or no UTF-8."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise StoreError(f"{path} is no regular file: restore it from a copy, or run the experiment again")
     try:
         return read_file(path, MOST_TEXT_BYTES).decode()
     except FileNotFoundError as error:

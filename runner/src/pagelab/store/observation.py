@@ -9,36 +9,49 @@ Counters are those of the kernel at one moment; what lies between two moments is
 could not be read is absent.
 """
 
-from pydantic import Field
+import math
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, Field
 
 from pagelab.config.factors import Factors
+from pagelab.config.model_specs import Sha256
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
 from pagelab.host.other_processes import OtherProcess
-from pagelab.store.record import SCHEMA_VERSION, HostMemory, Record, Traced
+from pagelab.store.record import SCHEMA_VERSION, Amount, HostMemory, PathInside, Positive, Record, Traced, Whole
+
+_Counted = TypeVar("_Counted", GroupCounters, CpuInterference)
+
+
+def _counts_up(counters: _Counted) -> _Counted:
+    for name, value in vars(counters).items():
+        if isinstance(value, int | float) and not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}, which no counter of the kernel can be")
+    return counters
 
 
 class Snapshot(Record):
     """All counters at one moment; bytes, pages or events since boot or since the group or process was made."""
 
-    monotonic_seconds: float
-    group: GroupCounters
-    limit_hits: int | None = None
-    process_read_bytes: int | None = None
-    process_major_faults: int | None = None
-    process_minor_faults: int | None = None
-    device_read_bytes: int | None = None
-    device_written_bytes: int | None = None
-    swapped_in_bytes: int | None = None
-    swapped_out_bytes: int | None = None
-    host_read_bytes: int | None = None
-    group_read_bytes: int | None = None
+    monotonic_seconds: Amount
+    group: Annotated[GroupCounters, AfterValidator(_counts_up)]
+    limit_hits: Whole | None = None
+    process_read_bytes: Whole | None = None
+    process_major_faults: Whole | None = None
+    process_minor_faults: Whole | None = None
+    device_read_bytes: Whole | None = None
+    device_written_bytes: Whole | None = None
+    swapped_in_bytes: Whole | None = None
+    swapped_out_bytes: Whole | None = None
+    host_read_bytes: Whole | None = None
+    group_read_bytes: Whole | None = None
 
 
 class ObservedOthers(Record):
     """The CPU time that other processes took from the prompt to the last token, and the busiest of them."""
 
-    cpu_seconds: float = Field(ge=0)
+    cpu_seconds: Amount
     busiest: list[OtherProcess] = Field(default_factory=list)
 
 
@@ -54,12 +67,12 @@ class ObservedInference(Record):
     at_ready: Snapshot | None = None
     at_first_token: Snapshot | None = None
     at_last_token: Snapshot | None = None
-    interference_at_ready: CpuInterference | None = None
-    interference_at_last_token: CpuInterference | None = None
+    interference_at_ready: Annotated[CpuInterference, AfterValidator(_counts_up)] | None = None
+    interference_at_last_token: Annotated[CpuInterference, AfterValidator(_counts_up)] | None = None
     others: ObservedOthers | None = None
-    started_monotonic_seconds: float | None = None
-    ready_seconds: float | None = None
-    resident_at_last_bytes: int | None = None
+    started_monotonic_seconds: Amount | None = None
+    ready_seconds: Amount | None = None
+    resident_at_last_bytes: Whole | None = None
     exit_status: int = 0
     timed_out: bool = False
 
@@ -67,9 +80,9 @@ class ObservedInference(Record):
 class ObservedModel(Record):
     """Sizes of the model; `bytes_per_token` of the weights are touched by one token."""
 
-    weights_bytes: int
-    file_bytes: int
-    bytes_per_token: float
+    weights_bytes: Positive
+    file_bytes: Whole
+    bytes_per_token: Amount
 
 
 class ObservedHost(Record):
@@ -77,7 +90,7 @@ class ObservedHost(Record):
 
     time: str
     memory: HostMemory
-    swap_used_bytes: int
+    swap_used_bytes: Whole
 
 
 class ObservedSwap(Record):
@@ -95,9 +108,9 @@ class ObservedPressure(Record):
     still locked at the end.
     """
 
-    limit_bytes: int | None = None
-    share_bytes: int | None = None
-    pinned_bytes: int | None = None
+    limit_bytes: Whole | None = None
+    share_bytes: Whole | None = None
+    pinned_bytes: Whole | None = None
     in_force: bool = True
 
 
@@ -118,28 +131,28 @@ class Observation(Record):
     """
 
     schema_version: int = SCHEMA_VERSION
-    trial: int
+    trial: Whole
     factors: Factors
-    repetition: int
-    order: int
+    repetition: Whole
+    order: Whole
     model: ObservedModel
-    calibrated_non_file_bytes: int
-    disk_read_bytes_per_second: float | None = None
-    page_bytes: int
+    calibrated_non_file_bytes: Whole
+    disk_read_bytes_per_second: Amount | None = None
+    page_bytes: Positive
     before: ObservedHost
     refused: str | None = None
     after: ObservedHost | None = None
     command: list[str] = Field(default_factory=list)
     settings: list[ObservedSetting] = Field(default_factory=list)
-    evicted_bytes: int | None = None
-    resident_before_bytes: int | None = None
+    evicted_bytes: Whole | None = None
+    resident_before_bytes: Whole | None = None
     swap: list[ObservedSwap] = Field(default_factory=list)
     pressure: ObservedPressure = ObservedPressure()
-    peak_bytes: int | None = None
-    oom_kills: int | None = None
+    peak_bytes: Whole | None = None
+    oom_kills: Whole | None = None
     inference: ObservedInference | None = None
     trace: Traced | None = None
-    raw_files: dict[str, str] = Field(default_factory=dict)
+    raw_files: dict[PathInside, Sha256] = Field(default_factory=dict)
 
     @property
     def swap_on_model_disk(self) -> bool:

@@ -5,21 +5,40 @@ Sizes are bytes and times are seconds, unrounded. Counters belong to one of thre
 `decode` (from the first generated token until the last).
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from pagelab import __version__
 from pagelab.config.factors import Factors
+from pagelab.config.model_specs import Sha256
 
 SCHEMA_VERSION = 2  # 1 had no observation.json, so nothing of it can be computed again
 WINDOWS = ("load", "prompt", "decode")
 
 
-class Record(BaseModel):
-    """Base of everything that is written: no unknown keys, and absent values left out."""
+def _inside(name: str) -> str:
+    if not name or name.startswith("/") or "\0" in name or {"", ".", ".."} & set(name.split("/")):
+        raise ValueError("it does not name a file below its directory")
+    return name
 
-    model_config = ConfigDict(extra="forbid")
+
+PathInside = Annotated[str, AfterValidator(_inside)]
+"""The path of a file below a directory, which leads nowhere else."""
+
+
+Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""A count, or bytes."""
+Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A part of a whole; where two clocks or two counters are divided, which may give a little more than 1, an `Amount`."""
+
+
+class Record(BaseModel):
+    """Base of everything that is written: no unknown keys, no infinity, and absent values left out."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     def document(self) -> dict[str, Any]:
         """The record as plain JSON values, without the values that are absent."""
@@ -29,15 +48,15 @@ class Record(BaseModel):
 class Tokens(Record):
     """Tokens processed in a window, by the lab's own monotonic clock."""
 
-    tokens: int | None = None
-    seconds: float | None = None
-    tokens_per_second: float | None = None
+    tokens: Whole | None = None
+    seconds: Amount | None = None
+    tokens_per_second: Amount | None = None
 
 
 class Load(Record):
     """From the start of the process until llama.cpp says that it begins to generate."""
 
-    seconds: float | None = None
+    seconds: Amount | None = None
 
 
 class Reads(Record):
@@ -48,11 +67,11 @@ class Reads(Record):
     less the swapped-in ones; `other_bytes` what the device delivered beyond those two.
     """
 
-    model_bytes: int | None = None
-    swap_bytes: int | None = None
-    other_bytes: int | None = None
-    process_bytes: int | None = None
-    device_bytes: int | None = None
+    model_bytes: Whole | None = None
+    swap_bytes: Whole | None = None
+    other_bytes: Whole | None = None
+    process_bytes: Whole | None = None
+    device_bytes: Whole | None = None
 
 
 class WindowReads(Record):
@@ -66,13 +85,13 @@ class WindowReads(Record):
 class Rereads(Record):
     """`factor` is decode.model_bytes over the bytes of the weights: how many times decoding read the model again."""
 
-    factor: float | None = None
+    factor: Amount | None = None
 
 
 class Throughput(Record):
     """Bytes that the model's disk delivered during decode, over the seconds of decode."""
 
-    read_bytes_per_second: float | None = None
+    read_bytes_per_second: Amount | None = None
 
 
 class Access(Record):
@@ -95,58 +114,58 @@ class Access(Record):
 
     model_bytes_source: Literal["block", "page_cache"] | None = None
     order: Literal["issue", "completion", "page_cache"] | None = None
-    reads: int | None = None
-    read_bytes: int | None = None
-    model_reads: int | None = None
-    model_bytes: int | None = None
-    model_bytes_per_token: float | None = None
-    swap_bytes: int | None = None
-    other_bytes: int | None = None
-    page_added_bytes: int | None = None
-    mean_read_bytes: float | None = None
-    median_read_bytes: float | None = None
-    sequential_fraction: float | None = None
-    sequential_fraction_notes: float | None = None
-    sequential_fraction_next: float | None = None
-    mean_run_bytes: float | None = None
-    median_run_bytes: float | None = None
-    n50_run_bytes: int | None = None
-    forward_fraction: float | None = None
-    backward_fraction: float | None = None
-    distinct_bytes: int | None = None
-    reread_factor: float | None = None
-    coverage_fraction: float | None = None
-    read_amplification: float | None = None
-    read_amplification_per_token: float | None = None
-    latency_p50_seconds: float | None = None
-    latency_p90_seconds: float | None = None
-    latency_p99_seconds: float | None = None
-    latency_max_seconds: float | None = None
-    queue_depth_mean: float | None = None
-    queue_depth_p50: int | None = None
-    queue_depth_p99: int | None = None
-    busy_fraction: float | None = None
+    reads: Whole | None = None
+    read_bytes: Whole | None = None
+    model_reads: Whole | None = None
+    model_bytes: Whole | None = None
+    model_bytes_per_token: Amount | None = None
+    swap_bytes: Whole | None = None
+    other_bytes: Whole | None = None
+    page_added_bytes: Whole | None = None
+    mean_read_bytes: Amount | None = None
+    median_read_bytes: Amount | None = None
+    sequential_fraction: Share | None = None
+    sequential_fraction_notes: Amount | None = None
+    sequential_fraction_next: Amount | None = None
+    mean_run_bytes: Amount | None = None
+    median_run_bytes: Amount | None = None
+    n50_run_bytes: Whole | None = None
+    forward_fraction: Share | None = None
+    backward_fraction: Share | None = None
+    distinct_bytes: Whole | None = None
+    reread_factor: Amount | None = None
+    coverage_fraction: Amount | None = None
+    read_amplification: Amount | None = None
+    read_amplification_per_token: Amount | None = None
+    latency_p50_seconds: Amount | None = None
+    latency_p90_seconds: Amount | None = None
+    latency_p99_seconds: Amount | None = None
+    latency_max_seconds: Amount | None = None
+    queue_depth_mean: Amount | None = None
+    queue_depth_p50: Whole | None = None
+    queue_depth_p99: Whole | None = None
+    busy_fraction: Amount | None = None
 
 
 class Faults(Record):
     """Page faults of the process during decode, by all its threads (/proc/PID/stat)."""
 
-    major: int | None = None
-    minor: int | None = None
+    major: Whole | None = None
+    minor: Whole | None = None
 
 
 class Refaults(Record):
     """Pages of the group that came back after having been evicted, during decode (memory.stat workingset_refault_*)."""
 
-    file_pages: int | None = None
-    anon_pages: int | None = None
+    file_pages: Whole | None = None
+    anon_pages: Whole | None = None
 
 
 class Swap(Record):
     """Bytes swapped in and out during decode (host-wide counters of /proc/vmstat)."""
 
-    in_bytes: int | None = None
-    out_bytes: int | None = None
+    in_bytes: Whole | None = None
+    out_bytes: Whole | None = None
 
 
 class Disturbance(Record):
@@ -162,27 +181,27 @@ class Disturbance(Record):
     task of the host, the trial's among them, waited for a processor or for memory (PSI).
     """
 
-    disk_written_bytes: int | None = None
-    throttled_seconds: float | None = None
-    thermal_events: int | None = None
-    stolen_fraction: float | None = None
-    other_cpu_seconds: float | None = None
-    other_cpu_fraction: float | None = None
+    disk_written_bytes: Whole | None = None
+    throttled_seconds: Amount | None = None
+    thermal_events: Whole | None = None
+    stolen_fraction: Share | None = None
+    other_cpu_seconds: Amount | None = None
+    other_cpu_fraction: Share | None = None
     other_processes: str | None = None
-    run_delay_seconds: float | None = None
-    run_delay_fraction: float | None = None
-    cpu_stall_fraction: float | None = None
-    memory_stall_fraction: float | None = None
+    run_delay_seconds: Amount | None = None
+    run_delay_fraction: Share | None = None
+    cpu_stall_fraction: Share | None = None
+    memory_stall_fraction: Share | None = None
 
 
 class HostMemory(Record):
     """/proc/meminfo at one moment."""
 
-    total_bytes: int | None = None
-    free_bytes: int | None = None
-    available_bytes: int | None = None
-    cached_bytes: int | None = None
-    locked_bytes: int | None = None
+    total_bytes: Whole | None = None
+    free_bytes: Whole | None = None
+    available_bytes: Whole | None = None
+    cached_bytes: Whole | None = None
+    locked_bytes: Whole | None = None
 
 
 class Memory(Record):
@@ -194,15 +213,15 @@ class Memory(Record):
 
     before: HostMemory = HostMemory()
     after: HostMemory = HostMemory()
-    peak_bytes: int | None = None
-    non_file_bytes: float | None = None
+    peak_bytes: Whole | None = None
+    non_file_bytes: Amount | None = None
 
 
 class SwapUsed(Record):
     """Swap in use on the host."""
 
-    before_bytes: int | None = None
-    after_bytes: int | None = None
+    before_bytes: Whole | None = None
+    after_bytes: Whole | None = None
 
 
 class ModelSources(Record):
@@ -214,11 +233,11 @@ class ModelSources(Record):
     `page_cache_bytes`: pages of the model file that entered the page cache, where they were traced.
     """
 
-    process_bytes: int | None = None
-    refault_bytes: int | None = None
-    device_bytes: int | None = None
-    page_cache_bytes: int | None = None
-    disagreement_fraction: float | None = None
+    process_bytes: Whole | None = None
+    refault_bytes: Whole | None = None
+    device_bytes: Whole | None = None
+    page_cache_bytes: Whole | None = None
+    disagreement_fraction: Share | None = None
 
 
 class SwapSources(Record):
@@ -228,10 +247,10 @@ class SwapSources(Record):
     (workingset_refault_anon). `group_bytes`: pswpin of the group's memory.stat, on kernels that have it there.
     """
 
-    host_bytes: int | None = None
-    refault_bytes: int | None = None
-    group_bytes: int | None = None
-    disagreement_fraction: float | None = None
+    host_bytes: Whole | None = None
+    refault_bytes: Whole | None = None
+    group_bytes: Whole | None = None
+    disagreement_fraction: Share | None = None
 
 
 class OtherSources(Record):
@@ -242,10 +261,10 @@ class OtherSources(Record):
     group's io.stat (cgroup v2).
     """
 
-    device_bytes: int | None = None
-    host_bytes: int | None = None
-    group_bytes: int | None = None
-    disagreement_fraction: float | None = None
+    device_bytes: Whole | None = None
+    host_bytes: Whole | None = None
+    group_bytes: Whole | None = None
+    disagreement_fraction: Share | None = None
 
 
 class Sources(Record):
@@ -268,13 +287,13 @@ class Residency(Record):
     token. `evicted_bytes` is what of the file was in the page cache before it was evicted, whoever had put it there.
     """
 
-    target_fraction: float | None = None
-    achieved_fraction: float | None = None
-    before_fraction: float | None = None
-    at_first_fraction: float | None = None
-    after_fraction: float | None = None
-    evicted_bytes: int | None = None
-    before_load_bytes: int | None = None
+    target_fraction: Share | None = None
+    achieved_fraction: Share | None = None
+    before_fraction: Share | None = None
+    at_first_fraction: Share | None = None
+    after_fraction: Share | None = None
+    evicted_bytes: Whole | None = None
+    before_load_bytes: Whole | None = None
 
 
 class Limit(Record):
@@ -288,21 +307,21 @@ class Limit(Record):
     resident as a whole while decoding. All is absent where no pressure was asked.
     """
 
-    bytes: int | None = None
-    least_bytes: int | None = None
-    most_bytes: int | None = None
-    pinned_bytes: int | None = None
-    non_file_bytes: int | None = None
-    share_bytes: int | None = None
-    hits: int | None = None
+    bytes: Whole | None = None
+    least_bytes: Whole | None = None
+    most_bytes: Whole | None = None
+    pinned_bytes: Whole | None = None
+    non_file_bytes: Whole | None = None
+    share_bytes: Whole | None = None
+    hits: Whole | None = None
     effective: bool | None = None
 
 
 class Bound(Record):
     """The best that the disk's measured rate allows for the bytes that had to come from it."""
 
-    tokens_per_second: float | None = None
-    fraction_of_bound: float | None = None
+    tokens_per_second: Amount | None = None
+    fraction_of_bound: Amount | None = None
 
 
 class EngineTimings(Record):
@@ -313,14 +332,14 @@ class EngineTimings(Record):
     outside of decoding. Ours holds all three.
     """
 
-    load_seconds: float | None = None
-    prompt_seconds: float | None = None
-    prompt_tokens: int | None = None
-    decode_seconds: float | None = None
-    decode_runs: int | None = None
-    sampling_seconds: float | None = None
-    unaccounted_seconds: float | None = None
-    repacked_bytes: int | None = None
+    load_seconds: Amount | None = None
+    prompt_seconds: Amount | None = None
+    prompt_tokens: Whole | None = None
+    decode_seconds: Amount | None = None
+    decode_runs: Whole | None = None
+    sampling_seconds: Amount | None = None
+    unaccounted_seconds: Amount | None = None
+    repacked_bytes: Whole | None = None
 
 
 class Traced(Record):
@@ -334,11 +353,11 @@ class Traced(Record):
 
     recorders: list[str] = Field(default_factory=list)
     profiles: list[str] = Field(default_factory=list)
-    lost_events: int | None = None
+    lost_events: Whole | None = None
     capped: list[str] = Field(default_factory=list)
     same_disk: bool = False
-    raw_bytes: int | None = None
-    recorder_cpu_seconds: float | None = None
+    raw_bytes: Whole | None = None
+    recorder_cpu_seconds: Amount | None = None
     ended_early: str | None = None
     notes: list[str] = Field(default_factory=list)
 
@@ -350,22 +369,31 @@ class Validity(Record):
     reasons: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
 
+    @model_validator(mode="after")
+    def _follows_from_reasons(self) -> Self:
+        if self.valid == bool(self.reasons):
+            raise ValueError(f"valid is {str(self.valid).lower()}, with {len(self.reasons)} reasons why not")
+        return self
+
 
 class TrialRecord(Record):
-    """trial.json: everything about one measured run."""
+    """trial.json: everything about one measured run.
+
+    `derived_files` has the sha256 of every other derived file of the trial, by its name in the trial's directory.
+    """
 
     schema_version: int = SCHEMA_VERSION
-    trial: int
+    trial: Whole
     factors: Factors
-    repetition: int
-    order: int
+    repetition: Whole
+    order: Whole
     started_at: str
-    weights_bytes: int
-    model_file_bytes: int
+    weights_bytes: Positive
+    model_file_bytes: Whole
     load: Load = Load()
     prompt: Tokens = Tokens()
     decode: Tokens = Tokens()
-    time_to_first_token_seconds: float | None = None
+    time_to_first_token_seconds: Amount | None = None
     reads: WindowReads = WindowReads()
     sources: Sources = Sources()
     rereads: Rereads = Rereads()
@@ -385,6 +413,11 @@ class TrialRecord(Record):
     command: list[str] = Field(default_factory=list)
     exit_status: int | None = None
     validity: Validity
+    derived_files: dict[PathInside, Sha256] = Field(default_factory=dict)
+
+    def columns(self) -> dict[str, Any]:
+        """What the trial says under dotted names, the columns of summary.parquet: `reads.decode.model_bytes`."""
+        return flatten(self.model_dump(mode="json", exclude_none=True, exclude={"derived_files"}))
 
 
 class Identity(Record):
@@ -423,15 +456,15 @@ class RunRecord(Record):
     manifest: dict[str, Any]
     started_at: str
     ended_at: str | None = None
-    trials_planned: int
-    trials_done: int = 0
+    trials_planned: Whole
+    trials_done: Whole = 0
     preflight: list[CheckRecord] = Field(default_factory=list)
     forced: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)
 
 
 def flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested keys into dotted ones, the columns of summary.parquet: `reads.decode.model_bytes`."""
+    """Turn nested keys into dotted ones: `reads.decode.model_bytes`."""
     flat: dict[str, Any] = {}
     for key, value in document.items():
         name = f"{prefix}{key}"

@@ -2,22 +2,27 @@
 
     RESULTS/EXPERIMENT/HOST/RUN_ID/
       run.json  config.yml  trials/NNN/{observation.json, trial.json, *.parquet, …}  summary.parquet  report/
+      checksums.json  derived.json                   what these files were when they were written
 
 `observation.json` is the last raw file of a trial: where it is, the trial was measured, and what is derived can
 be computed again. `trial.json` is the last derived one.
 """
 
 import shutil
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 
 from pagelab.errors import StoreError
+from pagelab.store.checksums import digest_of, note_derived, note_recorded
 from pagelab.store.files import (
     PARTIAL_SUFFIX,
     Owner,
     explained,
+    json_bytes,
     make_directory,
     read_record,
     read_table,
@@ -26,13 +31,13 @@ from pagelab.store.files import (
     write_bytes,
     write_json,
     write_table,
-    write_text,
 )
 from pagelab.store.observation import Observation
 from pagelab.store.record import RunRecord, TrialRecord
 from pagelab.store.trace_record import TRACE_VERSION, TraceRecord
 
 _RUN, _CONFIG, _TRIAL, _TRIALS, _SUMMARY = "run.json", "config.yml", "trial.json", "trials", "summary.parquet"
+PAGE = "index.html"
 _OBSERVATION, _TRACE, _TRACE_RECORD = "observation.json", "trace", "trace.json"
 
 
@@ -42,6 +47,7 @@ class RunStore:
     def __init__(self, directory: Path, owner: Owner | None = None) -> None:
         self.directory = directory
         self.owner = owner
+        self._made: dict[int, set[str]] = {}
 
     @classmethod
     def create(cls, results_dir: Path, experiment: str, host: str, run_id: str, owner: Owner | None = None) -> Self:
@@ -76,7 +82,9 @@ class RunStore:
 
     def write_run(self, record: RunRecord) -> None:
         """Write run.json."""
-        write_json(self.directory / _RUN, record, self.owner)
+        content = json_bytes(self.directory / _RUN, record)
+        note_recorded(self.directory, {_RUN: digest_of(content)}, self.owner, keep_before=True)
+        write_bytes(self.directory / _RUN, content, self.owner)
 
     def read_run(self) -> RunRecord:
         """Read run.json; StoreError where it is missing, damaged or newer than this pagelab."""
@@ -84,7 +92,9 @@ class RunStore:
 
     def write_config(self, text: str) -> None:
         """Write config.yml, the configuration as resolved."""
-        write_text(self.config_path, text, self.owner)
+        content = text.encode()
+        note_recorded(self.directory, {_CONFIG: digest_of(content)}, self.owner)
+        write_bytes(self.config_path, content, self.owner)
 
     @property
     def config_path(self) -> Path:
@@ -109,35 +119,74 @@ class RunStore:
         Raises:
             StoreError: the disk refused.
         """
-        directory = self.trial_directory(observation.trial)
-        files = sorted(path for path in directory.rglob("*") if path.is_file() and path.suffix != PARTIAL_SUFFIX)
-        observation.raw_files = {str(path.relative_to(directory)): sha256_of(path) for path in files}
-        write_json(directory / _OBSERVATION, observation, self.owner)
+        directory, path = self.trial_directory(observation.trial), self._observation_path(observation.trial)
+        files = sorted(file for file in directory.rglob("*") if file.is_file() and file.suffix != PARTIAL_SUFFIX)
+        observation.raw_files = {str(file.relative_to(directory)): sha256_of(file) for file in files if file != path}
+        self._made.pop(observation.trial, None)
+        content = json_bytes(path, observation)
+        note_recorded(self.directory, {self.name_of(path): digest_of(content)}, self.owner)
+        write_bytes(path, content, self.owner)
 
     def read_observation(self, number: int) -> Observation:
-        """Read what a trial saw; StoreError where that is missing, damaged, or of another schema version."""
-        return read_record(self._trial_path(number) / _OBSERVATION, Observation)
+        """Read what a trial saw; StoreError where that is missing, damaged, or of another schema version or trial."""
+        path = self._observation_path(number)
+        return _of_trial(read_record(path, Observation), number, path)
 
     def observed_trials(self) -> list[int]:
         """The numbers of the trials that were measured, in order."""
-        return sorted(int(path.parent.name) for path in (self.directory / _TRIALS).glob(f"[0-9]*/{_OBSERVATION}"))
+        return [number for number in self.trial_numbers() if self._observation_path(number).is_file()]
+
+    def trial_numbers(self) -> list[int]:
+        """The numbers of the trials that have a directory, in order."""
+        found = (path.name for path in (self.directory / _TRIALS).glob("[0-9]*") if path.is_dir())
+        return sorted(int(name) for name in found if name.isdecimal() and name == f"{int(name):03d}")
 
     def read_trial_text(self, number: int, name: str) -> str:
         """Read a text of a trial, such as llama.log; StoreError where it is missing."""
         return read_text(self._trial_path(number) / name)
 
-    def write_trial(self, record: TrialRecord) -> None:
-        """Write trial.json; the other derived files of the trial come before it."""
-        write_json(self.trial_directory(record.trial) / _TRIAL, record, self.owner)
+    def made(self, number: int, names: Iterable[str]) -> None:
+        """Take note of derived files of a trial that were written by other means."""
+        self._made.setdefault(number, set()).update(names)
 
-    def read_trials(self) -> list[TrialRecord]:
-        """The records of the trials, by number; StoreError where one of them is damaged."""
-        paths = (self.directory / _TRIALS).glob(f"*/{_TRIAL}")
-        return sorted((read_record(path, TrialRecord) for path in paths), key=lambda record: record.trial)
+    def write_trial(self, record: TrialRecord) -> None:
+        """Write trial.json with the sha256 of the trial's other derived files, which come before it.
+
+        What an earlier analysis made, and this one did not, is removed.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        directory, path = self.trial_directory(record.trial), self._trial_path(record.trial) / _TRIAL
+        made, before = self._made.pop(record.trial, set()), set[str]()
+        with suppress(StoreError):  # an earlier trial.json that is missing or damaged lists nothing
+            before = set(self.read_trial(record.trial).derived_files)
+        for name in before - made - {_TRIAL}:
+            with explained(directory / name):
+                (directory / name).unlink(missing_ok=True)
+        record.derived_files = {name: sha256_of(directory / name) for name in sorted(made)}
+        content = json_bytes(path, record)
+        write_bytes(path, content, self.owner)
+        note_derived(self.directory, {self.name_of(path): digest_of(content)}, self.owner)
+
+    def is_computed(self, number: int) -> bool:
+        """Whether a trial has its trial.json."""
+        return (self._trial_path(number) / _TRIAL).is_file()
+
+    def read_trial(self, number: int) -> TrialRecord:
+        """Read trial.json; StoreError where it is missing, damaged, or of another schema version or trial."""
+        path = self._trial_path(number) / _TRIAL
+        return _of_trial(read_record(path, TrialRecord), number, path)
+
+    def read_trials(self, without: Collection[int] = ()) -> list[TrialRecord]:
+        """The records of the trials but some, by number; StoreError where one of them is damaged."""
+        numbers = (number for number in self.trial_numbers() if number not in without)
+        return [self.read_trial(number) for number in numbers if self.is_computed(number)]
 
     def write_trial_table(self, number: int, name: str, table: pa.Table) -> None:
         """Write one table of a trial, such as `tokens`, as NAME.parquet."""
         write_table(self.trial_directory(number) / f"{name}.parquet", table, self.owner)
+        self.made(number, [f"{name}.parquet"])
 
     def read_trial_table(self, number: int, name: str) -> pa.Table | None:
         """Read one table of a trial; None where it was not written, StoreError where it is damaged."""
@@ -151,6 +200,7 @@ class RunStore:
     def write_trial_json(self, number: int, name: str, document: dict[str, Any]) -> None:
         """Write one document of a trial, such as `access`, as NAME.json."""
         write_json(self.trial_directory(number) / f"{name}.json", document, self.owner)
+        self.made(number, [f"{name}.json"])
 
     def trace_directory(self, number: int) -> Path:
         """Where the raw files of a trial's trace are, or would be."""
@@ -166,25 +216,46 @@ class RunStore:
         for path in unfinished:
             with explained(path):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+        lost = [self.name_of(path / _OBSERVATION) for path in unfinished]
+        note_recorded(self.directory, dict.fromkeys(lost), self.owner)
         partial = list(self.directory.rglob(f"*{PARTIAL_SUFFIX}"))
         for path in partial:
             with explained(path):
                 path.unlink()
         return sorted(unfinished + partial)
 
+    def name_of(self, path: Path) -> str:
+        """The path of a file in the run, as checksums and messages have it."""
+        return path.relative_to(self.directory).as_posix()
+
     def _trial_path(self, number: int) -> Path:
         return self.directory / _TRIALS / f"{number:03d}"
+
+    def _observation_path(self, number: int) -> Path:
+        return self._trial_path(number) / _OBSERVATION
 
     # what is derived from them
 
     def write_summary(self, table: pa.Table) -> None:
         """Write summary.parquet, one row a trial."""
-        write_table(self.directory / _SUMMARY, table, self.owner)
+        path = self.directory / _SUMMARY
+        write_table(path, table, self.owner)
+        note_derived(self.directory, {_SUMMARY: sha256_of(path)}, self.owner)
 
     @property
     def report_directory(self) -> Path:
         """Where the page and its figures go; it may not exist yet."""
         return self.directory / "report"
+
+    @property
+    def page_path(self) -> Path:
+        """Where the page is; it is the last file of a report that is written."""
+        return self.report_directory / PAGE
+
+    def discard_page(self) -> None:
+        """Remove the page, which does not know of the trials that came since."""
+        with explained(self.page_path):
+            self.page_path.unlink(missing_ok=True)
 
     def write_report_file(self, name: str, content: bytes) -> Path:
         """Write one file of the report, such as `figures/speed.svg`, and return its path."""
@@ -206,6 +277,18 @@ def _started_at(directory: Path) -> str:
         return RunStore(directory).read_run().started_at
     except StoreError:
         return ""
+
+
+_TrialFile = TypeVar("_TrialFile", Observation, TrialRecord)
+
+
+def _of_trial(record: _TrialFile, number: int, path: Path) -> _TrialFile:
+    if record.trial != number:
+        raise StoreError(
+            f"{path} says that it is of trial {record.trial}, and its directory that of trial {number}: restore both "
+            "from a copy"
+        )
+    return record
 
 
 def write_trace_record(directory: Path, record: TraceRecord, owner: Owner | None = None) -> None:

@@ -187,6 +187,8 @@ def _percent(fraction: float) -> str:
 
 def _warnings(comparison: Comparison) -> Iterator[str]:
     """What each run's own table says before one may believe it."""
+    for letter, damage in zip(comparison.letters, comparison.damage, strict=False):
+        yield from (f"{letter}: {line}" for line in damage)
     for index, letter in enumerate(comparison.letters):
         rows = [found for row in comparison.rows if (found := row.runs[index]) is not None]
         run, trials = comparison.runs[index], comparison.trials[index]

@@ -34,9 +34,8 @@ def summary_renderable(data: RunData) -> RenderableType:
     parts += [plain(sentence, style="bold") for sentence in wording.findings(rows)]
     parts += [plain(sentence) for sentence in wording.order_findings(data.patterns)]
     parts += [plain(f"? {wording.hypothesis(verdict)}") for verdict in data.verdicts]
-    parts += [
-        plain(f"! {line}", style="yellow") for line in warning_lines(run, data.trials, rows, data.include_invalid)
-    ]
+    warnings = [*data.damage, *warning_lines(run, data.trials, rows, data.include_invalid)]
+    parts += [plain(f"! {line}", style="yellow") for line in warnings]
     return Group(*parts)
 
 

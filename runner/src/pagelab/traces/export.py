@@ -55,7 +55,7 @@ def export_table(table: Path, target: Path, as_csv: bool, owner: Owner | None = 
         StoreError: the table cannot be read, or the file not be written.
     """
     try:
-        with pq.ParquetFile(table) as file:
+        with pq.ParquetFile(table, page_checksum_verification=True) as file:
             schema = pa.schema([(field.name, _plain(field.type)) for field in file.schema_arrow])
             with (_open_csv if as_csv else open_table)(target, schema, owner) as writer:
                 for batch in file.iter_batches(_ROWS_AT_ONCE):

@@ -8,7 +8,8 @@
         destination: /path/on/controller        # EXPERIMENT/HOST/RUN_ID appear in it
 
 Interrupted anywhere and called again, it goes on. An incomplete run stays on the host, so that it can be resumed. A run
-that cannot be brought here does not stop the others. Returns `collected` (names of runs) and `problems`.
+that cannot be brought here does not stop the others. One whose files are not what was recorded is brought all the same,
+with a warning that names them. Returns `collected` (names of runs) and `problems`.
 """
 
 from collections.abc import Mapping
@@ -40,8 +41,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         remote = Remote(self, variables["inventory_hostname"], given["reconnect_seconds"])
         collector = Collector(self, remote, given, variables)
-        collected, problems = [], []
+        collected, problems, damage = [], [], list[str]()
         for found in collector.module(state="listed")["runs"]:
+            damage += [f"{found['run']}: {sentence}" for sentence in collecting.shortened(found["damage"])]
             try:
                 if collector.collect(found):
                     collected.append(found["run"])
@@ -56,6 +58,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "msg": "; ".join(problems) or f"{len(collected)} runs collected",
             "collected": collected,
             "problems": problems,
+            "warnings": damage,
         }
 
 

@@ -24,13 +24,16 @@ options:
     choices: [listed, packed, released]
     default: listed
     description:
-      - C(listed) names the runs. C(packed) writes one run to a tar file.
+      - C(listed) names the runs, and files that are not what they were when they were written.
+      - C(packed) writes one run to a tar file.
       - C(released) removes the packed file and, if the run is complete and still is what was packed, the run.
   run: {type: str, description: EXPERIMENT/HOST/RUN_ID}
   manifest_sha256: {type: str, description: What C(packed) has returned.}
 author: pagelab
 """
 
+BOOKS = ("checksums.json", "derived.json")
+LISTS = {"observation.json": "raw_files", "trial.json": "derived_files"}
 TEMPORARY_SUFFIX = ".partial"  # a file that the runner was writing
 
 
@@ -71,6 +74,51 @@ def status_of(directory):
     return "incomplete"
 
 
+def damage_of(directory, manifest):
+    """Sentences on files that are not what their run says they were when they were written.
+
+    checksums.json and derived.json know the files that list the others: observation.json the raw ones of its trial,
+    trial.json the derived ones. A run of a pagelab that wrote no checksums is not judged.
+    """
+    sums = {name: checksum for checksum, name in (line.split("  ", 1) for line in manifest.split("\n") if line)}
+    expected = {}
+    for book in BOOKS:
+        if book in sums:
+            try:
+                expected |= listed_in(directory, sums, read_json(directory / book)["files"])
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                expected[book] = []
+    wrong = {
+        name: "is not what was written" if name in sums else "is missing"
+        for name, allowed in expected.items()
+        if sums.get(name) not in allowed
+    }
+    damaged = {name.split("/")[1] for name in wrong if name.startswith("trials/")}
+    computed = {name.split("/")[1] for name in expected if name.endswith("/trial.json")}
+    if not sums.keys() >= set(BOOKS) or not wrong.keys().isdisjoint(BOOKS):
+        computed = set()  # what the others list is not known
+    for name in sums:
+        if name.startswith("trials/") and name not in expected and name.split("/")[1] in computed - damaged:
+            wrong[name] = "was added"
+    return [f"{name} {what}" for name, what in sorted(wrong.items())]
+
+
+def listed_in(directory, sums, files):
+    """What each file of a list of checksums may be, and what the files may be that those list."""
+    expected = {name: list(allowed) for name, allowed in files.items()}
+    for name in files:
+        key = LISTS.get(name.rpartition("/")[2])
+        if key and sums.get(name) in expected[name]:
+            listed_there = read_json(directory / name).get(key, {})
+            expected |= {f"{name.rpartition('/')[0]}/{each}": [checksum] for each, checksum in listed_there.items()}
+    return expected
+
+
+def read_json(path):
+    """What JSON a file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def listed(results):
     """The runs with what tells whether the same is at the other end already."""
     found = []
@@ -83,6 +131,7 @@ def listed(results):
                 "status": status_of(directory),
                 "manifest": manifest,
                 "manifest_sha256": digest(manifest),
+                "damage": damage_of(directory, manifest),
             }
         )
     return found
@@ -115,6 +164,7 @@ def packed(results, outgoing, run):
         "sha256": checksum(archive),
         "manifest": manifest,
         "manifest_sha256": digest(manifest),
+        "damage": damage_of(directory, manifest),
     }
 
 

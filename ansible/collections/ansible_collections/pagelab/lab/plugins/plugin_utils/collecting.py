@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ Verdict = Literal["missing", "older", "same", "newer", "different"]
 STAGING = ".incoming"
 
 # What is made anew from the measured files, here as there: a report that was written again here is no difference.
-DERIVED = re.compile(r"report/|summary\.parquet$")
+DERIVED = re.compile(r"report/|(summary\.parquet|derived\.json)$")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]*")
 _MANIFEST_LINE = re.compile(r"(?P<sha256>[0-9a-f]{64})  (?P<name>.+)")
@@ -44,7 +44,7 @@ def read_manifest(text: str) -> dict[str, str]:
         AnsibleActionFail: it is damaged, or names a file outside the run.
     """
     found: dict[str, str] = {}
-    for line in filter(None, text.split("\n")):
+    for line in text.removesuffix("\n").split("\n") if text else ():
         match = _MANIFEST_LINE.fullmatch(line)
         if match is None or match["name"].startswith("/") or ".." in match["name"].split("/"):
             raise AnsibleActionFail(f"the host's list of files has a line that is none: {line!r}")
@@ -66,6 +66,12 @@ def compare(here: Path, manifest: Mapping[str, str], *, complete_there: bool) ->
     if not is_complete(here):
         return "older"
     return "different" if complete_there else "newer"
+
+
+def shortened(sentences: Sequence[str], shown: int = 3) -> list[str]:
+    """The first of many sentences, and how many more there are."""
+    more = len(sentences) - shown
+    return [*sentences[:shown], f"and {more} more files"] if more > 0 else list(sentences)
 
 
 def is_complete(directory: Path) -> bool:
