@@ -94,6 +94,7 @@ def test_every_file_of_the_run_is_there(paging: Call) -> None:
 
 
 RAW = {"observation.json", "llama.log", "output.txt", "tokens.parquet", "samples.parquet", "residency.parquet"}
+KEPT = RAW | {"run.json", "config.yml", "checksums.json"}
 
 
 def test_all_that_is_derived_comes_back_byte_for_byte_elsewhere(paging: Call, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_all_that_is_derived_comes_back_byte_for_byte_elsewhere(paging: Call, tm
     run = paging.store.directory
     copy = tmp_path / "copy"
     shutil.copytree(run, copy, ignore=shutil.ignore_patterns("report"))
-    derived = [path for path in copy.rglob("*") if path.is_file() and path.name not in RAW | {"run.json", "config.yml"}]
+    derived = [path for path in copy.rglob("*") if path.is_file() and path.name not in KEPT]
     derived = [path for path in derived if "trace" not in path.parts]
     assert {"trial.json", "access.json", "block_io.parquet", "summary.parquet"} <= {path.name for path in derived}
     for path in derived:
