@@ -11,7 +11,7 @@ import yaml
 
 from pagelab.config.load import load_config, parse_config
 from pagelab.config.schema import MOST_PROMPT_BYTES, MOST_TRIALS, Config
-from pagelab.errors import ConfigError
+from pagelab.errors import ConfigError, printable
 from pagelab.run.plan import check_sizes, estimate_result_bytes, known_weights_bytes, make_plan
 from pagelab.units import GIB
 
@@ -273,7 +273,7 @@ def outcome(text: str, path: Path) -> str:
     except ConfigError as error:
         message = str(error)
         assert message.startswith((f"{path}: ", "model "))
-        assert message.isprintable()
+        assert printable(message) == message
         assert len(message) < 500 + len(str(path))
         return "refused"
     return "accepted"

@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import json
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -56,7 +57,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for place, name in enumerate((ALL, *NAMES[:4]))
         for one in trials()
     ]
-    data = RunData(plain_run, run, records, configuration=f"experiment: {ALL}\n")
+    data = RunData(plain_run, run, records, configuration=f"experiment: {json.dumps(ALL)}\n")
     return write_report(data).parent
 
 

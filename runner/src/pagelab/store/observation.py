@@ -19,7 +19,7 @@ from pagelab.config.model_specs import Sha256
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
 from pagelab.host.other_processes import OtherProcess
-from pagelab.store.record import SCHEMA_VERSION, Amount, HostMemory, PathInside, Positive, Record, Traced, Whole
+from pagelab.store.record import SCHEMA_VERSION, Amount, HostMemory, Natural, PathInside, Positive, Record, Traced
 
 _Counted = TypeVar("_Counted", GroupCounters, CpuInterference)
 
@@ -36,16 +36,16 @@ class Snapshot(Record):
 
     monotonic_seconds: Amount
     group: Annotated[GroupCounters, AfterValidator(_counts_up)]
-    limit_hits: Whole | None = None
-    process_read_bytes: Whole | None = None
-    process_major_faults: Whole | None = None
-    process_minor_faults: Whole | None = None
-    device_read_bytes: Whole | None = None
-    device_written_bytes: Whole | None = None
-    swapped_in_bytes: Whole | None = None
-    swapped_out_bytes: Whole | None = None
-    host_read_bytes: Whole | None = None
-    group_read_bytes: Whole | None = None
+    limit_hits: Natural | None = None
+    process_read_bytes: Natural | None = None
+    process_major_faults: Natural | None = None
+    process_minor_faults: Natural | None = None
+    device_read_bytes: Natural | None = None
+    device_written_bytes: Natural | None = None
+    swapped_in_bytes: Natural | None = None
+    swapped_out_bytes: Natural | None = None
+    host_read_bytes: Natural | None = None
+    group_read_bytes: Natural | None = None
 
 
 class ObservedOthers(Record):
@@ -72,7 +72,7 @@ class ObservedInference(Record):
     others: ObservedOthers | None = None
     started_monotonic_seconds: Amount | None = None
     ready_seconds: Amount | None = None
-    resident_at_last_bytes: Whole | None = None
+    resident_at_last_bytes: Natural | None = None
     exit_status: int = 0
     timed_out: bool = False
 
@@ -81,7 +81,7 @@ class ObservedModel(Record):
     """Sizes of the model; `bytes_per_token` of the weights are touched by one token."""
 
     weights_bytes: Positive
-    file_bytes: Whole
+    file_bytes: Natural
     bytes_per_token: Amount
 
 
@@ -90,7 +90,7 @@ class ObservedHost(Record):
 
     time: str
     memory: HostMemory
-    swap_used_bytes: Whole
+    swap_used_bytes: Natural
 
 
 class ObservedSwap(Record):
@@ -108,9 +108,9 @@ class ObservedPressure(Record):
     still locked at the end.
     """
 
-    limit_bytes: Whole | None = None
-    share_bytes: Whole | None = None
-    pinned_bytes: Whole | None = None
+    limit_bytes: Natural | None = None
+    share_bytes: Natural | None = None
+    pinned_bytes: Natural | None = None
     in_force: bool = True
 
 
@@ -131,12 +131,12 @@ class Observation(Record):
     """
 
     schema_version: int = SCHEMA_VERSION
-    trial: Whole
+    trial: Natural
     factors: Factors
-    repetition: Whole
-    order: Whole
+    repetition: Natural
+    order: Natural
     model: ObservedModel
-    calibrated_non_file_bytes: Whole
+    calibrated_non_file_bytes: Natural
     disk_read_bytes_per_second: Amount | None = None
     page_bytes: Positive
     before: ObservedHost
@@ -144,12 +144,12 @@ class Observation(Record):
     after: ObservedHost | None = None
     command: list[str] = Field(default_factory=list)
     settings: list[ObservedSetting] = Field(default_factory=list)
-    evicted_bytes: Whole | None = None
-    resident_before_bytes: Whole | None = None
+    evicted_bytes: Natural | None = None
+    resident_before_bytes: Natural | None = None
     swap: list[ObservedSwap] = Field(default_factory=list)
     pressure: ObservedPressure = ObservedPressure()
-    peak_bytes: Whole | None = None
-    oom_kills: Whole | None = None
+    peak_bytes: Natural | None = None
+    oom_kills: Natural | None = None
     inference: ObservedInference | None = None
     trace: Traced | None = None
     raw_files: dict[PathInside, Sha256] = Field(default_factory=dict)

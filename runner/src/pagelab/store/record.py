@@ -27,7 +27,7 @@ PathInside = Annotated[str, AfterValidator(_inside)]
 """The path of a file below a directory, which leads nowhere else."""
 
 
-Whole = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Natural = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """A count, or bytes."""
 Positive = Annotated[int, Field(ge=1, le=2**63 - 1)]
 Amount = Annotated[float, Field(ge=0)]
@@ -48,7 +48,7 @@ class Record(BaseModel):
 class Tokens(Record):
     """Tokens processed in a window, by the lab's own monotonic clock."""
 
-    tokens: Whole | None = None
+    tokens: Natural | None = None
     seconds: Amount | None = None
     tokens_per_second: Amount | None = None
 
@@ -67,11 +67,11 @@ class Reads(Record):
     less the swapped-in ones; `other_bytes` what the device delivered beyond those two.
     """
 
-    model_bytes: Whole | None = None
-    swap_bytes: Whole | None = None
-    other_bytes: Whole | None = None
-    process_bytes: Whole | None = None
-    device_bytes: Whole | None = None
+    model_bytes: Natural | None = None
+    swap_bytes: Natural | None = None
+    other_bytes: Natural | None = None
+    process_bytes: Natural | None = None
+    device_bytes: Natural | None = None
 
 
 class WindowReads(Record):
@@ -114,14 +114,14 @@ class Access(Record):
 
     model_bytes_source: Literal["block", "page_cache"] | None = None
     order: Literal["issue", "completion", "page_cache"] | None = None
-    reads: Whole | None = None
-    read_bytes: Whole | None = None
-    model_reads: Whole | None = None
-    model_bytes: Whole | None = None
+    reads: Natural | None = None
+    read_bytes: Natural | None = None
+    model_reads: Natural | None = None
+    model_bytes: Natural | None = None
     model_bytes_per_token: Amount | None = None
-    swap_bytes: Whole | None = None
-    other_bytes: Whole | None = None
-    page_added_bytes: Whole | None = None
+    swap_bytes: Natural | None = None
+    other_bytes: Natural | None = None
+    page_added_bytes: Natural | None = None
     mean_read_bytes: Amount | None = None
     median_read_bytes: Amount | None = None
     sequential_fraction: Share | None = None
@@ -129,10 +129,10 @@ class Access(Record):
     sequential_fraction_next: Amount | None = None
     mean_run_bytes: Amount | None = None
     median_run_bytes: Amount | None = None
-    n50_run_bytes: Whole | None = None
+    n50_run_bytes: Natural | None = None
     forward_fraction: Share | None = None
     backward_fraction: Share | None = None
-    distinct_bytes: Whole | None = None
+    distinct_bytes: Natural | None = None
     reread_factor: Amount | None = None
     coverage_fraction: Amount | None = None
     read_amplification: Amount | None = None
@@ -142,30 +142,30 @@ class Access(Record):
     latency_p99_seconds: Amount | None = None
     latency_max_seconds: Amount | None = None
     queue_depth_mean: Amount | None = None
-    queue_depth_p50: Whole | None = None
-    queue_depth_p99: Whole | None = None
+    queue_depth_p50: Natural | None = None
+    queue_depth_p99: Natural | None = None
     busy_fraction: Amount | None = None
 
 
 class Faults(Record):
     """Page faults of the process during decode, by all its threads (/proc/PID/stat)."""
 
-    major: Whole | None = None
-    minor: Whole | None = None
+    major: Natural | None = None
+    minor: Natural | None = None
 
 
 class Refaults(Record):
     """Pages of the group that came back after having been evicted, during decode (memory.stat workingset_refault_*)."""
 
-    file_pages: Whole | None = None
-    anon_pages: Whole | None = None
+    file_pages: Natural | None = None
+    anon_pages: Natural | None = None
 
 
 class Swap(Record):
     """Bytes swapped in and out during decode (host-wide counters of /proc/vmstat)."""
 
-    in_bytes: Whole | None = None
-    out_bytes: Whole | None = None
+    in_bytes: Natural | None = None
+    out_bytes: Natural | None = None
 
 
 class Disturbance(Record):
@@ -181,9 +181,9 @@ class Disturbance(Record):
     task of the host, the trial's among them, waited for a processor or for memory (PSI).
     """
 
-    disk_written_bytes: Whole | None = None
+    disk_written_bytes: Natural | None = None
     throttled_seconds: Amount | None = None
-    thermal_events: Whole | None = None
+    thermal_events: Natural | None = None
     stolen_fraction: Share | None = None
     other_cpu_seconds: Amount | None = None
     other_cpu_fraction: Share | None = None
@@ -197,11 +197,11 @@ class Disturbance(Record):
 class HostMemory(Record):
     """/proc/meminfo at one moment."""
 
-    total_bytes: Whole | None = None
-    free_bytes: Whole | None = None
-    available_bytes: Whole | None = None
-    cached_bytes: Whole | None = None
-    locked_bytes: Whole | None = None
+    total_bytes: Natural | None = None
+    free_bytes: Natural | None = None
+    available_bytes: Natural | None = None
+    cached_bytes: Natural | None = None
+    locked_bytes: Natural | None = None
 
 
 class Memory(Record):
@@ -213,15 +213,15 @@ class Memory(Record):
 
     before: HostMemory = HostMemory()
     after: HostMemory = HostMemory()
-    peak_bytes: Whole | None = None
+    peak_bytes: Natural | None = None
     non_file_bytes: Amount | None = None
 
 
 class SwapUsed(Record):
     """Swap in use on the host."""
 
-    before_bytes: Whole | None = None
-    after_bytes: Whole | None = None
+    before_bytes: Natural | None = None
+    after_bytes: Natural | None = None
 
 
 class ModelSources(Record):
@@ -233,10 +233,10 @@ class ModelSources(Record):
     `page_cache_bytes`: pages of the model file that entered the page cache, where they were traced.
     """
 
-    process_bytes: Whole | None = None
-    refault_bytes: Whole | None = None
-    device_bytes: Whole | None = None
-    page_cache_bytes: Whole | None = None
+    process_bytes: Natural | None = None
+    refault_bytes: Natural | None = None
+    device_bytes: Natural | None = None
+    page_cache_bytes: Natural | None = None
     disagreement_fraction: Share | None = None
 
 
@@ -247,9 +247,9 @@ class SwapSources(Record):
     (workingset_refault_anon). `group_bytes`: pswpin of the group's memory.stat, on kernels that have it there.
     """
 
-    host_bytes: Whole | None = None
-    refault_bytes: Whole | None = None
-    group_bytes: Whole | None = None
+    host_bytes: Natural | None = None
+    refault_bytes: Natural | None = None
+    group_bytes: Natural | None = None
     disagreement_fraction: Share | None = None
 
 
@@ -261,9 +261,9 @@ class OtherSources(Record):
     group's io.stat (cgroup v2).
     """
 
-    device_bytes: Whole | None = None
-    host_bytes: Whole | None = None
-    group_bytes: Whole | None = None
+    device_bytes: Natural | None = None
+    host_bytes: Natural | None = None
+    group_bytes: Natural | None = None
     disagreement_fraction: Share | None = None
 
 
@@ -292,8 +292,8 @@ class Residency(Record):
     before_fraction: Share | None = None
     at_first_fraction: Share | None = None
     after_fraction: Share | None = None
-    evicted_bytes: Whole | None = None
-    before_load_bytes: Whole | None = None
+    evicted_bytes: Natural | None = None
+    before_load_bytes: Natural | None = None
 
 
 class Limit(Record):
@@ -307,13 +307,13 @@ class Limit(Record):
     resident as a whole while decoding. All is absent where no pressure was asked.
     """
 
-    bytes: Whole | None = None
-    least_bytes: Whole | None = None
-    most_bytes: Whole | None = None
-    pinned_bytes: Whole | None = None
-    non_file_bytes: Whole | None = None
-    share_bytes: Whole | None = None
-    hits: Whole | None = None
+    bytes: Natural | None = None
+    least_bytes: Natural | None = None
+    most_bytes: Natural | None = None
+    pinned_bytes: Natural | None = None
+    non_file_bytes: Natural | None = None
+    share_bytes: Natural | None = None
+    hits: Natural | None = None
     effective: bool | None = None
 
 
@@ -334,12 +334,12 @@ class EngineTimings(Record):
 
     load_seconds: Amount | None = None
     prompt_seconds: Amount | None = None
-    prompt_tokens: Whole | None = None
+    prompt_tokens: Natural | None = None
     decode_seconds: Amount | None = None
-    decode_runs: Whole | None = None
+    decode_runs: Natural | None = None
     sampling_seconds: Amount | None = None
     unaccounted_seconds: Amount | None = None
-    repacked_bytes: Whole | None = None
+    repacked_bytes: Natural | None = None
 
 
 class Traced(Record):
@@ -353,10 +353,10 @@ class Traced(Record):
 
     recorders: list[str] = Field(default_factory=list)
     profiles: list[str] = Field(default_factory=list)
-    lost_events: Whole | None = None
+    lost_events: Natural | None = None
     capped: list[str] = Field(default_factory=list)
     same_disk: bool = False
-    raw_bytes: Whole | None = None
+    raw_bytes: Natural | None = None
     recorder_cpu_seconds: Amount | None = None
     ended_early: str | None = None
     notes: list[str] = Field(default_factory=list)
@@ -383,13 +383,13 @@ class TrialRecord(Record):
     """
 
     schema_version: int = SCHEMA_VERSION
-    trial: Whole
+    trial: Natural
     factors: Factors
-    repetition: Whole
-    order: Whole
+    repetition: Natural
+    order: Natural
     started_at: str
     weights_bytes: Positive
-    model_file_bytes: Whole
+    model_file_bytes: Natural
     load: Load = Load()
     prompt: Tokens = Tokens()
     decode: Tokens = Tokens()
@@ -456,8 +456,8 @@ class RunRecord(Record):
     manifest: dict[str, Any]
     started_at: str
     ended_at: str | None = None
-    trials_planned: Whole
-    trials_done: Whole = 0
+    trials_planned: Natural
+    trials_done: Natural = 0
     preflight: list[CheckRecord] = Field(default_factory=list)
     forced: list[str] = Field(default_factory=list)
     notes: list[str] = Field(default_factory=list)

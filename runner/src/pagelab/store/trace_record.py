@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pagelab.models.tensors import LARGEST_NUMBER, TensorClass
-from pagelab.store.record import Record
+from pagelab.store.record import Natural, Record
 
 TRACE_VERSION = 1
 Recorder = Literal["tracefs", "blktrace"]
@@ -30,7 +30,6 @@ OnDisk = Annotated[int, Field(ge=0, lt=1 << 52)]
 Nanoseconds = Annotated[int, Field(gt=-(1 << 62), lt=1 << 62)]
 PageBytes = Annotated[int, Field(ge=512, le=1 << 24)]
 DeviceNumber = Annotated[int, Field(ge=0, lt=1 << 32)]
-Whole = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class RawFile(Record):
@@ -39,7 +38,7 @@ class RawFile(Record):
     name: Annotated[str, Field(pattern=r"^[^./\x00][^/\x00]*$")]
     recorder: Recorder
     cpu: PartNumber
-    bytes: Whole
+    bytes: Natural
     device: str | None = None
 
 
@@ -115,14 +114,14 @@ class TraceRecord(Record):
     pages: PageLevel | None = None
     origin_ns: Nanoseconds
     page_bytes: PageBytes
-    readahead_bytes: Whole | None = None
+    readahead_bytes: Natural | None = None
     devices: list[TracedDevice] = Field(default_factory=list)
     files: list[TracedFile] = Field(default_factory=list)
     tensors: list[TracedTensor] = Field(default_factory=list)
     formats: dict[str, str] = Field(default_factory=dict)
     header_page: str | None = None
     raw_files: list[RawFile] = Field(default_factory=list)
-    lost_events: Whole | None = None
+    lost_events: Natural | None = None
     capped: list[Profile] = Field(default_factory=list)
     same_disk: bool = False
     recorder_cpu_seconds: float | None = None
