@@ -1,0 +1,176 @@
+"""The launcher with the real engine: what is named is the same inside as outside, and nothing else is there."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from own_launcher import OwnLauncher, make_launcher
+from pagelab.config.model_specs import SyntheticSpec
+from pagelab.models.synthetic import write_synthetic
+from splitting import split_model
+
+SOCKET = Path("/var/run/docker.sock")
+PACKAGE = Path(__file__).parents[2] / "runner" / "src" / "pagelab"
+TINY = SyntheticSpec(architecture="llama", layers=2, width=64, feed_forward=64, vocabulary=512)
+
+
+def docker(*arguments: str | Path) -> str:
+    """What the engine answers; nothing where it cannot."""
+    command = ["docker", f"--host=unix://{SOCKET}", *map(str, arguments)]
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout.strip()
+
+
+BASE = next(iter(docker("image", "ls", "--quiet", "pagelab/runner").split()), "") if shutil.which("docker") else ""
+pytestmark = pytest.mark.skipif(not BASE, reason="there is no runner image: run make provision")
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The runner's image with the package as it is in this checkout."""
+    context = tmp_path_factory.mktemp("image")
+    shutil.copytree(PACKAGE, context / "pagelab", ignore=shutil.ignore_patterns("__pycache__"))
+    (context / "Dockerfile").write_text(f"FROM {BASE}\nCOPY pagelab /opt/pagelab/pagelab\n")
+    built = docker("build", "--quiet", context).splitlines()[-1]
+    yield built
+    docker("image", "rm", built)
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, image: str) -> OwnLauncher:
+    return make_launcher(tmp_path / "lab", socket=SOCKET, image=image)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    write_synthetic(TINY, path)
+    return path
+
+
+def parts_seen(launcher: OwnLauncher, name: str | Path, cwd: Path | str = "/") -> list[str]:
+    """The files of a model, as they are seen inside."""
+    answer = launcher("model", "inspect", "--json", "--", name, cwd=cwd)
+    assert answer.returncode == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert sum(tensor["bytes"] for tensor in document["tensors"]) == document["weights_bytes"] > 0
+    parts: list[str] = document["parts"]
+    return parts
+
+
+# Each names a directory and the file in it.
+ODD = [
+    "a b",
+    " leading and trailing ",
+    "co:lon",
+    "com,ma",
+    "quo'te",
+    'double"quote',
+    "new\nline",
+    "ends with a line feed\n",
+    "ta\tb",
+    "*",
+    "?[a-z]{b,c}",
+    "-dash",
+    "--results",
+    "ümlaut 模型",
+    "(bracket)",
+    "[bold]bracket[x]",
+    "back\\slash\\054",
+    "$HOME",
+    "$(touch executed)`touch executed`",
+    "semi;colon & | <>",
+    "target=x,readonly",
+    "{{ braces }}",
+    "~",
+    "#hash%s%n",
+]
+
+
+def test_odd_names_are_the_same_inside(launcher: OwnLauncher, model: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(ODD):
+        directory = tmp_path / "odd" / name
+        directory.mkdir(parents=True)
+        shutil.copy(model, directory / f"{name}.gguf")
+        if number % 2:
+            typed, cwd = f"{name}.gguf", directory
+        else:
+            typed, cwd = str(directory / f"{name}.gguf"), tmp_path
+        assert parts_seen(launcher, typed, cwd) == [typed]
+    assert not list(tmp_path.rglob("executed"))
+
+
+def test_odd_names_in_a_configuration_are_the_same_inside(launcher: OwnLauncher, model: Path, tmp_path: Path) -> None:
+    models = []
+    for number, name in enumerate(ODD):
+        file = tmp_path / "odd" / name / f"{name}.gguf"
+        file.parent.mkdir(parents=True)
+        shutil.copy(model, file)
+        models.append({"name": f"m{number}", "source": {"file": str(file), "sha256": "0" * 64}})
+    config = tmp_path / "odd" / ODD[3] / "con:fig 'x\".yml"
+    config.write_text(yaml.safe_dump({"experiment": "odd", "models": models, "factors": {"resident": [0.5]}}))
+    answer = launcher("plan", config.name, cwd=config.parent)
+    assert answer.returncode == 0, answer.stderr
+    # It is said of each model that could not be read.
+    assert "is not here yet" not in answer.stdout
+    assert f"{5 * len(ODD)} trials" in answer.stdout
+
+
+def test_links_lead_where_they_lead(launcher: OwnLauncher, model: Path, tmp_path: Path) -> None:
+    """As in the cache of a model hub: names that are links to files elsewhere, by several links, and by `..`."""
+    store, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "main"
+    for directory in (store, snapshot):
+        directory.mkdir(parents=True)
+    for number, part in enumerate(split_model(model, store, 3)):
+        part.rename(store / f"blob{number}")
+        (snapshot / part.name).symlink_to(f"../../blobs/blob{number}")
+    (tmp_path / "link").symlink_to("snapshots/main")
+    second = sorted(snapshot.iterdir())[1].name
+    expected = [str(path) for path in sorted(snapshot.iterdir())]
+    assert parts_seen(launcher, snapshot / second) == expected
+    assert parts_seen(launcher, f"../snapshots/main/{second}", store) == [
+        str(Path("../snapshots/main", Path(path).name)) for path in expected
+    ]
+    for typed in (f"link/{second}", f"snapshots/../link/{second}", f"link/../main/{second}"):
+        assert len(parts_seen(launcher, typed, tmp_path)) == 3
+    (launcher.lab / "models" / "inside.gguf").symlink_to(tmp_path / "first-hop")
+    (tmp_path / "first-hop").symlink_to(model)
+    config = tmp_path / "config.yml"
+    models = [{"name": "m", "source": {"file": "inside.gguf", "sha256": "0" * 64}}]
+    config.write_text(yaml.safe_dump({"experiment": "x", "models": models, "factors": {"resident": [0.5]}}))
+    answer = launcher("plan", config)
+    assert answer.returncode == 0, answer.stderr
+    assert "is not here yet" not in answer.stdout
+
+
+@pytest.mark.parametrize("cwd", ["/", "/usr", "/opt", "/etc", "/var/lib/dpkg", "/dev", "/sys", "/run"])
+def test_a_working_directory_that_the_container_has_itself(launcher: OwnLauncher, model: Path, cwd: str) -> None:
+    relative = os.path.relpath(model, cwd)
+    assert parts_seen(launcher, relative, cwd) == [relative]
+
+
+def test_what_cannot_be_shared_is_refused_in_a_sentence(launcher: OwnLauncher, model: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    shutil.copy(model, tmp_path / "line\r\nend.gguf")
+    (tmp_path / "circle").symlink_to("circle")
+    for typed, words in (
+        ("/", "is a directory that the container has itself"),
+        ("/usr/lib", "is a directory that the container has itself"),
+        ("pipe", "neither a file nor a directory"),
+        ("/dev/zero", "neither a file nor a directory"),
+        ("/proc/version", "no file on a disk"),
+        (b"not-\xff-utf8", "not in UTF-8"),
+        ("line\r\nend.gguf", "carriage return"),
+        ("circle", "circle"),
+        (SOCKET, "neither a file nor a directory"),
+    ):
+        answer = launcher("model", "inspect", typed, cwd=tmp_path)
+        assert answer.returncode == 2, (typed, answer)
+        assert words in answer.stderr
+        assert answer.stderr.startswith("pagelab: ")
