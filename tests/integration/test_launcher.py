@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from example_raw import raw_run
 from own_launcher import OwnLauncher, make_launcher
 from pagelab.config.model_specs import SyntheticSpec
 from pagelab.models.synthetic import write_synthetic
@@ -37,9 +38,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     context = tmp_path_factory.mktemp("image")
     shutil.copytree(PACKAGE, context / "pagelab", ignore=shutil.ignore_patterns("__pycache__"))
     (context / "Dockerfile").write_text(f"FROM {BASE}\nCOPY pagelab /opt/pagelab/pagelab\n")
-    built = docker("build", "--quiet", context).splitlines()[-1]
-    yield built
-    docker("image", "rm", built)
+    name = f"pagelab-test/launcher:{os.getpid()}"  # without one it would go with the first image that is made from it
+    yield docker("build", "--quiet", "--tag", name, context).splitlines()[-1]
+    docker("image", "rm", name)
 
 
 @pytest.fixture
@@ -174,3 +175,127 @@ def test_what_cannot_be_shared_is_refused_in_a_sentence(launcher: OwnLauncher, m
         assert answer.returncode == 2, (typed, answer)
         assert words in answer.stderr
         assert answer.stderr.startswith("pagelab: ")
+
+
+# What must fail in a container that only computes; each is tried by whoever it runs as.
+ATTEMPTS = """#!/usr/bin/python3
+import ctypes, json, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+
+def refused(action):
+    try:
+        return action() in (None, -1)
+    except OSError:
+        return True
+
+def write(path):
+    with open(path, "w") as file:
+        file.write("x")
+    return "written"
+
+status = dict(line.rstrip().split(":\\t") for line in open("/proc/self/status") if ":\\t" in line)
+print(json.dumps({
+    "user": [os.getuid(), os.getgid()],
+    "capabilities": int(status["CapEff"], 16) | int(status["CapBnd"], 16),
+    "no_new_privileges": status["NoNewPrivs"],
+    "processes": sum(name.isdigit() for name in os.listdir("/proc")),
+    "interfaces": [line.split(":")[0].strip() for line in open("/proc/net/dev").read().splitlines()[2:]],
+    "arguments": sys.argv[1:],
+    "unrefused": [name for name, action in {
+        "host's file": lambda: open(HOST_FILE).read() or "read",
+        "root": lambda: write("/written"),
+        "sys": lambda: write("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "proc sys": lambda: write("/proc/sys/vm/swappiness"),
+        "group": lambda: os.mkdir("/sys/fs/cgroup/memory/pagelab-attempt") or "made",
+        "mount": lambda: libc.mount(b"tmpfs", b"/run/pagelab", b"tmpfs", 0, None),
+        "node": lambda: os.mknod("/run/pagelab/node", 0o60600, os.makedev(7, 0)) or "made",
+        "network": lambda: socket.create_connection(("127.0.0.1", 22), 1),
+        "raw socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+        "what was named": lambda: write(sys.argv[-1]),
+    }.items() if not refused(action)],
+}))
+"""
+
+
+@pytest.mark.parametrize("user", [None, "12345:54321"])
+def test_what_computes_can_do_nothing_but_compute(tmp_path: Path, image: str, user: str | None) -> None:
+    """pagelab's place is taken by a program that tries what it must not do."""
+    host_file = tmp_path / "of-the-host"
+    host_file.write_text("secret")
+    host_file.chmod(0o644)
+    named = tmp_path / "named.gguf"
+    named.write_text("")
+    named.chmod(0o666)
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "pagelab").write_text(ATTEMPTS.replace("HOST_FILE", repr(str(host_file))))
+    (context / "pagelab").chmod(0o755)
+    (context / "Dockerfile").write_text(f"FROM {image}\nCOPY pagelab /opt/pagelab/bin/pagelab\n")
+    built = docker("build", "--quiet", context).splitlines()[-1]
+    ids = dict(zip(("SUDO_UID", "SUDO_GID"), user.split(":"), strict=True)) if user else {}
+    launcher = make_launcher(tmp_path / "lab", socket=SOCKET, image=built, **ids)
+    try:
+        answer = launcher("model", "inspect", named)
+        assert answer.returncode == 0, answer.stderr
+        found = json.loads(answer.stdout)
+    finally:
+        docker("image", "rm", built)
+    assert found == {
+        "user": [int(part) for part in user.split(":")] if user else [os.getuid(), os.getgid()],
+        "capabilities": 0,
+        "no_new_privileges": "1",
+        "processes": 1,
+        "interfaces": ["lo"],
+        "arguments": ["model", "inspect", str(named)],
+        "unrefused": [],
+    }
+    assert named.read_text() == ""
+
+
+def test_everything_that_computes_still_works(launcher: OwnLauncher, tmp_path: Path, model: Path) -> None:
+    """As a user who owns the results, without root's rights."""
+    for place in (tmp_path, *tmp_path.parents):
+        if place.stat().st_uid == os.getuid() and place != place.parent:
+            place.chmod(place.stat().st_mode | 0o055)
+    results = tmp_path / "re,sults"
+    store = raw_run(results)
+    for path in (results, *results.rglob("*")):
+        os.chown(path, 12345, 54321)
+    typed = OwnLauncher(launcher.lab, {"SUDO_UID": "12345", "SUDO_GID": "54321"})
+    run = store.directory
+    for words in (
+        ("analyze", run),
+        ("report", run),
+        ("compare", run, run, "--json"),
+        ("schema",),
+        ("model", "inspect", model),
+        ("trace", "export", run, "--trial", "1", "--format", "csv", "--out", "re,sults/reads.csv"),
+        ("model", "synth", "--architecture", "llama", "--layers", "1", "--width", "64", "--feed-forward", "64")
+        + ("--output", "re,sults/m.gguf"),
+    ):
+        answer = typed(*words, cwd=tmp_path)
+        assert answer.returncode == 0, (words, answer)
+        assert answer.stderr == "", words
+    written = {path.relative_to(results).name for path in results.rglob("*")}
+    assert {"trial.json", "index.html", "speed.svg", "reads.csv", "m.gguf"} <= written
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in results.rglob("*")} == {(12345, 54321)}
+
+
+def test_a_tag_that_was_given_to_another_image_changes_nothing(tmp_path: Path, image: str) -> None:
+    name = f"pagelab-test/{tmp_path.name.replace('_', '-')}:1".lower()
+    docker("tag", image, name)
+    recorded = docker("image", "inspect", "--format", "{{.Id}}", name)
+    (tmp_path / "Dockerfile").write_text(f'FROM {image}\nENTRYPOINT ["/bin/false"]\nENV PATH=/nowhere\n')
+    docker("build", "--quiet", "--tag", name, tmp_path)
+    try:
+        assert docker("image", "inspect", "--format", "{{.Id}}", name) != recorded
+        answer = make_launcher(tmp_path / "lab", socket=SOCKET, image=recorded)("version")
+        assert (answer.returncode, answer.stderr) == (0, "")
+    finally:
+        docker("image", "rm", name)
+
+
+def test_an_image_that_is_gone_is_said_in_a_sentence(tmp_path: Path) -> None:
+    answer = make_launcher(tmp_path / "lab", socket=SOCKET, image=f"sha256:{'0' * 64}")("version")
+    assert answer.returncode == 2
+    assert answer.stderr == "pagelab: the image that provisioning recorded is not here; type: make provision\n"
