@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from example_raw import raw_run
+
 from own_launcher import OwnLauncher, make_launcher
 from pagelab.config.model_specs import SyntheticSpec
 from pagelab.models.synthetic import write_synthetic
@@ -270,8 +270,22 @@ def test_everything_that_computes_still_works(launcher: OwnLauncher, tmp_path: P
         ("schema",),
         ("model", "inspect", model),
         ("trace", "export", run, "--trial", "1", "--format", "csv", "--out", "re,sults/reads.csv"),
-        ("model", "synth", "--architecture", "llama", "--layers", "1", "--width", "64", "--feed-forward", "64")
-        + ("--output", "re,sults/m.gguf"),
+        (
+            *[
+                "model",
+                "synth",
+                "--architecture",
+                "llama",
+                "--layers",
+                "1",
+                "--width",
+                "64",
+                "--feed-forward",
+                "64",
+                "--output",
+            ],
+            "re,sults/m.gguf",
+        ),
     ):
         answer = typed(*words, cwd=tmp_path)
         assert answer.returncode == 0, (words, answer)
