@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import pytest
 import yaml
 from example_raw import raw_run
 
+from lab import play_role
 from own_launcher import OwnLauncher, make_launcher
 from pagelab.config.model_specs import SyntheticSpec
 from pagelab.models.synthetic import write_synthetic
+from raw_traces import COMPLETED, ISSUED, READ, blk_record
 from splitting import split_model
 
 SOCKET = Path("/var/run/docker.sock")
+PLAYBOOK = Path(__file__).parent / "playbooks" / "launcher.yml"
 PACKAGE = Path(__file__).parents[2] / "runner" / "src" / "pagelab"
 TINY = SyntheticSpec(architecture="llama", layers=2, width=64, feed_forward=64, vocabulary=512)
 
@@ -263,6 +267,8 @@ def test_everything_that_computes_still_works(launcher: OwnLauncher, tmp_path: P
         os.chown(path, 12345, 54321)
     typed = OwnLauncher(launcher.lab, {"SUDO_UID": "12345", "SUDO_GID": "54321"})
     run = store.directory
+    recorded = tmp_path / "a:b.blktrace.0"
+    recorded.write_bytes(blk_record(1_000, 8, 4096, ISSUED | READ) + blk_record(2_000, 8, 4096, COMPLETED | READ))
     for words in (
         ("analyze", run),
         ("report", run),
@@ -291,19 +297,34 @@ def test_everything_that_computes_still_works(launcher: OwnLauncher, tmp_path: P
         assert answer.returncode == 0, (words, answer)
         assert answer.stderr == "", words
     written = {path.relative_to(results).name for path in results.rglob("*")}
-    assert {"trial.json", "index.html", "speed.svg", "reads.csv", "m.gguf"} <= written
+    assert {"trial.json", "index.html", "speed.svg", "reads.csv", "m.gguf", "access.json"} <= written
     assert {(path.stat().st_uid, path.stat().st_gid) for path in results.rglob("*")} == {(12345, 54321)}
 
 
 def test_a_tag_that_was_given_to_another_image_changes_nothing(tmp_path: Path, image: str) -> None:
-    name = f"pagelab-test/{tmp_path.name.replace('_', '-')}:1".lower()
+    """Provisioning names the image by a tag, and the launcher that it installs starts what had that tag then."""
+    name, lab = f"pagelab-test/tag:{os.getpid()}", tmp_path / "lab"
     docker("tag", image, name)
-    recorded = docker("image", "inspect", "--format", "{{.Id}}", name)
-    (tmp_path / "Dockerfile").write_text(f'FROM {image}\nENTRYPOINT ["/bin/false"]\nENV PATH=/nowhere\n')
-    docker("build", "--quiet", "--tag", name, tmp_path)
     try:
-        assert docker("image", "inspect", "--format", "{{.Id}}", name) != recorded
-        answer = make_launcher(tmp_path / "lab", socket=SOCKET, image=recorded)("version")
+        for place in ("models", "state", "llama.cpp", "bin", "installed"):
+            (lab / place).mkdir(parents=True)
+        (lab / "installed" / "container.fact").write_text('{"memlock": false}')
+        given = {
+            "pagelab_dir": str(lab),
+            "image": name,
+            "container_engine_socket": str(SOCKET),
+            "container_engine_client": ["docker", f"--host=unix://{SOCKET}"],
+            "ansible_python_interpreter": sys.executable,
+        }
+        installed = play_role(PLAYBOOK, "localhost,", "--connection=local", "--extra-vars", json.dumps(given))
+        assert installed.returncode == 0, installed.stdout
+        launcher = OwnLauncher(lab, {})
+        assert launcher("version").returncode == 0
+
+        (tmp_path / "Dockerfile").write_text(f"FROM {image}\nENV PATH=/nowhere\n")
+        docker("build", "--quiet", "--tag", name, tmp_path)
+        assert docker("image", "inspect", "--format", "{{.Id}}", name) != image
+        answer = launcher("version")
         assert (answer.returncode, answer.stderr) == (0, "")
     finally:
         docker("image", "rm", name)

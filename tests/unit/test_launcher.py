@@ -245,6 +245,7 @@ REFUSALS = [
     ("docker: Error response from daemon: No such image: sha256:1.\nSee 'docker run --help'.\n", "is not here"),
     ("docker: Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?.\n", "does not answer"),
     ("docker: Error response from daemon: failed to create shim: OCI runtime\ncreate failed.\n", "OCI runtime create"),
+    ("docker: Error response from daemon: no.\n\nRun 'docker run --help' for more information\n", "refused: no; type"),
     ("docker: Error response from daemon: " + "x" * 100_000, "refused: xxx"),
 ]
 

@@ -85,7 +85,7 @@ expose_models_of() {
 
 make_directory() {
     [ ! -d "$1" ] || return 0
-    mkdir -p -- "$1" || fail "$1 cannot be made; choose another place"
+    mkdir -p -- "$1" 2>/dev/null || fail "$1 cannot be made; choose another place"
     [ "$(id -u)" != 0 ] || chown -- "$owner" "$1"
 }
 
@@ -95,6 +95,9 @@ make_directory() {
 compute() {
     local in_which=$1 name
     shift
+    # Half of the host's: a file that was made to eat up memory cannot have the rest, nor any swap.
+    memory=${PAGELAB_MEMORY:-$(($(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo) / 2))k}
+    [[ $memory =~ ^[0-9]+[kmg]$ ]] || fail "PAGELAB_MEMORY=$memory is no size; write it as 16g or 800m"
     case "$command ${named[0]-}" in
         'plan '* | 'model fetch') share_lab ro models ;;
     esac
@@ -115,7 +118,7 @@ compute() {
     options+=(
         --user="$owner" --cap-drop=ALL --security-opt=no-new-privileges --read-only
         --tmpfs="$scratch:rw,nosuid,nodev,noexec,size=64m,mode=1777" --env=HOME="$scratch" --env=TMPDIR="$scratch"
-        --pids-limit=1024 --memory="$(memory_limit)" --entrypoint=/bin/sh
+        --pids-limit=1024 --memory="$memory" --memory-swap="$memory" --entrypoint=/bin/sh
     )
     "$in_which" -c "$with_fonts" pagelab "$@"
 }
@@ -123,11 +126,6 @@ compute() {
 # The one place that can be written to, in memory. matplotlib wants to write beside the list of fonts that the image has.
 scratch=/run/pagelab
 with_fonts="cp -r /opt/matplotlib $scratch && MPLCONFIGDIR=$scratch/matplotlib exec pagelab \"\$@\""
-
-# Half of the host's memory: a file that was made to eat it up cannot have the rest.
-memory_limit() {
-    echo "${PAGELAB_MEMORY:-$(($(awk '$1 == "MemTotal:" { print $2 }' /proc/meminfo) / 2))k}"
-}
 
 # --- what measures ----------------------------------------------------------------------------------------------------
 
@@ -256,7 +254,7 @@ listen() {
 }
 
 explain_kill() {
-    fail "it was killed, probably because it took more memory than $(memory_limit); allow it more by PAGELAB_MEMORY=16g"
+    fail "it was killed, probably because it took more memory than $memory; allow it more, as by PAGELAB_MEMORY=16g"
 }
 
 explain_refusal() {
@@ -264,6 +262,7 @@ explain_refusal() {
     reason=${reason#Error response from daemon: }
     reason=${reason%% See \'docker*}
     reason=${reason%% Run \'docker*}
+    reason=${reason%"${reason##*[!. ]}"}
     case $reason in
         *"o such image"*) echo "the image that provisioning recorded is not here; type: make provision" ;;
         *onnect\ to\ the\ [Dd]ocker*) echo "the container engine does not answer; type: make provision, which starts it" ;;
