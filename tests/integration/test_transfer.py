@@ -387,6 +387,8 @@ def test_a_line_that_was_cut_is_asked_for_again() -> None:
     assert launcher.parse(f"one\ntwo\n\n{status}\n") == (["one", "two"], json.loads(status))
     assert launcher.parse(f"one\ntw\n{status}\n")[0] == ["one"]
     assert launcher.parse(f"\n{status}\n")[0] == []
+    odd = "model\u2028name\x0b\x0c\x1c\x85 of a\rmodel"
+    assert launcher.parse(f"one\n{odd}\n\n{status}\n")[0] == ["one", odd], "as many lines as `tail` counts"
     assert launcher.parse("sudo: a password is required\n") == ([], None)
 
 

@@ -32,7 +32,7 @@ def read_manifest(text: str) -> dict[str, str]:
         AnsibleActionFail: it is damaged, or names a file outside the run.
     """
     found: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in filter(None, text.split("\n")):  # a name may hold what else ends a line
         match = _MANIFEST_LINE.fullmatch(line)
         if match is None or match["name"].startswith("/") or ".." in match["name"].split("/"):
             raise AnsibleActionFail(f"the host's list of files has a line that is none: {line!r}")

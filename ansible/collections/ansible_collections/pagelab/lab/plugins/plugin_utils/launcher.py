@@ -26,7 +26,8 @@ def follow(remote: Remote, launcher: str, skip: int, seconds: int) -> Answer:
 def parse(output: str) -> tuple[list[str], dict[str, Any] | None]:
     """Split the launcher's answer into the lines of the experiment and its status.
 
-    The status is the last line. What comes before it and after the last end of line is a line that was cut: it is left
+    A line ends at a line feed and nowhere else, as for `tail`, which counts them on the host. The status is the last
+    line. What comes before it and after the last end of line is a line that was cut: it is left
     out, to be asked for again.
     """
     said, _, last = output.rstrip("\r\n").rpartition("\n")
@@ -37,4 +38,4 @@ def parse(output: str) -> tuple[list[str], dict[str, Any] | None]:
     if not isinstance(found, dict) or "state" not in found:
         return [], None
     whole = said[: said.rfind("\n") + 1]
-    return whole.splitlines(), found
+    return whole.split("\n")[:-1], found
