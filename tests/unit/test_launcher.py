@@ -206,6 +206,16 @@ def test_a_configuration_that_cannot_be_read_is_said_once(stub: Stub, tmp_path: 
     assert not stub.calls()
 
 
+@pytest.mark.parametrize("command", ["plan", "run", "preflight", "model inspect", "report"])
+def test_what_is_no_file_is_refused_before_anything_waits_for_it(stub: Stub, tmp_path: Path, command: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "/dev/zero", "/dev/stdin"):
+        answer = stub.launcher(*command.split(), name, cwd=tmp_path)
+        assert answer.returncode == 2
+        assert answer.stderr.endswith(f"{name} is neither a file nor a directory: name a regular file\n")
+    assert not stub.calls()
+
+
 @pytest.mark.parametrize(
     ("line", "name"),
     [

@@ -58,8 +58,8 @@ read_argument() {
 # Where the models of a configuration are, it says itself; links in the models directory may lead out of that.
 expose_configuration() {
     local name
-    [ -f "$1" ] || return 0 # pagelab says what is wrong with it
     expose "$1" ro
+    [ -f "$1" ] || return 0 # pagelab says what is wrong with it
     for name in "$lab/models"/*; do
         [ ! -L "$name" ] || expose "$name" ro
     done
