@@ -18,30 +18,29 @@ BUNDLE ?=
 EXTRA ?=
 N ?= 2
 
-VENV := .venv
-BIN := $(VENV)/bin
 # HOST is this machine, or a host, a group or several (with commas between them) of the inventory.
 INVENTORY ?= inventories/lab
+
+# What is typed is taken as it stands, and recipes have it from the environment, in quotes: neither make nor a shell reads
+# what is in it. EXTRA and TESTS are words, which may have quotes of their own.
+TYPED := HOST CONFIG RESULTS RUN RESUME FORCE YES ASK_PASSWORD BUNDLE EXTRA N INVENTORY PAGELAB_DIR TESTS SUDO_USER
+$(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
+export $(TYPED)
+
+VENV := .venv
+BIN := $(VENV)/bin
 REMOTE := $(filter-out localhost,$(HOST))
-LAUNCHER := $(or $(PAGELAB_DIR),/var/lib/pagelab)/bin/pagelab
+export LAUNCHER := $(or $(PAGELAB_DIR),/var/lib/pagelab)/bin/pagelab
 
 # Under sudo everything still runs as, and belongs to, who typed it; Ansible becomes root where it must.
-AS_OWNER := $(if $(filter-out root,$(SUDO_USER)),sudo -u $(SUDO_USER) -H --)
+AS_OWNER := $(if $(filter-out root,$(SUDO_USER)),sudo -u "$$SUDO_USER" -H --)
+PLAYBOOK := $(BIN)/python tools/playbook
 
 # The virtual environment is keyed by what it is made from and by where it is (its scripts name their own path): a changed
 # lock file or a moved checkout makes a new one.
-key = $(shell { printf '%s\n' '$(CURDIR)'; cat $(1); } | sha256sum | cut -c1-16)
+key = $(shell { pwd -P; cat $(1); } | sha256sum | cut -c1-16)
 VENV_STAMP := $(VENV)/.packages-$(call key,requirements.lock)
 PACKAGE_STAMP := $(VENV)/.pagelab-$(call key,requirements.lock pyproject.toml)
-
-# Root needs no password and neither does a sudo that asks for none; anyone else is asked once. The hosts' own passwords are
-# asked for with ASK_PASSWORD=1, or come from the inventory.
-ASKS = $(if $(filter 0,$(shell $(AS_OWNER) id -u)),,$(if $(and $(REMOTE),$(BUNDLE)),,$(shell $(AS_OWNER) sudo -n true 2>/dev/null || echo yes)))
-INVENTORIES = -i inventories/localhost $(if $(REMOTE),-i $(INVENTORY))
-PLAYBOOK = $(AS_OWNER) $(BIN)/ansible-playbook $(INVENTORIES) $(if $(or $(ASKS),$(ASK_PASSWORD)),--ask-become-pass) \
-	$(if $(PAGELAB_DIR),-e pagelab_dir=$(PAGELAB_DIR)) $(if $(BUNDLE),-e pagelab_bundle=$(abspath $(BUNDLE))) \
-	-e experiment_config=$(abspath $(CONFIG)) -e pagelab_results=$(abspath $(RESULTS)) $(EXTRA)
-ON_HOST = -e pagelab_hosts=$(HOST)
 
 # Unit tests alone need nothing of the host, and run beside an experiment.
 TESTS_ON_HOST = $(filter tests tests/integration% tests/vm%,$(or $(TESTS),tests))
@@ -58,26 +57,26 @@ help: ## print this help
 .PHONY: experiment
 experiment: $(if $(REMOTE),inventory,provision) ## set up what is missing, then run CONFIG (RESUME=1 goes on with the last run, FORCE=1 overrides the preflight)
 ifeq ($(REMOTE),)
-	@$(LAUNCHER) run $(CONFIG) --results $(RESULTS) $(if $(RESUME),--resume) $(if $(FORCE),--force)
+	@"$$LAUNCHER" run --results="$$RESULTS" $(if $(RESUME),--resume) $(if $(FORCE),--force) -- "$$CONFIG"
 else
-	@$(PLAYBOOK) -e experiment_hosts=$(HOST) ansible/experiment.yml $(if $(RESUME),-e experiment_resume=true) $(if $(FORCE),-e experiment_force=true)
+	@$(PLAYBOOK) ansible/experiment.yml experiment_hosts $(if $(RESUME),-e experiment_resume=true) $(if $(FORCE),-e experiment_force=true)
 endif
 
 .PHONY: provision
 provision: inventory ## set up HOST: swap file, container engine, images, llama.cpp, model (about 10 minutes, then seconds)
-	@$(PLAYBOOK) $(ON_HOST) ansible/provision.yml
+	@$(PLAYBOOK) ansible/provision.yml pagelab_hosts
 
 .PHONY: check
 check: inventory ## say what provision would change on HOST, and change nothing
-	@$(PLAYBOOK) $(ON_HOST) ansible/provision.yml --check --diff
+	@$(PLAYBOOK) ansible/provision.yml pagelab_hosts --check --diff
 
 .PHONY: collect
 collect: inventory ## bring results that are still on HOST here
-	@$(PLAYBOOK) $(ON_HOST) ansible/collect.yml
+	@$(PLAYBOOK) ansible/collect.yml pagelab_hosts
 
 .PHONY: stop
 stop: inventory ## end the experiment that runs on HOST, in order
-	@$(PLAYBOOK) $(ON_HOST) ansible/stop.yml
+	@$(PLAYBOOK) ansible/stop.yml pagelab_hosts
 
 .PHONY: bundle
 bundle: $(PACKAGE_STAMP) ## write pagelab-bundle.tar: all that hosts without a network need for CONFIG (then BUNDLE=pagelab-bundle.tar)
@@ -85,32 +84,35 @@ bundle: $(PACKAGE_STAMP) ## write pagelab-bundle.tar: all that hosts without a n
 
 .PHONY: plan
 plan: provision ## list the trials that CONFIG would run, with time and disk; runs nothing
-	@$(LAUNCHER) plan $(CONFIG)
+	@"$$LAUNCHER" plan -- "$$CONFIG"
 
 .PHONY: preflight
 preflight: provision ## check whether the host can run CONFIG, and say what to do where it cannot
-	@$(LAUNCHER) preflight $(CONFIG)
+	@"$$LAUNCHER" preflight --results="$$RESULTS" -- "$$CONFIG"
 
 .PHONY: report
 report: ## write the report of RUN again (default: the newest run under RESULTS)
-	@run='$(RUN)'; \
+	@run=$$RUN; \
 	if [ -z "$$run" ]; then \
-		run=$$(find '$(RESULTS)' -mindepth 4 -maxdepth 4 -name run.json -printf '%T@ %h\n' 2>/dev/null | sort -n | tail -1 | cut -d' ' -f2-); fi; \
-	if [ -z "$$run" ]; then echo "make report: no run under $(RESULTS)/; type: make experiment" >&2; exit 2; fi; \
-	$(LAUNCHER) report "$$run"
+		case $$RESULTS in /*) place=$$RESULTS ;; *) place=./$$RESULTS ;; esac; \
+		run=$$(find "$$place" -mindepth 4 -maxdepth 4 -name run.json -printf '%T@ %h\0' 2>/dev/null | \
+			sort -zn | tail -zn1 | cut -zd' ' -f2- | tr -d '\0'); fi; \
+	if [ -z "$$run" ]; then echo "make report: no run under $$RESULTS/; type: make experiment" >&2; exit 2; fi; \
+	"$$LAUNCHER" report -- "$$run"
 
 .PHONY: shell
 shell: ## open a shell in the runner container
-	@$(LAUNCHER) shell
+	@"$$LAUNCHER" shell
 
 .PHONY: restore
 restore: ## put back every kernel setting that a killed run left changed
-	@$(LAUNCHER) restore
+	@"$$LAUNCHER" restore
 
 .PHONY: test
 test: $(if $(TESTS_ON_HOST),provision,$(PACKAGE_STAMP)) ## set up what is missing, then run the tests (TESTS= names some; N= virtual machines)
-	@$(if $(TESTS_ON_HOST),$(LAUNCHER) restore)
-	@PAGELAB_TEST_MACHINES=$(N) $(BIN)/pytest $(or $(TESTS),tests/integration tests/unit tests/vm)
+	@$(if $(TESTS_ON_HOST),"$$LAUNCHER" restore)
+	@mapfile -t words < <(xargs -rn1 printf '%s\n' <<<"$${TESTS:-tests/integration tests/unit tests/vm}"); \
+	PAGELAB_TEST_MACHINES="$$N" $(BIN)/pytest "$${words[@]}"
 
 .PHONY: bench
 bench: provision ## time what should be fast; prints ratios
@@ -126,7 +128,7 @@ lint: $(PACKAGE_STAMP) ## ruff, mypy, import-linter, ansible-lint, yamllint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/ansible-lint --offline
 	$(BIN)/python tools/role-readmes --check
 	$(BIN)/yamllint --strict .
 
@@ -139,12 +141,12 @@ lock: $(PACKAGE_STAMP) ## resolve both lock files anew from pyproject.toml
 
 .PHONY: teardown
 teardown: inventory ## take away everything that provision put on HOST; keeps results (YES=1 does not ask)
-	@$(PLAYBOOK) $(ON_HOST) ansible/teardown.yml $(if $(YES),-e pagelab_confirm=yes)
+	@$(PLAYBOOK) ansible/teardown.yml pagelab_hosts $(if $(YES),-e pagelab_confirm=yes)
 
 .PHONY: vm-up
 vm-up: $(PACKAGE_STAMP) ## start N virtual machines lab1 to labN to try it all on (then INVENTORY=inventories/vm HOST=lab)
 	@rm -f .cache/facts/lab*
-	@$(VIRTUAL_LAB) up --count $(N)
+	@$(VIRTUAL_LAB) up --count "$$N"
 
 .PHONY: vm-down
 vm-down: $(PACKAGE_STAMP) ## remove the virtual machines
@@ -152,12 +154,12 @@ vm-down: $(PACKAGE_STAMP) ## remove the virtual machines
 
 .PHONY: inventory
 inventory: $(if $(BUNDLE),unpack) $(PACKAGE_STAMP)
-	@[ -z "$(REMOTE)" ] || [ -e '$(INVENTORY)/hosts.yml' ] || \
-		{ echo "make: $(INVENTORY)/hosts.yml is missing; copy inventories/lab and name your hosts there (INVENTORY=...)" >&2; exit 2; }
+	@[ -z '$(if $(REMOTE),yes)' ] || [ -e "$$INVENTORY/hosts.yml" ] || \
+		{ echo "make: $$INVENTORY/hosts.yml is missing; copy inventories/lab and name your hosts there (INVENTORY=...)" >&2; exit 2; }
 
 .PHONY: unpack
 unpack:
-	@$(AS_OWNER) tools/unpack-bundle $(BUNDLE) .cache/bundle
+	@$(AS_OWNER) tools/unpack-bundle "$$BUNDLE" .cache/bundle
 
 .PHONY: venv
 venv: $(PACKAGE_STAMP)

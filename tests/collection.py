@@ -16,6 +16,7 @@ from ansible_collections.pagelab.lab.plugins.modules import (  # noqa: E402
 from ansible_collections.pagelab.lab.plugins.plugin_utils import (  # noqa: E402
     collecting,
     launcher,
+    names,
     outcome,
     remote,
     transfer,
@@ -28,6 +29,7 @@ __all__ = [
     "experiment_runs",
     "launcher",
     "model_info",
+    "names",
     "outcome",
     "remote",
     "swapfile",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
-from collection import collecting, experiment_runs, launcher, outcome, remote, transfer
+from collection import collecting, experiment_runs, launcher, names, outcome, remote, transfer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SLICE_BYTES = 64 * 1024
@@ -367,10 +367,10 @@ def test_an_archive_with_anything_else_is_refused(tmp_path: Path, kind: bytes) -
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["../x/y", "a/b", "a/b/c/d", "/a/b", "a/../b", "a/.incoming/c", "a//c", "a/b c/d"])
+@pytest.mark.parametrize("name", ["../x/y", "a/b", "a/b/c/d", "/a/b", "a/../b", "a/.incoming/c", "a//c", "a/b\n/c"])
 def test_a_run_with_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
     with pytest.raises(AnsibleActionFail):
-        collecting.check_run_name(name)
+        names.check_run_name(name)
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x"])
@@ -387,6 +387,8 @@ def test_a_line_that_was_cut_is_asked_for_again() -> None:
     assert launcher.parse(f"one\ntwo\n\n{status}\n") == (["one", "two"], json.loads(status))
     assert launcher.parse(f"one\ntw\n{status}\n")[0] == ["one"]
     assert launcher.parse(f"\n{status}\n")[0] == []
+    odd = "model\u2028name\x0b\x0c\x1c\x85 of a\rmodel"
+    assert launcher.parse(f"one\n{odd}\n\n{status}\n")[0] == ["one", odd], "as many lines as `tail` counts"
     assert launcher.parse("sudo: a password is required\n") == ([], None)
 
 

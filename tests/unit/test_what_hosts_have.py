@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from collection import checksum_info, checksums, model_info
+from pagelab.models.catalog import Stamp
 
 BASIS = ["configuration", "runner"]
 
@@ -21,8 +22,8 @@ def put(directory: Path, wanted: dict[str, Any]) -> Path:
     """A model with its stamp, as the runner leaves it."""
     path = directory / wanted["file"]
     path.write_text(wanted["name"])
-    stamp = {"bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns, "sha256": wanted["sha256"]}
-    path.with_name(f"{path.name}.json").write_text(json.dumps(stamp))
+    stamp = Stamp.of(wanted["sha256"], path.stat())
+    path.with_name(f"{path.name}.json").write_text(stamp.model_dump_json())
     return path
 
 
@@ -33,15 +34,15 @@ def test_models_that_are_whole_need_nothing(tmp_path: Path) -> None:
     assert model_info.info(tmp_path, both, both[:1]) == {"settled": True, "known": both, "missing": []}
 
 
-@pytest.mark.parametrize("harm", ["gone", "longer", "touched", "another", "no stamp", "half a stamp"])
+@pytest.mark.parametrize("harm", ["gone", "longer", "other content", "touched", "another", "no stamp", "half a stamp"])
 def test_a_model_that_is_not_what_its_stamp_says_is_sent_again(tmp_path: Path, harm: str) -> None:
     wanted = model("a")
     path = put(tmp_path, wanted)
     stamp = path.with_name("a.gguf.json")
     if harm == "gone":
         path.unlink()
-    elif harm == "longer":
-        path.write_text("longer")
+    elif harm in ("longer", "other content"):
+        path.write_text(harm if harm == "longer" else "b")
         os.utime(path, ns=(0, json.loads(stamp.read_text())["mtime_ns"]))
     elif harm == "touched":
         os.utime(path, (1, 1))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from gguf import GGUFWriter
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from typer.testing import CliRunner
@@ -162,3 +163,24 @@ def test_a_path_is_in_one_piece_in_a_pipe(tmp_path: Path) -> None:
     path.parent.mkdir()
     run(*SYNTH, "--output", path)
     assert str(path) in run("inspect", path)
+
+
+def test_files_says_where_each_model_is(tmp_path: Path) -> None:
+    config = tmp_path / "c.yml"
+    names = ["/a b/\n'\".gguf", "ü [x].gguf", "../outside.gguf"]
+    models = [{"name": f"m{n}", "source": {"file": name, "sha256": "a" * 64}} for n, name in enumerate(names)]
+    config.write_text(yaml.safe_dump({"experiment": "x", "models": models}))
+    assert run("files", "--models", "/models", "--null", config).split("\0") == [
+        names[0],
+        "/models/ü [x].gguf",
+        "/models/../outside.gguf",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("name", ['"a\\0b"', '"\\ud800"'])
+def test_files_refuses_a_name_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    config = tmp_path / "c.yml"
+    config.write_text(f"experiment: x\nmodels: [{{name: m, source: {{file: {name}, sha256: {'a' * 64}}}}}]\n")
+    with pytest.raises(ConfigError):
+        run("files", "--models", tmp_path, config)

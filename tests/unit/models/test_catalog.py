@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import re
 import threading
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pagelab.config.model_specs import ModelSpec, SyntheticSpec
 from pagelab.errors import ModelError
 from pagelab.models import catalog
-from pagelab.models.catalog import fetch, file_specs, model_path, read_model, read_stamp, verify, verify_model
+from pagelab.models.catalog import Stamp, fetch, file_specs, model_path, read_model, read_stamp, verify, verify_model
 from pagelab.models.synthetic import write_synthetic
 from splitting import split_model
 
@@ -166,11 +167,34 @@ def test_altered_file_is_noticed(model: Path) -> None:
             verify(model, SHA256)
 
 
-def test_change_behind_the_stamp_is_found_by_a_thorough_check(model: Path) -> None:
+@pytest.mark.parametrize("way", ["in place", "another file in its place", "a stamp of before there were inodes in it"])
+def test_a_change_that_leaves_size_and_time_as_they_were_is_noticed(model: Path, way: str) -> None:
     verify(model, SHA256)
     time = model.stat().st_mtime_ns
-    model.write_bytes(CONTENT[::-1])
+    if way == "another file in its place":
+        other = model.with_name("other")
+        other.write_bytes(CONTENT[::-1])
+        other.replace(model)
+    else:
+        model.write_bytes(CONTENT[::-1])
     os.utime(model, ns=(time, time))
+    if way.startswith("a stamp"):
+        stamp = {"sha256": SHA256, "bytes": len(CONTENT), "mtime_ns": time}
+        model.with_name("m.gguf.json").write_text(json.dumps(stamp))
+    with pytest.raises(ModelError, match="another file"):
+        verify(model, SHA256)
+
+
+def test_a_stamp_of_before_there_were_inodes_in_it_is_renewed(model: Path) -> None:
+    stamp = {"sha256": SHA256, "bytes": len(CONTENT), "mtime_ns": model.stat().st_mtime_ns}
+    model.with_name("m.gguf.json").write_text(json.dumps(stamp))
+    verify(model, SHA256)
+    assert read_stamp(model) == Stamp.of(SHA256, model.stat())
+
+
+def test_a_change_that_the_file_system_does_not_know_of_is_found_by_a_thorough_check(model: Path) -> None:
+    model.write_bytes(CONTENT[::-1])
+    model.with_name("m.gguf.json").write_text(Stamp.of(SHA256, model.stat()).model_dump_json())
     verify(model, SHA256)
     with pytest.raises(ModelError, match="another file"):
         verify(model, SHA256, thorough=True)

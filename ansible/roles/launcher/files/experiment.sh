@@ -33,7 +33,7 @@ experiment_start() {
     [ -f "${1-}" ] || fail "start needs the configuration first: pagelab start CONFIG [OPTIONS]"
     config=$(realpath -- "$1")
     request=$(sha256sum <"$config" | cut -d' ' -f1)
-    options=$(shift && echo "$*")
+    options_given=${*:2}
     now=$(state)
     [ "$now" = absent ] || fail "an experiment is here already ($now); see it with pagelab follow, and after its end: pagelab forget"
     engine container rm "$experiment" >/dev/null 2>&1 || true # created, never started
@@ -41,9 +41,12 @@ experiment_start() {
 }
 
 in_background() {
-    engine_run --detach --name="$experiment" --log-driver=json-file --log-opt=max-size=10m --log-opt=max-file=2 \
-        --label=pagelab.request="$request" --label=pagelab.config="$config" --label=pagelab.options="$options" \
-        --env=COLUMNS=120 "$@"
+    local said
+    list_mounts
+    said=$(engine run --detach --name="$experiment" --log-driver=json-file --log-opt=max-size=10m --log-opt=max-file=2 \
+        --label=pagelab.request="$request" --label=pagelab.config="$config" --label=pagelab.options="$options_given" \
+        --env=COLUMNS=120 "${options[@]}" "${mounts[@]}" "$image" "$@" 2>&1) || fail "$(explain_refusal " $said")"
+    echo "$said"
 }
 
 # The client of the engine is started once for all the time in which nothing is said, and waits without polling: it costs

@@ -1,10 +1,11 @@
-"""`pagelab model inspect | synth | fetch`.
+"""`pagelab model inspect | synth | fetch | files`.
 
 What only one of the commands needs is loaded by that one: looking into a model is a matter of a moment, and loading
 what reads configurations and generates models takes longer than that.
 """
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -121,6 +122,32 @@ def fetch(
         return
     for model in fetched:
         typer.echo(f"{'changed' if model['changed'] else 'unchanged'}: {model['name']}")
+
+
+@model_app.command()
+def files(
+    config: Annotated[Path, typer.Argument(help="An experiment's configuration.")],
+    models: Annotated[Path, typer.Option(envvar="PAGELAB_MODELS", help="The directory that holds the models.")],
+    null: Annotated[bool, typer.Option("--null", help="End each name with a NUL, as `find -print0` does.")] = False,
+) -> None:
+    """Say where the model files of a configuration are, or will be; of a split model, its first file."""
+    from pagelab.config.load import load_config
+    from pagelab.models.catalog import model_path
+
+    for spec in load_config(config).models:
+        path = model_path(spec, models)
+        typer.echo(_encoded(spec.name, path) + (b"\0" if null else b"\n"), nl=False)
+
+
+def _encoded(name: str, path: Path) -> bytes:
+    """A path as the kernel takes it; YAML knows names that it does not."""
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ConfigError(f"the file of model {name} has a name that no file can have: correct it")
+    return encoded
 
 
 def _fetched(spec: "ModelSpec", models: Path, thorough: bool) -> dict[str, Any]:

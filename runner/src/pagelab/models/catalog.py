@@ -1,7 +1,8 @@
 """Where models come from, and whether the file that is there is still the one that was asked for.
 
 A model gets its name in the models directory only after its sha256 has been checked. A stamp beside it, `FILE.json`,
-then says which size, time and sha256 the file had, so that later checks need not read gigabytes.
+then says which sha256 the file had, and its inode, size and times, so that later checks need not read gigabytes: a file
+that was copied, moved over or touched is read again. No program can set the time of the last change of an inode.
 """
 
 import fcntl
@@ -51,6 +52,19 @@ class Stamp(BaseModel):
     sha256: Sha256
     bytes: int
     mtime_ns: int
+    ctime_ns: int | None = None  # absent in older stamps, which are of no use then
+    inode: int | None = None
+
+    @classmethod
+    def of(cls, sha256: str, status: os.stat_result) -> "Stamp":
+        """The stamp of a file that has this status."""
+        return cls(
+            sha256=sha256,
+            bytes=status.st_size,
+            mtime_ns=status.st_mtime_ns,
+            ctime_ns=status.st_ctime_ns,
+            inode=status.st_ino,
+        )
 
 
 def model_path(spec: ModelSpec, models_dir: Path) -> Path:
@@ -172,14 +186,14 @@ def _verify_file(spec: ModelSpec, models_dir: Path, thorough: bool) -> str:
 
 
 def verify(path: Path, sha256: str, *, thorough: bool = False) -> None:
-    """Check that a file has this sha256. It is read only if its size or time differ from its stamp, or if `thorough`.
+    """Check that a file has this sha256. It is read only where it is not the file of its stamp, or if `thorough`.
 
     Raises:
         ModelError: the file is missing, is no regular one, cannot be read, or has another sha256.
     """
     try:
         stamp, status = read_stamp(path), path.stat()
-        fresh = stamp is not None and (stamp.bytes, stamp.mtime_ns) == (status.st_size, status.st_mtime_ns)
+        fresh = stamp is not None and stamp == Stamp.of(stamp.sha256, status)
         found = stamp.sha256 if stamp and fresh and not thorough else _hash(path)
     except OSError as error:
         raise ModelError(
@@ -222,7 +236,7 @@ def _hash(path: Path) -> str:
 
 
 def _write_stamp(path: Path, sha256: str, status: os.stat_result) -> None:
-    stamp = Stamp(sha256=sha256, bytes=status.st_size, mtime_ns=status.st_mtime_ns)
+    stamp = Stamp.of(sha256, status)
     part = path.with_name(f".{path.name}.json.part")
     part.write_text(json.dumps(stamp.model_dump()) + "\n")
     part.replace(_stamp_path(path))

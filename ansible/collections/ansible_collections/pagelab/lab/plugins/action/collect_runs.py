@@ -18,7 +18,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.pagelab.lab.plugins.plugin_utils import collecting, transfer
+from ansible_collections.pagelab.lab.plugins.plugin_utils import collecting, names, transfer
 from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
 
 
@@ -85,7 +85,7 @@ class Collector:
 
     def collect(self, found: Mapping[str, Any]) -> bool:
         """Bring one run here; whether something of it was new here or is gone there."""
-        run, complete = collecting.check_run_name(found["run"]), found["status"] == "complete"
+        run, complete = names.check_run_name(found["run"]), found["status"] == "complete"
         here = Path(self._given["destination"]) / run
         verdict = collecting.compare(here, collecting.read_manifest(found["manifest"]), complete_there=complete)
         if verdict == "different":

@@ -6,8 +6,8 @@
         config: /path/on/controller.yml     # the one that is asked for; optional
         options: "--resume"                 # and its options
 
-Needs nothing on the host. Returns `experiment` (state: running, exited or absent; exit_code, config, …) and
-`disposition`, what it means for who wants to run `config`:
+Needs nothing on the host. One whose name cannot be that of a directory of results is refused. Returns `experiment`
+(state: running, exited or absent; exit_code, config, …) and `disposition`, what it means for who wants to run `config`:
 
     idle        nothing is there
     attach      the same configuration runs there, or has ended and its results are still to be collected
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.pagelab.lab.plugins.plugin_utils import launcher, outcome
+from ansible_collections.pagelab.lab.plugins.plugin_utils import launcher, names, outcome
 from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
 from ansible_collections.pagelab.lab.plugins.plugin_utils.transfer import sha256_of
 
@@ -39,7 +39,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "options": {"type": "str", "default": ""},
             }
         )
-        remote = Remote(self, (task_vars or {})["inventory_hostname"], reconnect_seconds=0.0)
+        variables = task_vars or {}
+        host = variables["inventory_hostname"]
+        if given["config"]:  # results will be written, and are to be collected
+            names.check_host_name(host, variables.get("ansible_play_hosts_all", ()))
+        remote = Remote(self, host, reconnect_seconds=0.0)
         found = launcher.status(remote, given["launcher"])
         request = sha256_of(Path(given["config"])) if given["config"] else found.get("request")
         return result | {

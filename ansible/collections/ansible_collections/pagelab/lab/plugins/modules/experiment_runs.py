@@ -169,8 +169,8 @@ def packed(results, outgoing, run):
 
 
 def archive_of(outgoing, run):
-    """The packed file of a run."""
-    return outgoing / f"{run.replace('/', '--')}.tar"
+    """The packed file of a run; the names of two runs could become one without a checksum."""
+    return outgoing / f"{run.rpartition('/')[2][:40]}-{digest(run)[:16]}.tar"
 
 
 def released(results, outgoing, run, manifest_sha256):
@@ -183,7 +183,7 @@ def released(results, outgoing, run, manifest_sha256):
     if digest(manifest_of(directory)) != manifest_sha256:
         raise ValueError(f"{directory} is not what was collected: it changed since; collect again")
     outgoing.mkdir(mode=0o755, parents=True, exist_ok=True)
-    going = outgoing / f"removed--{run.replace('/', '--')}"
+    going = outgoing / f"removed--{archive.stem}"
     shutil.rmtree(going, ignore_errors=True)
     directory.replace(going)
     shutil.rmtree(going)

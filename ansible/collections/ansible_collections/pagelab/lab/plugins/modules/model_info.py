@@ -13,7 +13,7 @@ DOCUMENTATION = r"""
 module: model_info
 short_description: Say which models of a configuration are on this host
 description:
-  - Reads no model. A stamp beside it says which size, time and sha256 it had when it was last read as a whole.
+  - Reads no model. A stamp beside it says which inode, size, times and sha256 it had when it was last read as a whole.
   - A model that a configuration names by its whole path has no stamp and is never taken for known.
 options:
   directory: {type: path, required: true, description: Where the models are.}
@@ -49,7 +49,8 @@ def is_whole(directory: Path, model: dict[str, Any]) -> bool:
         found = path.stat()
     except (OSError, ValueError):
         return False
-    return (stamp["bytes"], stamp["mtime_ns"], stamp["sha256"]) == (found.st_size, found.st_mtime_ns, model["sha256"])
+    now = {"bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns, "inode": found.st_ino}
+    return isinstance(stamp, dict) and stamp == {**now, "sha256": model["sha256"]}
 
 
 def info(directory: Path, known: list[dict[str, Any]], sent: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Runs as they arrive here: compared with what is here already, unpacked aside, verified, and put in place whole."""
 
+import hashlib
 import json
 import os
 import re
@@ -21,20 +22,7 @@ STAGING = ".incoming"
 # What is made anew from the measured files, here as there: a report that was written again here is no difference.
 DERIVED = re.compile(r"report/|(summary\.parquet|derived\.json)$")
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@:-]*")
 _MANIFEST_LINE = re.compile(r"(?P<sha256>[0-9a-f]{64})  (?P<name>.+)")
-
-
-def check_run_name(run: str) -> str:
-    """EXPERIMENT/HOST/RUN_ID and nothing that leads elsewhere.
-
-    Raises:
-        AnsibleActionFail: it is something else.
-    """
-    parts = run.split("/")
-    if len(parts) != 3 or not all(_NAME.fullmatch(part) for part in parts):
-        raise AnsibleActionFail(f"{run!r} is not the name of a run (EXPERIMENT/HOST/RUN_ID): rename it on the host")
-    return run
 
 
 def read_manifest(text: str) -> dict[str, str]:
@@ -87,7 +75,7 @@ def put_in_place(archive: Path, manifest: Mapping[str, str], results: Path, run:
     Raises:
         AnsibleActionFail: the archive holds something else than the manifest says; nothing in `results` has changed.
     """
-    staging, target = results / STAGING / run.replace("/", "--"), results / run
+    staging, target = results / STAGING / hashlib.sha256(run.encode()).hexdigest(), results / run
     replaced = staging.with_name(f"{staging.name}--replaced")
     for leftover in (staging, replaced):
         shutil.rmtree(leftover, ignore_errors=True)
