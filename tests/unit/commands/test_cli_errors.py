@@ -187,6 +187,7 @@ DAMAGED = {
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_configuration_of_a_run(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, more = raw_run(tmp_path), DAMAGED[damage]
+    (store.directory / "checksums.json").unlink()  # a run of an older version: its reader alone has to notice
     config = store.config_path.read_bytes() + (more if isinstance(more, bytes) else more.encode())
     store.config_path.write_bytes(config)
     of_another_version = damage in ("2**70 bytes", "NUL")  # for all that a report can say
@@ -211,6 +212,7 @@ def test_a_damaged_record_of_a_run(command: str, text: str, tmp_path: Path, caps
 
 def test_a_configuration_of_a_run_that_is_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = raw_run(tmp_path)
+    (store.directory / "checksums.json").unlink()
     store.config_path.unlink()
     os.mkfifo(store.config_path)
     assert f"{store.config_path} (is no regular file" in fails(capsys, "analyze", store.directory)

@@ -324,7 +324,3 @@ def test_a_full_disk_is_no_fault_of_the_network(server: str, tmp_path: Path, mon
     with pytest.raises(ModelError, match=r"models directory .* cannot be written \(No space left on device\)"):
         fetch(spec_of(server), tmp_path)
     assert len(Handler.asked) == 1
-
-
-def test_letters_beyond_ascii_in_an_address(server: str, tmp_path: Path) -> None:
-    assert fetch(spec_of(server.replace("/m.gguf", "/modèles v2/m.gguf")), tmp_path)
