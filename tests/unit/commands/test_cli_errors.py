@@ -215,7 +215,7 @@ def test_a_configuration_of_a_run_that_is_a_pipe(tmp_path: Path, capsys: pytest.
     (store.directory / "checksums.json").unlink()
     store.config_path.unlink()
     os.mkfifo(store.config_path)
-    assert f"{store.config_path} (is no regular file" in fails(capsys, "analyze", store.directory)
+    assert f"{store.config_path} is no regular file" in fails(capsys, "analyze", store.directory)
 
 
 # --- the command line itself ------------------------------------------------------------------------------------------
