@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pagelab.analysis.raw_trial import RawInference
 from pagelab.config.schema import Config
 from pagelab.store.observation import Observation, ObservedInference
-from pagelab.store.record import TrialRecord, Validity
+from pagelab.store.record import Disturbance, TrialRecord, Validity
 from pagelab.units import MIB, format_bytes
 
 CLOCK_TOLERANCE = 0.02  # between our stamps and llama.cpp's own timings of decode
@@ -16,7 +16,7 @@ OTHERS_SHARE = 0.05  # of what the disk delivered while decoding, by others than
 OTHERS_BYTES = 64 * MIB
 THROTTLED_SHARE = 0.01
 STOLEN_SHARE = 0.05
-COMPETING_WARNED = 0.02  # of the processors' time that others took, and of llama.cpp's own that it waited
+COMPETING_WARNED = 0.02  # of the time of all processors, by other processes
 COMPETING_SHARE = 0.05
 COMPETING_SECONDS = 0.1  # less says nothing: the kernel tells the CPU time of each process in steps of 0.01 s
 SOURCES_TOLERANCE = 0.05  # of what was read, between independent counters of it
@@ -120,23 +120,35 @@ def _disturbance_reasons(record: TrialRecord) -> Iterator[str]:
         yield f"{format_bytes(seen.disk_written_bytes or 0)} were written to the model's disk while decoding: stop that"
     if (seen.throttled_seconds or 0.0) > THROTTLED_SHARE * (record.decode.seconds or 0.0):
         yield f"a CPU quota held llama.cpp back for {seen.throttled_seconds:.2f} s: give it whole CPUs"
-    share, words = _competing_words(record)
-    if share > COMPETING_SHARE:
-        yield words
+    if _competing_fraction(seen) > COMPETING_SHARE:
+        yield _competing_words(record)
     if seen.thermal_events:
         yield f"the processor slowed itself down {seen.thermal_events} times for its heat: cool it, or pause longer"
 
 
-def _competing_words(record: TrialRecord) -> tuple[float, str]:
-    """The larger share of processor time that llama.cpp lost or others took, and the sentence about it."""
+def _competing_words(record: TrialRecord) -> str:
+    """Who took processor time, and how long llama.cpp waited for a processor."""
     seen = record.disturbance
-    taken = (seen.other_cpu_fraction or 0.0) if (seen.other_cpu_seconds or 0.0) >= COMPETING_SECONDS else 0.0
-    waited = (seen.run_delay_fraction or 0.0) if (seen.run_delay_seconds or 0.0) >= COMPETING_SECONDS else 0.0
     who = f": {seen.other_processes}" if seen.other_processes else ""
-    return max(taken, waited), (
-        f"other processes took {taken:.0%} of the CPU time while decoding, and llama.cpp waited {waited:.0%} of its "
-        f"time for a processor{who}; stop them"
+    return (
+        f"other processes took {seen.other_cpu_fraction or 0.0:.0%} of the CPU time while decoding, and llama.cpp waited "
+        f"{seen.run_delay_fraction or 0.0:.0%} of its time for a processor{who}; stop them"
     )
+
+
+def _competing_fraction(seen: Disturbance) -> float:
+    """The share of the processors' time that others took; 0 where it is too little to say anything."""
+    return (seen.other_cpu_fraction or 0.0) if (seen.other_cpu_seconds or 0.0) >= COMPETING_SECONDS else 0.0
+
+
+def _waited_for_others(seen: Disturbance) -> bool:
+    """Whether llama.cpp waited for a processor, and others can be why: they took at least as much time as it waited.
+
+    It also waits without them: for the kernel's own threads, which reclaim memory and complete reads for it, and for
+    the recorder of a trace. On two processors that was 14 % in a traced trial that was alone.
+    """
+    waited, taken = seen.run_delay_seconds or 0.0, seen.other_cpu_seconds or 0.0
+    return taken >= waited >= COMPETING_SECONDS and (seen.run_delay_fraction or 0.0) > COMPETING_SHARE
 
 
 def _trace_reasons(record: TrialRecord) -> Iterator[str]:
@@ -166,9 +178,11 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
             f"the hypervisor gave {record.disturbance.stolen_fraction:.0%} of the CPU time to others: "
             "repeat at a quiet time, or on a machine of its own"
         )
-    share_of_others, words = _competing_words(record)
-    if COMPETING_WARNED < share_of_others <= COMPETING_SHARE:
-        yield words
+    taken = _competing_fraction(record.disturbance)
+    if COMPETING_WARNED < taken <= COMPETING_SHARE or (
+        taken <= COMPETING_WARNED and _waited_for_others(record.disturbance)
+    ):
+        yield _competing_words(record)
     apart = record.sources.model.disagreement_fraction
     if apart is not None and apart > SOURCES_TOLERANCE and record.factors.weights == "mmap" and _many(record):
         yield f"counters of what was read of the model are {apart:.0%} apart (sources.model): trust none to the percent"
