@@ -59,7 +59,9 @@ def test_every_file_of_the_run_is_there(paging: Call) -> None:
     directory = paging.store.directory
     assert directory.parent == paging.results / "paging" / "localhost"
     assert sorted(path.name for path in directory.iterdir()) == [
+        "checksums.json",
         "config.yml",
+        "derived.json",
         "report",
         "run.json",
         "summary.parquet",

@@ -131,8 +131,8 @@ def _competing_words(record: TrialRecord) -> str:
     seen = record.disturbance
     who = f": {seen.other_processes}" if seen.other_processes else ""
     return (
-        f"other processes took {seen.other_cpu_fraction or 0.0:.0%} of the CPU time while decoding, and llama.cpp waited "
-        f"{seen.run_delay_fraction or 0.0:.0%} of its time for a processor{who}; stop them"
+        f"other processes took {seen.other_cpu_fraction or 0.0:.0%} of the CPU time while decoding, and llama.cpp "
+        f"waited {seen.run_delay_fraction or 0.0:.0%} of its time for a processor{who}; stop them"
     )
 
 
