@@ -129,7 +129,8 @@ def test_the_run_is_complete_and_says_how_it_was_made(paging: Call) -> None:
 
 def test_every_json_file_carries_the_schema_version_and_no_empty_value(paging: Call) -> None:
     files = list(paging.store.directory.rglob("*.json"))
-    assert len(files) == 1 + 3 * len(("observation.json", "trial.json", "access.json", "trace.json"))
+    of_a_trial = ("observation.json", "trial.json", "access.json", "trace.json")
+    assert len(files) == len(("run.json", "checksums.json", "derived.json")) + 3 * len(of_a_trial)
     for file in files:
         document = json.loads(file.read_text())
         assert document["schema_version"] == (TRACE_VERSION if file.name == "trace.json" else SCHEMA_VERSION)
