@@ -30,7 +30,7 @@ from pagelab.host.procfs import read_text
 
 pytestmark = [needs_lab, needs_root, pytest.mark.usefixtures("dense_model")]
 
-KILLS = int(os.environ.get("PAGELAB_KILLS", "2"))
+KILLS = int(os.environ.get("PAGELAB_KILLS", "1"))
 RUN_SECONDS = 7.0  # from the start of the runner to the last end of a trial, about
 
 
