@@ -179,9 +179,7 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
             "repeat at a quiet time, or on a machine of its own"
         )
     taken = _competing_fraction(record.disturbance)
-    if COMPETING_WARNED < taken <= COMPETING_SHARE or (
-        taken <= COMPETING_WARNED and _waited_for_others(record.disturbance)
-    ):
+    if taken <= COMPETING_SHARE and (taken > COMPETING_WARNED or _waited_for_others(record.disturbance)):
         yield _competing_words(record)
     apart = record.sources.model.disagreement_fraction
     if apart is not None and apart > SOURCES_TOLERANCE and record.factors.weights == "mmap" and _many(record):

@@ -234,13 +234,13 @@ def _remedy(number: int | None) -> str:
 
 def read_text(path: Path) -> str:
     """Read a text back; StoreError where it is missing or no UTF-8."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise StoreError(f"{path} is no regular file: restore it from a copy, or run the experiment again")
     try:
         return read_file(path, MOST_TEXT_BYTES).decode()
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing: restore it from a copy, or run the experiment again") from error
-    except (OSError, ValueError) as error:  # no UTF-8, no regular file, or too large
+    except DocumentError as error:  # no regular file, or too large
+        raise StoreError(f"{path} {error}: restore it from a copy, or run the experiment again") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"cannot read {path} ({error}): restore it from a copy, or run again") from error
 
 
