@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lab import eventually, llama_in, needs_lab, needs_root, starting, write_config
+from pagelab.host.cgroup import parent_path
 
 pytestmark = [needs_root, needs_lab, pytest.mark.usefixtures("dense_model")]
 
@@ -38,7 +39,7 @@ def beside(programs: dict[str, str], directory: Path) -> Iterator[None]:
 def test_who_took_the_processors_is_named_and_the_trial_is_invalid(workspace: Path) -> None:
     config = write_config(workspace / "trial.yml", factors={"resident": [0.5]}, inference={"tokens": 8})
     with starting(config, workspace / "results") as call:
-        eventually(lambda: llama_in("trial-001", call.results), "the trial has begun")
+        eventually(lambda: llama_in(parent_path() / "trial-001", call.results), "the trial has begun")
         with beside({"busyloop": BUSY_LOOP, "memoryhog": MEMORY_HOG}, workspace):
             call.finish()
     assert call.code == 1, call.show()

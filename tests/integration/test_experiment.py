@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from lab import Call, needs_lab, needs_root, on_host, run, write_config
+from lab import Call, needs_lab, needs_root, on_host, own_faults, run, write_config
 from pagelab.host.procfs import meminfo_bytes
 from pagelab.report.wording import number
 from pagelab.store.record import SCHEMA_VERSION, Identity, TrialRecord
@@ -172,8 +172,7 @@ def test_the_summary_has_one_row_a_trial(paging: Call) -> None:
 
 
 def test_each_trial_is_valid(trial: TrialRecord) -> None:
-    assert trial.validity.reasons == []
-    assert trial.validity.valid
+    assert own_faults(trial) == []
     assert trial.exit_status == 0
 
 
@@ -322,7 +321,7 @@ def test_pinning_behind_a_fence_reads_as_the_group_does(dense_model: Path, works
     call = run(config, workspace / "results")
     assert call.code == 0, call.show()
     grouped, pinned = call.trial(pressure="cgroup"), call.trial(pressure="pin")
-    assert pinned.validity.reasons == []
+    assert own_faults(pinned) == []
     assert pinned.limit.effective is True
     assert pinned.limit.pinned_bytes is not None
     assert GIB < pinned.limit.pinned_bytes < 3 * GIB // 2
@@ -345,6 +344,6 @@ def test_pinning_that_kept_nothing_out_is_invalid(dense_model: Path, workspace: 
     trial = call.trial(pressure="pin")
     assert trial.limit.effective is False
     assert not trial.validity.valid
-    (reason,) = trial.validity.reasons
+    (reason,) = own_faults(trial)
     assert reason.startswith("the pressure was not binding to the end")
     assert reason in call.stderr.replace("\n", " ")

@@ -23,7 +23,7 @@ from typing import TypeVar
 import pytest
 import yaml
 
-from lab import eventually, in_terminal
+from lab import eventually, in_terminal, own_faults
 from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore, read_trace_record
 from virtual_lab.machine import Machine
@@ -372,11 +372,6 @@ def finished_trials(machine: Machine) -> int:
     return len(found.stdout.splitlines())
 
 
-def is_of_others(reason: str) -> bool:
-    """The machine's services take a good part of its one emulated processor, which spoils trials."""
-    return reason.startswith("other processes took ")
-
-
 def test_an_experiment_outlives_its_connection(
     machines: Machines, workspace: Path, spill: Path, calling: subprocess.Popen[str]
 ) -> None:
@@ -400,7 +395,7 @@ def test_an_experiment_outlives_its_connection(
     for name, machine in machines.items():
         trials = trials_of(workspace / "results", "spill", name)
         assert sorted(trial.trial for trial in trials) == [1, 2], "none lost, none run twice"
-        assert [reason for trial in trials for reason in trial.validity.reasons if not is_of_others(reason)] == []
+        assert [fault for trial in trials for fault in own_faults(trial)] == []
         assert finished_trials(machine) == 0, "what is verified here is not kept there"
 
 
