@@ -22,10 +22,10 @@ from lab import (
     host_state,
     huge_pages,
     llama_in,
-    own_faults,
     needs_lab,
     needs_root,
     on_host,
+    own_faults,
     parent_of,
     planned,
     remove_model,
@@ -154,7 +154,8 @@ def test_ctrl_c_typed_in_a_terminal(workspace: Path) -> None:
     before = host_state()
     with typing("run", spill(workspace), "--results", workspace / "results", cwd=workspace) as terminal:
         results = workspace / "results"
-        eventually(lambda: llama_in(parent_path() / "trial-002", results) and "trial 2/2" in terminal.text, "the second trial is shown")
+        second = parent_path() / "trial-002"
+        eventually(lambda: llama_in(second, results) and "trial 2/2" in terminal.text, "the second trial is shown")
         terminal.type("\x03")
         assert terminal.process.wait(timeout=60) == 130, terminal.text
         assert host_state() == before
