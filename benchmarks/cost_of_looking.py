@@ -32,7 +32,8 @@ from pagelab.observe.tensors import TensorResidency
 from pagelab.observe.tracer import choose
 from pagelab.pressure.applied import applied
 from pagelab.run.plan import make_plan
-from pagelab.run.trial import TrialSetup, put_back_afterwards, run_trial, tells_first_token, trial_group
+from pagelab.run.trial import put_back_afterwards, run_trial, tells_first_token, trial_group
+from pagelab.run.trial_setup import Calibration, TrialSetup
 from pagelab.store.run_store import RunStore
 
 LAB = Path("/var/lib/pagelab")
@@ -144,7 +145,8 @@ def time_around(setup: TrialSetup, directory: Path) -> None:
     for number in range(REPETITIONS):
         store = RunStore.create(directory, "bench", "here", f"run-{number}")
         started = time.monotonic()
-        run_trial(setup, trial, ANONYMOUS_BYTES, store, lambda _phase, _tokens: None)
+        calibration = Calibration(ANONYMOUS_BYTES, ANONYMOUS_BYTES, 0, None)
+        run_trial(setup, trial, calibration, store, lambda _phase, _tokens: None)
         whole = time.monotonic() - started
         record, _ = derive(store, trial.number, setup.config)
         own.append(whole - (record.time_to_first_token_seconds or 0.0) - (record.decode.seconds or 0.0))

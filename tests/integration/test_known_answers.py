@@ -29,7 +29,8 @@ from pagelab.inference.build import Build
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
 from pagelab.models.synthetic import write_synthetic
 from pagelab.run.plan import make_plan
-from pagelab.run.trial import TrialSetup, run_trial
+from pagelab.run.trial import run_trial
+from pagelab.run.trial_setup import Calibration, TrialSetup
 from pagelab.store.files import read_table
 from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore
@@ -104,7 +105,7 @@ class KnownLab:
 
         (trial,) = make_plan(config).trials
         try:
-            run_trial(setup, trial, non_file_bytes, self.store, follow)
+            run_trial(setup, trial, Calibration(non_file_bytes, non_file_bytes, 0, None), self.store, follow)
         finally:
             restore(self.directory)
         record, _ = derive(self.store, 1, config)

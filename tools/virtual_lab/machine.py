@@ -23,7 +23,7 @@ from virtual_lab.paths import IMAGES, MACHINES, SSH, write
 
 FIRST_PORT = 2231
 POLL_SECONDS = 0.2
-BOOT_SECONDS = 240.0
+BOOT_SECONDS = 480.0
 DATA_BYTES = 4 << 30  # sparse
 # Flushes reach the host's page cache only: that outlives a power cut here, and is much faster.
 DISK = "if=virtio,cache=unsafe,discard=unmap"

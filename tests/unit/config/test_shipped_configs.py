@@ -34,7 +34,7 @@ def shapes(config: Config) -> list[SyntheticSpec]:
 
 
 def test_dense_and_experts_are_of_one_size() -> None:
-    dense, *mixtures = shapes(load_config(CONFIGS[0].with_name("dense-or-experts.yml")))
+    dense, *mixtures = shapes(load_config(CONFIGS[0].with_name("moe.yml")))
     assert dense.architecture == "llama"
     assert [mixture.router_skew for mixture in mixtures] == [0.0, 2.0]
     for mixture in mixtures:

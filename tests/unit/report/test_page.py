@@ -313,7 +313,7 @@ class TestInvalidTrialsAskedFor:
         assert "with-invalid/index.html" in printed.replace("\n", "")
 
     def test_the_reason_stands_at_every_mark(self, page: Page) -> None:
-        assert page.text.count('title="12 MB of the model &lt;stayed&gt; in cache">invalid') == 5
+        assert page.text.count('title="12 MB of the model &lt;stayed&gt; in cache">invalid') == 6
 
 
 class TestWarnings:

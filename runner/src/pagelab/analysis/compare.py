@@ -19,7 +19,7 @@ from pagelab.store.verify import trusted
 _RATE = "disk_read_bytes_per_second"
 _RATE_TOLERANCE = 1.1
 _OF_THE_MOMENT = ("used_bytes", "free_bytes", "at_start", "at_end")
-_OF_THE_RUN = ("calibration",)
+_OF_THE_RUN = ("calibration", "disk_rates")
 # What of a host is known to move these results much; everything else that differs is listed by --json.
 _TELLING = re.compile(
     r"""

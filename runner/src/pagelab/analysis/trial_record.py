@@ -1,6 +1,7 @@
 """From what a trial saw to its record: pure, so that the same raw files give the same trial.json anywhere."""
 
 from pagelab.analysis import windows
+from pagelab.analysis.bound import bound_of
 from pagelab.analysis.raw_trial import RawInference
 from pagelab.analysis.validity import judge
 from pagelab.config.schema import Config
@@ -8,7 +9,6 @@ from pagelab.host.cgroup import GroupCounters
 from pagelab.store.observation import Observation
 from pagelab.store.record import (
     Access,
-    Bound,
     Limit,
     Memory,
     Rereads,
@@ -72,7 +72,7 @@ def trial_record(
     record.trace = seen.trace
     record.command = seen.command
     record.exit_status = raw.seen.exit_status
-    _add_ratios(record, seen)
+    _add_ratios(record, seen, config.disk.vendor_bytes_per_second)
     record.validity = judge(record, seen, raw, config)
     return record
 
@@ -154,18 +154,14 @@ def limit_was_reached(hits: int | None, counters: GroupCounters, limit_bytes: in
     return hits > 0 and counters.memory_bytes <= limit_bytes
 
 
-def _add_ratios(record: TrialRecord, seen: Observation) -> None:
-    """Fill in what follows from the measured values.
-
-    rereads.factor = decode.model_bytes / weights_bytes. bound.tokens_per_second = disk rate / ((1 - resident) * bytes
-    that one token touches): with a perfect choice of what stays in RAM, only the missing share is read for each token.
-    """
-    decode, rate = record.reads.decode, record.decode.tokens_per_second
+def _add_ratios(record: TrialRecord, seen: Observation, vendor_bytes_per_second: int | None) -> None:
+    """Fill in what follows from the measured values: rereads.factor = decode.model_bytes / weights_bytes."""
+    decode = record.reads.decode
     if decode.model_bytes is not None:
         record.rereads = Rereads(factor=decode.model_bytes / record.weights_bytes)
     if decode.device_bytes is not None and record.decode.seconds:
         record.throughput = Throughput(read_bytes_per_second=decode.device_bytes / record.decode.seconds)
-    missing = (1 - record.factors.resident) * seen.model.bytes_per_token
-    if missing > 0 and seen.disk_read_bytes_per_second and rate:
-        bound = seen.disk_read_bytes_per_second / missing
-        record.bound = Bound(tokens_per_second=bound, fraction_of_bound=rate / bound)
+    record.readahead = seen.readahead
+    record.bound = bound_of(record, seen)
+    if vendor_bytes_per_second and record.throughput.read_bytes_per_second is not None:
+        record.bound.fraction_of_vendor = record.throughput.read_bytes_per_second / vendor_bytes_per_second

@@ -15,6 +15,7 @@ import typer
 from pagelab import __version__, errors
 from pagelab.commands.environment import build_directory, models_directory, owner_from_environment, state_directory
 from pagelab.commands.model import model_app
+from pagelab.commands.predict import predict
 from pagelab.commands.trace import trace_app
 
 if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(model_app, name="model")
 app.add_typer(trace_app, name="trace")
+app.command()(predict)
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML file")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="directory that holds all results")]

@@ -95,6 +95,14 @@ class MemorySettings(Section):
     swap_minimum: ByteCount = Field(default=1 * GIB, description="preflight refuses to start with less swap")
 
 
+class DiskSettings(Section):
+    """What is known of the disk beside what is measured."""
+
+    vendor_bytes_per_second: ByteCount | None = Field(
+        default=None, ge=1, description="sequential reads as the vendor states them, to hold the results against"
+    )
+
+
 class TraceSettings(Section):
     """Which traces to record where the host allows it."""
 
@@ -141,6 +149,7 @@ class Config(Section):
     inference: InferenceSettings = InferenceSettings()
     memory: MemorySettings = MemorySettings()
     trace: TraceSettings = TraceSettings()
+    disk: DiskSettings = DiskSettings()
     hypotheses: list[Hypothesis] = Field(default=[], max_length=100, fail_fast=True)
 
     @model_validator(mode="after")

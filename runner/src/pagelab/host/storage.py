@@ -1,17 +1,13 @@
 """Disks and file systems: which device holds a file, its counters and queue settings, and how fast it can be read."""
 
 import fcntl
-import mmap
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 
 from pagelab.errors import HostError
@@ -43,8 +39,6 @@ _QUEUE = {
 _PRIVATE_PARAMETERS = ("hostnqn", "hostid")
 # Fields of the device's `stat`, in sectors of 512 bytes whatever its own (Documentation/block/stat.rst).
 _READ_SECTORS, _WRITTEN_SECTORS = 2, 6
-PROBE_CHUNK_BYTES = 1 << 20
-PROBE_THREADS = 4
 BDI = Path("/sys/class/bdi")
 BTRFS = Path("/sys/fs/btrfs")
 _BTRFS_FS_INFO, _FS_INFO_BYTES = 0x8400941F, 1024  # BTRFS_IOC_FS_INFO and its struct, include/uapi/linux/btrfs.h
@@ -344,36 +338,3 @@ def disks_behind(disk: Disk) -> set[Disk]:
         behind = if_known(disk_of, Path(file)) if file and Path(file).exists() else None
         left += behind.serving if behind else ()
     return found
-
-
-def sequential_read_rate(path: Path, seconds: float = 1.0) -> float:
-    """Bytes a second that the disk delivers when a file is read in order, past the page cache.
-
-    Reads 1 MiB blocks with O_DIRECT from PROBE_THREADS threads, each block once, until the file ends or the time is
-    up; a lower bound of what the disk can do for this file.
-
-    Raises:
-        HostError: the file system cannot read past the page cache.
-    """
-    started = time.monotonic()
-    offsets = count(0, PROBE_CHUNK_BYTES)  # shared: one call of next() is never interrupted, so each comes once
-
-    def read_blocks(_worker: int) -> int:
-        total, descriptor = 0, os.open(path, os.O_RDONLY | os.O_DIRECT)
-        try:
-            with mmap.mmap(-1, PROBE_CHUNK_BYTES) as buffer:  # page-aligned, as O_DIRECT wants
-                while time.monotonic() < started + seconds:
-                    received = os.preadv(descriptor, [buffer], next(offsets))
-                    if received == 0:
-                        break
-                    total += received
-        finally:
-            os.close(descriptor)
-        return total
-
-    try:
-        with ThreadPoolExecutor(PROBE_THREADS) as pool:
-            total = sum(pool.map(read_blocks, range(PROBE_THREADS)))
-    except OSError as error:
-        raise HostError(f"cannot read {path} past the page cache ({error.strerror}); use a disk file system") from error
-    return total / (time.monotonic() - started)

@@ -27,6 +27,14 @@ def _rate(bytes_per_second: float | None) -> str:
     return wording.ABSENT if bytes_per_second is None else f"{wording.size(bytes_per_second)}/s"
 
 
+def _text(value: str | None) -> str:
+    return value or wording.ABSENT
+
+
+def _kib(value: int | None) -> str:
+    return wording.ABSENT if value is None else f"{value} KiB"
+
+
 TRIAL_TABLES: Mapping[str, list[tuple[str, Callable[[Any], str], str]]] = {
     "Speed": [
         ("tokens decoded", wording.count, "decode.tokens"),
@@ -47,7 +55,21 @@ TRIAL_TABLES: Mapping[str, list[tuple[str, Callable[[Any], str], str]]] = {
         ("decode, other", wording.size, "reads.decode.other_bytes"),
         ("decode, whole disk", wording.size, "reads.decode.device_bytes"),
         ("disk rate", _rate, "throughput.read_bytes_per_second"),
-        ("share of bound", wording.percent, "bound.fraction_of_bound"),
+        ("vendor's figure reached", wording.percent, "bound.fraction_of_vendor"),
+    ],
+    "Against what is possible": [
+        ("disk's best rate", _rate, "bound.read_bytes_per_second"),
+        ("which is", _text, "bound.read_rate_source"),
+        ("disk's rate for reads like these", _rate, "bound.pattern_bytes_per_second"),
+        ("computing a token", wording.short_time, "bound.compute_seconds_per_token"),
+        ("bound, best choice", wording.number, "bound.best.tokens_per_second"),
+        ("reached", wording.percent, "bound.best.fraction_of_bound"),
+        ("bound, random", wording.number, "bound.random.tokens_per_second"),
+        ("reached", wording.percent, "bound.random.fraction_of_bound"),
+        ("bound, least recently used", wording.number, "bound.lru.tokens_per_second"),
+        ("reached", wording.percent, "bound.lru.fraction_of_bound"),
+        ("readahead set", _kib, "readahead.disk_kib"),
+        ("readahead in effect", _kib, "readahead.effective_kib"),
     ],
     "Memory": [
         ("group's limit", wording.size, "limit.bytes"),

@@ -250,7 +250,7 @@ def hypothesis(verdict: Verdict) -> str:
 
 
 def _sentence(lead: str, first: Combination, last: Combination) -> str:
-    text = f"With {_share(first)} of the weights allowed in RAM decoding {_predicate(first)}"
+    text = f"With {_share(first)} of the weights allowed in RAM{_lack(first)} decoding {_predicate(first)}"
     if last is not first:
         text += f"; with {_share(last)} of them it {_predicate(last)}"
     if last.read_bytes_per_token is not None:
@@ -259,6 +259,12 @@ def _sentence(lead: str, first: Combination, last: Combination) -> str:
             f"{number(last.read_share_of_weights)} times the size of the weights{_origin(last)}"
         )
     return f"{lead}{text}."
+
+
+def _lack(row: Combination) -> str:
+    """How much more RAM would hold all of the weights, where it is the smaller part of them."""
+    share = row.factors.resident
+    return f" (you lack {size((1 - share) * row.weights_bytes)})" if 0.5 < share < 1 else ""
 
 
 def _predicate(row: Combination) -> str:

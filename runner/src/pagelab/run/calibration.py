@@ -1,6 +1,6 @@
 """Calibration: how much memory llama.cpp keeps beside the weights, measured for a model and its settings."""
 
-from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from pagelab.config.factors import Factors
@@ -11,26 +11,11 @@ from pagelab.inference.build import command_line
 from pagelab.observe.counters import Counters
 from pagelab.observe.inference import Notify, Watched, watch
 from pagelab.observe.tensors import TensorResidency
-from pagelab.run.trial import TrialSetup, put_back_afterwards, set_factors, trial_group
+from pagelab.run.trial import put_back_afterwards, set_factors, trial_group
+from pagelab.run.trial_setup import Calibration, TrialSetup
 from pagelab.units import format_bytes
 
 TOKENS_UNDER_PRESSURE = 8
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Bytes that llama.cpp's group is charged beside page cache.
-
-    That is anonymous memory (KV cache, compute buffers, heap) and the kernel's own memory that is charged to the group,
-    such as page tables. `needed_bytes` is the most it ever held without pressure. `kept_bytes` is what it kept in RAM
-    while decoding at the lowest limit, the rest being cold and swapped out: a limit of kept_bytes + share leaves that
-    share to the weights, and needed_bytes + share would leave more. `evicted_bytes` of the model were in the page cache
-    before, put there by whoever read it last.
-    """
-
-    needed_bytes: int
-    kept_bytes: int
-    evicted_bytes: int
 
 
 def calibrate(setup: TrialSetup, factors: Factors, notify: Notify) -> Calibration:
@@ -65,7 +50,9 @@ def calibrate(setup: TrialSetup, factors: Factors, notify: Notify) -> Calibratio
     limit = needed + setup.config.memory.floor
     squeezed, _ = _run(setup, factors, limit, min(setup.config.inference.tokens, TOKENS_UNDER_PRESSURE), notify)
     kept = _charged(squeezed, squeezed.token_seconds[0]) if squeezed.token_seconds else []
-    return Calibration(needed, min(needed, round(median(kept))) if kept else needed, evicted)
+    kept_bytes = min(needed, round(median(kept))) if kept else needed
+    intervals = [later - earlier for earlier, later in pairwise(free.token_seconds)]
+    return Calibration(needed, kept_bytes, evicted, median(intervals) if intervals else None)
 
 
 def spare_bytes(available: int, os_reserve_bytes: int) -> int:

@@ -9,18 +9,21 @@ from pagelab.analysis.summary import summary_table
 from pagelab.config.model_specs import ModelSpec
 from pagelab.config.schema import Config
 from pagelab.errors import HostError, InferenceError, PreflightRefusedError, StoreError, TraceError
+from pagelab.host.disk_rates import DiskRates
 from pagelab.host.facts import build_facts, manifest, model_file_facts
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.procfs import total_memory_bytes
-from pagelab.host.storage import disk_of_all, sequential_read_rate
+from pagelab.host.storage import disk_of_all
 from pagelab.inference.build import Build, open_build, threads_of
 from pagelab.models.catalog import read_model, require_files, verify_model
 from pagelab.observe.tracer import choose
-from pagelab.run.calibration import Calibration, calibrate
+from pagelab.run.calibration import calibrate
+from pagelab.run.disk_profile import disk_rates_of
 from pagelab.run.lab import Lab
 from pagelab.run.plan import Plan, PlannedTrial, check_sizes, known_weights_bytes, make_plan
 from pagelab.run.preflight import refusals, run_checks
-from pagelab.run.trial import TrialSetup, refuse_trial, run_trial
+from pagelab.run.trial import refuse_trial, run_trial
+from pagelab.run.trial_setup import Calibration, TrialSetup
 from pagelab.store.record import CheckRecord, Identity, RunRecord, TrialRecord
 from pagelab.store.run_store import RunStore, find_runs
 from pagelab.store.verify import refuse, shortened, verify
@@ -51,9 +54,9 @@ class RunInProgress:
     record: RunRecord
     calibrations: dict[str, Calibration] = field(default_factory=dict)
 
-    def non_file_bytes(self, trial: PlannedTrial) -> int:
-        """What the trial's llama.cpp keeps in RAM beside page cache, as calibrated."""
-        return self.calibrations[trial.factors.calibrated().label()].kept_bytes
+    def calibration(self, trial: PlannedTrial) -> Calibration:
+        """That of the trial's model and settings."""
+        return self.calibrations[trial.factors.calibrated().label()]
 
 
 def run_experiment(
@@ -212,9 +215,11 @@ def prepare(
             size = format_bytes(found.evicted_bytes)
             observer.note(f"{factors.model}: {size} were in the page cache, put there by somebody else; evicted")
     facts = run.record.manifest
-    facts["disk_read_bytes_per_second"] = {
-        name: setup.disk_read_bytes_per_second or 0.0 for name, setup in setups.items()
-    }
+    rates = {name: setup.disk_rates for name, setup in setups.items() if setup.disk_rates}
+    facts["disk_read_bytes_per_second"] = {name: found.direct_bytes_per_second for name, found in rates.items()}
+    facts["disk_rates"] = {name: asdict(found) for name, found in rates.items()}
+    bursts = [sentence for found in rates.values() if (sentence := burst(found))]
+    run.record.notes += [sentence for sentence in dict.fromkeys(bursts) if sentence not in run.record.notes]
     facts["model_files"] = {
         part.name: model_file_facts(part) for setup in setups.values() for part in setup.model.parts
     }
@@ -223,16 +228,28 @@ def prepare(
     return setups
 
 
+def burst(rates: DiskRates) -> str | None:
+    """That a disk began faster than it went on, in a sentence; None where it did not."""
+    if not rates.gives_bursts:
+        return None
+    first, last = rates.first_second_bytes_per_second or 0.0, rates.last_second_bytes_per_second or 0.0
+    return (
+        f"the disk gives bursts: {format_bytes(first)} in the first second and {format_bytes(last)} in the last one "
+        "of its measurement; trials that are long enough see the lower rate"
+    )
+
+
 def setup_of(spec: ModelSpec, config: Config, lab: Lab, build: Build, skip_eviction: bool) -> TrialSetup:
     """What the trials of one model share."""
     model = read_model(spec, lab.models_directory)
+    disk, largest = disk_of_all(model.parts), max(model.parts, key=lambda part: part.stat().st_size)
     return TrialSetup(
         config=config,
         build=build,
         model=model,
-        disk=disk_of_all(model.parts),
+        disk=disk,
         journal=Journal(lab.state_directory),
-        disk_read_bytes_per_second=sequential_read_rate(max(model.parts, key=lambda part: part.stat().st_size)),
+        disk_rates=disk_rates_of(largest, disk, lab.state_directory),
         recorders=choose(config.trace, model.path),
         skip_eviction=skip_eviction,
     )
@@ -247,11 +264,11 @@ def remaining(plan: Plan, store: RunStore) -> list[PlannedTrial]:
 def run_one(setup: TrialSetup, trial: PlannedTrial, run: RunInProgress, observer: Observer) -> None:
     """Run a trial; one that the host or llama.cpp refused is kept as invalid, and the experiment goes on."""
     observer.begin(trial.factors.label(), setup.config.inference.tokens)
-    non_file_bytes = run.non_file_bytes(trial)
+    calibration = run.calibration(trial)
     try:
-        run_trial(setup, trial, non_file_bytes, run.store, observer.phase)
+        run_trial(setup, trial, calibration, run.store, observer.phase)
     except (HostError, InferenceError) as error:
-        refuse_trial(setup, trial, non_file_bytes, run.store, str(error))
+        refuse_trial(setup, trial, calibration, run.store, str(error))
     observer.phase("analyze", 0)
     record = derived(run.store, trial.number, setup.config, observer)
     run.record.trials_done = len(run.store.observed_trials())

@@ -6,74 +6,27 @@ A trial observes and writes what it saw; what follows from that is computed by p
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from pagelab.config.factors import Factors
-from pagelab.config.schema import Config
 from pagelab.host.cgroup import Group, new_group
 from pagelab.host.journal import Journal
 from pagelab.host.page_cache import evict
-from pagelab.host.procfs import PAGE_BYTES, total_memory_bytes
-from pagelab.host.storage import Disk
-from pagelab.inference.build import Build, command_line
-from pagelab.models.gguf_map import GgufMap, bytes_per_token
+from pagelab.host.readahead import effective_readahead_kib
+from pagelab.inference.build import command_line
 from pagelab.observe.counters import Counters
 from pagelab.observe.host_memory import observed_host, observed_swap
 from pagelab.observe.inference import Notify, Watched, watch
 from pagelab.observe.tensors import TensorResidency
-from pagelab.observe.tracer import NOTHING, Choice, Tracer
-from pagelab.pressure.applied import Applied, Sizes, applied
+from pagelab.pressure.applied import Applied, applied
 from pagelab.run.plan import PlannedTrial
-from pagelab.store.files import Owner, write_text
-from pagelab.store.observation import Observation, ObservedModel, ObservedSetting
+from pagelab.run.trial_setup import Calibration, TrialSetup
+from pagelab.store.files import write_text
+from pagelab.store.observation import Observation, ObservedSetting
+from pagelab.store.record import ReadaheadWindow
 from pagelab.store.run_store import RunStore
 
 
-@dataclass(frozen=True)
-class TrialSetup:
-    """What all trials of one model share on this host.
-
-    `skip_eviction` is for finding out what an eviction is good for: such trials are invalid.
-    """
-
-    config: Config
-    build: Build
-    model: GgufMap
-    disk: Disk
-    journal: Journal
-    disk_read_bytes_per_second: float | None = None
-    recorders: Choice = NOTHING
-    skip_eviction: bool = False
-
-    def tracer(self, directory: Path, owner: Owner | None = None) -> Tracer:
-        """What records the reads of a trial, into a directory."""
-        return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory, owner)
-
-    def sizes(self, non_file_bytes: int) -> Sizes:
-        """What the pressure's sizes are computed from."""
-        host_bytes, model = total_memory_bytes(), self.model
-        return Sizes(model.weights_ranges(), model.weights_bytes, non_file_bytes, host_bytes, self.config.memory)
-
-    def observation(self, trial: PlannedTrial, non_file_bytes: int) -> Observation:
-        """What is known of a trial before it begins."""
-        model = self.model
-        return Observation(
-            trial=trial.number,
-            factors=trial.factors,
-            repetition=trial.repetition,
-            order=trial.number,
-            model=ObservedModel(
-                weights_bytes=model.weights_bytes, file_bytes=model.file_bytes, bytes_per_token=bytes_per_token(model)
-            ),
-            calibrated_non_file_bytes=non_file_bytes,
-            disk_read_bytes_per_second=self.disk_read_bytes_per_second,
-            page_bytes=PAGE_BYTES,
-            before=observed_host(),
-        )
-
-
-def run_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store: RunStore, notify: Notify) -> None:
+def run_trial(setup: TrialSetup, trial: PlannedTrial, found: Calibration, store: RunStore, notify: Notify) -> None:
     """Run one trial, write what it saw, and leave the host as it was.
 
     Raises:
@@ -82,7 +35,7 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store
         StoreError: the result cannot be written.
     """
     config, factors, model = setup.config, trial.factors, setup.model
-    seen = setup.observation(trial, non_file_bytes)
+    seen = setup.observation(trial, found)
     seen.command = command_line(setup.build, model.path, config.inference, factors.arguments())
 
     with put_back_afterwards(setup.journal), trial_group(setup.journal, f"trial-{trial.number:03d}") as group:
@@ -92,9 +45,11 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store
         notify("evict", 0)
         os.sync()  # what others wrote before is not written back while this trial decodes
         seen.evicted_bytes = None if setup.skip_eviction else evict(*model.parts)
+        seen.readahead = ReadaheadWindow() if setup.skip_eviction else observed_readahead(setup, factors)
 
         notify("pressure", 0)
-        with TensorResidency(model) as tensors, applied(factors, setup.sizes(non_file_bytes), group) as pressure:
+        sizes = setup.sizes(found.kept_bytes)
+        with TensorResidency(model) as tensors, applied(factors, sizes, group) as pressure:
             counters, told = Counters(group, setup.disk, tensors), tells_first_token(pressure, notify)
             with setup.tracer(store.trace_directory(trial.number), store.owner) as tracer:
                 watched = watch(seen.command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
@@ -106,9 +61,11 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store
         write_raw_files(store, seen, watched, tensors)
 
 
-def refuse_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store: RunStore, reason: str) -> None:
+def refuse_trial(
+    setup: TrialSetup, trial: PlannedTrial, calibration: Calibration, store: RunStore, reason: str
+) -> None:
     """Write down that a trial could not be run."""
-    seen = setup.observation(trial, non_file_bytes)
+    seen = setup.observation(trial, calibration)
     seen.refused = reason
     store.write_observation(seen)
 
@@ -121,6 +78,15 @@ def set_factors(factors: Factors, setup: TrialSetup, group: Group) -> list[Obser
         ObservedSetting(file=str(one.file.resolve()), value=one.value, before=one.apply(setup.journal))
         for one in wanted
     ]
+
+
+def observed_readahead(setup: TrialSetup, factors: Factors) -> ReadaheadWindow:
+    """How far the kernel reads ahead in the model's file: by its setting, and in effect, which leaves it evicted."""
+    largest = max(setup.model.parts, key=lambda part: part.stat().st_size)
+    return ReadaheadWindow(
+        disk_kib=setup.disk.readahead_kib(),
+        effective_kib=effective_readahead_kib(largest, advised_sequential=factors.weights == "mmap"),
+    )
 
 
 def tells_first_token(pressure: Applied, notify: Notify) -> Notify:

@@ -18,8 +18,19 @@ from pagelab.config.factors import Factors
 from pagelab.config.model_specs import Sha256
 from pagelab.host.cgroup import GroupCounters
 from pagelab.host.cpu_interference import CpuInterference
+from pagelab.host.disk_rates import DiskRates
 from pagelab.host.other_processes import OtherProcess
-from pagelab.store.record import SCHEMA_VERSION, Amount, HostMemory, Natural, PathInside, Positive, Record, Traced
+from pagelab.store.record import (
+    SCHEMA_VERSION,
+    Amount,
+    HostMemory,
+    Natural,
+    PathInside,
+    Positive,
+    ReadaheadWindow,
+    Record,
+    Traced,
+)
 
 _Counted = TypeVar("_Counted", GroupCounters, CpuInterference)
 
@@ -122,10 +133,20 @@ class ObservedSetting(Record):
     before: str | None = None
 
 
+def _are_rates(rates: DiskRates) -> DiskRates:
+    values = [value for value in vars(rates).values() if isinstance(value, int | float)]
+    values += [value for one in rates.random for value in vars(one).values()]
+    if not all(0 <= value < math.inf for value in values):
+        raise ValueError("a rate, size or depth is negative or infinite, which none can be")
+    return rates
+
+
 class Observation(Record):
     """observation.json.
 
-    `calibrated_non_file_bytes` is what the calibration saw the group hold beside page cache. `refused` says why there
+    `calibrated_non_file_bytes` is what the calibration saw the group hold beside page cache, and
+    `compute_seconds_per_token` its median time from one token to the next, with all weights in RAM. `disk_rates` were
+    measured before the trials (`disk_read_bytes_per_second` is what older versions measured). `refused` says why there
     was no inference; all that follows it is then absent. `raw_files` has the sha256 of every other raw file of the
     trial, by its path in the trial's directory.
     """
@@ -137,13 +158,16 @@ class Observation(Record):
     order: Natural
     model: ObservedModel
     calibrated_non_file_bytes: Natural
+    compute_seconds_per_token: Amount | None = None
     disk_read_bytes_per_second: Amount | None = None
+    disk_rates: Annotated[DiskRates, AfterValidator(_are_rates)] | None = None
     page_bytes: Positive
     before: ObservedHost
     refused: str | None = None
     after: ObservedHost | None = None
     command: list[str] = Field(default_factory=list)
     settings: list[ObservedSetting] = Field(default_factory=list)
+    readahead: ReadaheadWindow = ReadaheadWindow()
     evicted_bytes: Natural | None = None
     resident_before_bytes: Natural | None = None
     swap: list[ObservedSwap] = Field(default_factory=list)

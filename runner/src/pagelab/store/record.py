@@ -317,11 +317,49 @@ class Limit(Record):
     effective: bool | None = None
 
 
-class Bound(Record):
-    """The best that the disk's measured rate allows for the bytes that had to come from it."""
+class ReadaheadWindow(Record):
+    """How far the kernel reads ahead in the model's file: as its disk, or its file system, is set, and in effect.
 
+    `effective_kib` is what one page fault brings in for a file opened and advised as llama.cpp does (which doubles the
+    window); absent where the file is too small to tell.
+    """
+
+    disk_kib: Natural | None = None
+    effective_kib: Natural | None = None
+
+
+class PolicyBound(Record):
+    """The best for one way of deciding what stays in RAM; `missing_bytes_per_token` have to be read for each token.
+
+    `tokens_per_second` where reading and computing overlap, `serial_tokens_per_second` where they do not;
+    `fraction_of_bound` is the share of the former that the trial reached.
+    """
+
+    missing_bytes_per_token: Amount | None = None
+    tokens_per_second: Amount | None = None
+    serial_tokens_per_second: Amount | None = None
+    fraction_of_bound: Amount | None = None
+
+
+class Bound(Record):
+    """The best that disk and processor allow (pagelab.analysis.bound); formulas are in docs/bound.md.
+
+    `read_bytes_per_second` is the highest rate that is known of the disk, from `read_rate_source`.
+    `tokens_per_second` and `fraction_of_bound` are those of `best`, the best possible residency.
+    `pattern_bytes_per_second` is what the disk delivers for random reads of the size and depth that the trial's had.
+    `fraction_of_vendor` is what the disk delivered while decoding over what its vendor states.
+    """
+
+    read_bytes_per_second: Amount | None = None
+    read_rate_source: Literal["direct", "page cache", "random", "this trial"] | None = None
+    compute_seconds_per_token: Amount | None = None
     tokens_per_second: Amount | None = None
     fraction_of_bound: Amount | None = None
+    pattern_bytes_per_second: Amount | None = None
+    fraction_of_vendor: Amount | None = None
+    best: PolicyBound = PolicyBound()
+    random: PolicyBound = PolicyBound()
+    lru: PolicyBound = PolicyBound()
 
 
 class EngineTimings(Record):
@@ -407,6 +445,7 @@ class TrialRecord(Record):
     disturbance: Disturbance = Disturbance()
     residency: Residency = Residency()
     limit: Limit = Limit()
+    readahead: ReadaheadWindow = ReadaheadWindow()
     bound: Bound = Bound()
     engine: EngineTimings = EngineTimings()
     trace: Traced | None = None
