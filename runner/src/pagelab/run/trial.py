@@ -50,10 +50,16 @@ class TrialSetup:
         """What records the reads of a trial, into a directory."""
         return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory, owner)
 
-    def sizes(self, non_file_bytes: int) -> Sizes:
+    def sizes(self, factors: Factors, non_file_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
-        host_bytes, model = total_memory_bytes(), self.model
-        return Sizes(model.weights_ranges(), model.weights_bytes, non_file_bytes, host_bytes, self.config.memory)
+        return Sizes(
+            weights=self.model.weights_ranges(),
+            weights_bytes=self.model.weights_bytes,
+            are_mapped=self.config.maps_weights(factors),
+            non_file_bytes=non_file_bytes,
+            host_bytes=total_memory_bytes(),
+            memory=self.config.memory,
+        )
 
     def observation(self, trial: PlannedTrial, non_file_bytes: int) -> Observation:
         """What is known of a trial before it begins."""
@@ -83,7 +89,7 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store
     """
     config, factors, model = setup.config, trial.factors, setup.model
     seen = setup.observation(trial, non_file_bytes)
-    seen.command = command_line(setup.build, model.path, config.inference, factors.arguments())
+    seen.command = command_line(setup.build, model.path, config.inference_with(factors), factors.arguments())
 
     with put_back_afterwards(setup.journal), trial_group(setup.journal, f"trial-{trial.number:03d}") as group:
         notify("settings", 0)
@@ -94,7 +100,7 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, non_file_bytes: int, store
         seen.evicted_bytes = None if setup.skip_eviction else evict(*model.parts)
 
         notify("pressure", 0)
-        with TensorResidency(model) as tensors, applied(factors, setup.sizes(non_file_bytes), group) as pressure:
+        with TensorResidency(model) as tensors, applied(factors, setup.sizes(factors, non_file_bytes), group) as pressure:
             counters, told = Counters(group, setup.disk, tensors), tells_first_token(pressure, notify)
             with setup.tracer(store.trace_directory(trial.number), store.owner) as tracer:
                 watched = watch(seen.command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
