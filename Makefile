@@ -10,6 +10,8 @@ HOST ?= localhost
 CONFIG ?= runner/configs/quickstart.yml
 RESULTS ?= results
 RUN ?=
+SET ?=
+ONLY ?=
 RESUME ?=
 FORCE ?=
 YES ?=
@@ -22,8 +24,8 @@ N ?= 2
 INVENTORY ?= inventories/lab
 
 # What is typed is taken as it stands, and recipes have it from the environment, in quotes: neither make nor a shell reads
-# what is in it. EXTRA and TESTS are words, which may have quotes of their own.
-TYPED := HOST CONFIG RESULTS RUN RESUME FORCE YES ASK_PASSWORD BUNDLE EXTRA N INVENTORY PAGELAB_DIR TESTS SUDO_USER
+# what is in it. SET, ONLY, EXTRA and TESTS are words, which may have quotes of their own.
+TYPED := HOST CONFIG RESULTS RUN SET ONLY RESUME FORCE YES ASK_PASSWORD BUNDLE EXTRA N INVENTORY PAGELAB_DIR TESTS SUDO_USER
 $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
 export $(TYPED)
 
@@ -42,6 +44,9 @@ key = $(shell { pwd -P; cat $(1); } | sha256sum | cut -c1-16)
 VENV_STAMP := $(VENV)/.packages-$(call key,requirements.lock)
 PACKAGE_STAMP := $(VENV)/.pagelab-$(call key,requirements.lock pyproject.toml)
 
+# What is set and chosen of CONFIG, as options of the launcher.
+OPTIONS = mapfile -td '' options < <(xargs -r printf -- '--set=%s\0' <<<"$$SET"; xargs -r printf -- '--only=%s\0' <<<"$$ONLY")
+
 # Unit tests alone need nothing of the host, and run beside an experiment.
 TESTS_ON_HOST = $(filter tests tests/integration% tests/vm%,$(or $(TESTS),tests))
 
@@ -55,9 +60,10 @@ help: ## print this help
 		printf '  %-11s %s\n' "$$target" "$$words"; done
 
 .PHONY: experiment
-experiment: $(if $(REMOTE),inventory,provision) ## set up what is missing, then run CONFIG (RESUME=1 goes on with the last run, FORCE=1 overrides the preflight)
+experiment: $(if $(REMOTE),inventory,provision) ## set up what is missing, then run CONFIG (SET="repetitions=3" and ONLY="resident=0.5" change it, RESUME=1 goes on with the last run, FORCE=1 overrides the preflight)
 ifeq ($(REMOTE),)
-	@"$$LAUNCHER" run --results="$$RESULTS" $(if $(RESUME),--resume) $(if $(FORCE),--force) -- "$$CONFIG"
+	@$(OPTIONS); \
+	"$$LAUNCHER" run --results="$$RESULTS" "$${options[@]}" $(if $(RESUME),--resume) $(if $(FORCE),--force) -- "$$CONFIG"
 else
 	@$(PLAYBOOK) ansible/experiment.yml experiment_hosts $(if $(RESUME),-e experiment_resume=true) $(if $(FORCE),-e experiment_force=true)
 endif
@@ -84,11 +90,11 @@ bundle: $(PACKAGE_STAMP) ## write pagelab-bundle.tar: all that hosts without a n
 
 .PHONY: plan
 plan: provision ## list the trials that CONFIG would run, with time and disk; runs nothing
-	@"$$LAUNCHER" plan -- "$$CONFIG"
+	@$(OPTIONS); "$$LAUNCHER" plan --results="$$RESULTS" "$${options[@]}" -- "$$CONFIG"
 
 .PHONY: preflight
 preflight: provision ## check whether the host can run CONFIG, and say what to do where it cannot
-	@"$$LAUNCHER" preflight --results="$$RESULTS" -- "$$CONFIG"
+	@$(OPTIONS); "$$LAUNCHER" preflight --results="$$RESULTS" "$${options[@]}" -- "$$CONFIG"
 
 .PHONY: report
 report: ## write the report of RUN again (default: the newest run under RESULTS)

@@ -66,7 +66,7 @@ def inference(
     command = command_line(setup.build, model.path, config.inference)
     with put_back_afterwards(setup.journal), trial_group(setup.journal, "bench") as group:
         evict(*model.parts)
-        sizes = setup.sizes(ANONYMOUS_BYTES)
+        sizes = setup.sizes(trial.factors, ANONYMOUS_BYTES)
         with TensorResidency(model) as tensors, applied(trial.factors, sizes, group) as pressure:
             counters, told = (
                 Counters(group, setup.disk, tensors),

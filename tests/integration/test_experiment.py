@@ -347,3 +347,23 @@ def test_pinning_that_kept_nothing_out_is_invalid(dense_model: Path, workspace: 
     (reason,) = own_faults(trial)
     assert reason.startswith("the pressure was not binding to the end")
     assert reason in call.stderr.replace("\n", " ")
+
+
+# --- repacked weights -------------------------------------------------------------------------------------------------
+
+
+def test_repacked_weights_have_the_share_of_the_weights_and_the_rest_of_them_swaps(
+    dense_model: Path, workspace: Path
+) -> None:
+    config = write_config(workspace / "repacked.yml", factors={"resident": [0.5], "repack": [False, True]})
+    call = run(config, workspace / "results")
+    assert call.code == 0, call.show()
+    mapped, repacked = call.trial(repack=False), call.trial(repack=True)
+    assert repacked.engine.repacked_bytes
+    assert own_faults(repacked) == []
+    assert repacked.limit.share_bytes == mapped.limit.share_bytes
+    assert repacked.limit.non_file_bytes == mapped.limit.non_file_bytes, "calibrated without what is repacked"
+    assert repacked.residency.achieved_fraction is None
+    assert repacked.reads.decode.swap_bytes is not None
+    assert mapped.reads.decode.swap_bytes is not None
+    assert repacked.reads.decode.swap_bytes > 5 * mapped.reads.decode.swap_bytes

@@ -203,6 +203,32 @@ def test_kill_9_of_the_runner_then_restore_then_resume(workspace: Path) -> None:
     assert derived.read_bytes() == as_it_was
 
 
+def test_kill_9_within_what_the_budget_adds_then_resume(workspace: Path) -> None:
+    """No interval is that narrow, so each of the two rounds that are left to the budget adds a trial."""
+    budget = {"interval": 1e-9, "at_most": 5}
+    config = write_config(
+        workspace / "budget.yml",
+        factors={"resident": [1.0]},
+        repetitions=3,
+        until=budget,
+        inference={"tokens": 12, "threads": 1},
+        trace={"block": False, "page_cache": False},
+    )
+    with starting(config, workspace / "results") as call, frozen(call, "trial-005") as llama:
+        os.kill(parent_of(llama), signal.SIGKILL)
+        call.finish()
+    killed, trials = call.store.read_run(), finished(call.store)
+    assert sorted(trials) == ["001", "002", "003", "004"]
+    assert (killed.status, killed.trials_planned, killed.repeated) == ("incomplete", 5, [1, 1])
+
+    again = run(config, workspace / "results", "--resume")
+    assert again.code in (0, 1), again.show()
+    record = again.store.read_run()
+    assert (record.status, record.trials_planned, record.trials_done, record.repeated) == ("complete", 5, 5, [1, 1])
+    assert {name: time for name, time in finished(again.store).items() if name != "005"} == trials
+    assert [trial.repetition for trial in again.store.read_trials()] == [1, 2, 3, 4, 5]
+
+
 def test_the_next_run_tidies_up_after_a_killed_one_and_says_so(workspace: Path) -> None:
     before = host_state()
     config = spill(workspace, **changed_knobs())

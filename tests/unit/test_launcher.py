@@ -1,6 +1,7 @@
 """The launcher's own words, rights and exit codes, with a `docker` that writes down how it was called."""
 
 import csv
+import hashlib
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from collection import launcher
 from own_launcher import FILES, OwnLauncher, make_launcher
 from pagelab import errors
 
@@ -23,7 +25,9 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
 DOCKER = f"""#!/bin/bash
 printf '%s\\0' "$@" >"$STUB/$(date +%s%N)-$$"
 case $2/$*/ in
-    run/*' pagelab model files '*) PAGELAB_MODELS=/models exec {sys.executable} -m pagelab "${{@: -5}}" ;;
+    run/*' pagelab model files '*)
+        while [ "$1" != pagelab ]; do shift; done
+        PAGELAB_MODELS=/models exec {sys.executable} -m "$@" ;;
     version/*) echo docker 1; exit ;;
     container/*) echo 'Error: No such container: x' >&2; exit 1 ;;
 esac
@@ -195,6 +199,50 @@ def test_models_that_a_configuration_names_are_there_and_links_lead_on(stub: Stu
     answer = stub.launcher("run", config(tmp_path, f"file: {sources}"), cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
     assert {str(path) for path in disk.iterdir()} <= set(stub.mounts())
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "preflight"])
+@pytest.mark.parametrize("form", ["--set={}", "--set {}"])
+def test_models_that_are_set_are_there_and_what_was_in_their_place_is_not(
+    stub: Stub, tmp_path: Path, command: str, form: str
+) -> None:
+    (tmp_path / "a.gguf").touch()
+    set_model = tmp_path / "b'$x.gguf"
+    set_model.touch()
+    setting = f'models=[{{name: m, source: {{file: "{set_model}", sha256: {"a" * 64}}}}}]'
+    words = [word.format(setting) for word in form.split()]
+    answer = stub.launcher(command, config(tmp_path, f"file: {tmp_path}/a.gguf"), *words, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert str(set_model) in stub.mounts()
+    assert str(tmp_path / "a.gguf") not in stub.mounts()
+    assert stub.call()[-len(words) :] == words
+
+
+def test_what_is_chosen_names_no_file(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "resident=0.5").mkdir()
+    assert stub.launcher("plan", config(tmp_path), "--only", "resident=0.5", cwd=tmp_path).returncode == 0
+    assert str(tmp_path / "resident=0.5") not in stub.mounts()
+
+
+def test_a_plan_sees_the_results_that_are_named_to_read(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    assert stub.launcher("plan", "--results=results", "--", config(tmp_path), cwd=tmp_path).returncode == 0
+    assert stub.mounts()[str(tmp_path / "results")] == (str(tmp_path / "results"), False)
+
+
+def test_what_is_asked_for_in_the_background_is_the_configuration_with_what_is_set_and_chosen(
+    stub: Stub, tmp_path: Path
+) -> None:
+    path = config(tmp_path)
+    seen = set()
+    for words in ([], ["--set=a=1"], ["--set=b=$(x) é\n"], ["--set=a=1", "--set=b=2"], ["--only=a=1"]):
+        answer = stub.launcher("start", path, "--results", tmp_path / "results", *words, cwd=tmp_path)
+        assert answer.returncode == 0, answer.stderr
+        (label,) = [word for word in stub.calls()[-1] if word.startswith("--label=pagelab.request=")]
+        assert label.rpartition("=")[2] == launcher.request_of(path, words), words
+        seen.add(label)
+    assert len(seen) == 5
+    assert launcher.request_of(path, []) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_configuration_that_cannot_be_read_is_said_once(stub: Stub, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -120,7 +121,23 @@ def test_what_is_typed_reaches_the_launcher_as_it_is(lab: Lab, target: str) -> N
         *_, call = lab.calls()
         assert call[-1] == odd
         assert call[-2] == "--", "it may begin with a dash"
-        assert f"--results={odd}" in call or target in ("plan", "report")
+        assert f"--results={odd}" in call or target == "report"
+
+
+@pytest.mark.parametrize("target", ["experiment", "plan", "preflight"])
+def test_what_is_set_and_chosen_reaches_all_that_reads_the_configuration(lab: Lab, target: str) -> None:
+    for odd in ODD:
+        answer = lab.make(target, f"SET=a=1 {shlex.quote(f'b.c=[{odd}]')}", f"ONLY={shlex.quote(odd)}")
+        assert answer.returncode == 0, answer.stderr
+        playbook, *_, call = lab.calls()
+        given = variables(playbook)
+        assert (given["experiment_set"], given["experiment_only"]) == (["a=1", f"b.c=[{odd}]"], [odd])
+        options = call[: call.index("--")]
+        assert options[-3:] == ["--set=a=1", f"--set=b.c=[{odd}]", f"--only={odd}"]
+    lab.make(target)
+    playbook, *_, call = lab.calls()
+    assert not {"experiment_set", "experiment_only"} & variables(playbook).keys()
+    assert not [word for word in call if word.startswith(("--set", "--only"))]
 
 
 @pytest.mark.parametrize("target", ["experiment", "provision", "check", "collect", "stop", "teardown"])
@@ -162,7 +179,8 @@ def test_words_may_have_quotes_of_their_own(lab: Lab) -> None:
     [
         (["HOST=a b", "INVENTORY=no'where"], "no'where/hosts.yml is missing"),
         (["HOST=,"], "HOST names no host"),
-        (["EXTRA='"], "close its quotes"),
+        (["EXTRA='"], "EXTRA cannot be split into words (No closing quotation): close its quotes"),
+        (["SET=a='"], "SET cannot be split into words (No closing quotation): close its quotes"),
         (["BUNDLE=no'file $(touch executed)"], "no'file $(touch executed) is not there"),
     ],
 )

@@ -90,6 +90,13 @@ def test_what_spoils_a_trial_is_said(trial, seen, oom_kills, words):
     assert any(words in reason for reason in found.reasons), found.reasons
 
 
+@pytest.mark.parametrize(("asked", "valid"), [(True, True), (False, False)])
+def test_repacking_may_be_asked_for_by_a_factor(asked, valid):
+    engine = EngineTimings(decode_seconds=0.99, decode_runs=TOKENS - 1, repacked_bytes=10**6)
+    trial = record(engine=engine, factors=FACTORS.model_copy(update={"repack": asked}))
+    assert verdict(trial, repack_asked=not asked).valid is valid
+
+
 def test_repacking_that_was_asked_for_is_no_fault():
     engine = EngineTimings(decode_seconds=0.99, decode_runs=TOKENS - 1, repacked_bytes=10**6)
     assert verdict(record(engine=engine), repack_asked=True).valid

@@ -118,6 +118,30 @@ def test_a_missing_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "missing.yml: cannot be read" in fails(capsys, "run", tmp_path / "missing.yml")
 
 
+@pytest.mark.parametrize("command", ["plan", "preflight", "run"])
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ("repetitions", "--set repetitions: write KEY=VALUE, for example --set inference.tokens=16"),
+        ("repetitons=2", "config.yml with --set: unknown key 'repetitons'; did you mean 'repetitions'?"),
+        ("factors.resident=[2]", "factors.resident[0]: input should be less than or equal to 1 (got 2)"),
+    ],
+)
+def test_a_bad_setting(
+    command: str, setting: str, expected: str, tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert expected in fails(capsys, command, config(tmp_path), "--set", setting)
+
+
+def test_what_is_set_and_chosen_is_planned(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--set=repetitions=3", "--set=factors={resident: [1.0, 0.5], threads: [1, 2]}", "--only=threads=2"]
+    with pytest.raises(SystemExit) as ending:
+        cli.main(["plan", str(config(tmp_path)), *words, "--set", "until={interval: 5%, at_most: 10}"])
+    assert ending.value.code == 0
+    assert "\n6 to 20 trials; " in capsys.readouterr().out
+    assert "names a value twice" in fails(capsys, "model", "files", config(tmp_path), "--set=factors.swappiness=[1,1]")
+
+
 # --- what it names ----------------------------------------------------------------------------------------------------
 
 

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 from example_raw import CONFIG
-from example_run import factors
+from example_run import factors, trial_record
 
-from pagelab.config.expectation import parse_expectation
+from pagelab.analysis.summary import summary_table
+from pagelab.config.expectation import has_value, parse_expectation
 from pagelab.config.factors import FACTORS, HUGE_PAGES_FILE, SWAPPINESS_FILE, FactorLists, Factors
 from pagelab.config.load import parse_config
 from pagelab.config.schema import Config
 from pagelab.host.cgroup import Group
+from pagelab.host.cpu import physical_cores
 from pagelab.host.storage import Disk
+from pagelab.inference.build import Build, command_line
 from pagelab.run.plan import make_plan, select
 from pagelab.store.record import TrialRecord
 
@@ -35,6 +38,16 @@ def test_what_knows_of_factors_knows_each(name: str) -> None:
     plan = make_plan(parse_config(CONFIG % ("0" * 64), "test"))
     assert select(plan, {name: str(value)}).trials
     assert FACTORS[name].words(name, value)
+
+
+@pytest.mark.parametrize(("value", "word"), [(True, "true"), (False, "false"), ("default", "default")])
+def test_yes_and_no_are_named_as_a_configuration_has_them(value: object, word: str) -> None:
+    chosen = factors(0.5, repack=value)
+    assert has_value(chosen, "repack", word)
+    assert not has_value(chosen, "repack", "other")
+    assert not has_value(chosen, "repack", "1")
+    row = summary_table([trial_record(1, 0.5, 5.0, factors=chosen)]).to_pylist()[0]
+    assert row["factors.repack"] == word
 
 
 @pytest.mark.parametrize("name", ["swappiness", "huge_pages"])
@@ -64,10 +77,42 @@ def test_arguments_and_words() -> None:
     assert chosen.label(without=("model", "resident", "pressure")) == "weights anonymous, readahead 128 KiB"
 
 
+def test_what_llama_cpp_is_asked_to_do_is_the_configurations_unless_a_factor_says_otherwise(tmp_path: Path) -> None:
+    text = (CONFIG % ("0" * 64)).replace("tokens: 8", "tokens: 8, threads: 3, repack: true")
+    config = parse_config(text, "test")
+    build = Build(tmp_path, "b9a3771", 7213, "git", True, {})
+
+    def call(**values: object) -> list[str]:
+        chosen = factors(0.5, **values)
+        return command_line(build, tmp_path / "m.gguf", config.inference_with(chosen), chosen.arguments())
+
+    def threads(command: list[str]) -> str:
+        assert command.count("--threads") == 1
+        return command[command.index("--threads") + 1]
+
+    assert (threads(call()), "--no-repack" in call()) == ("3", False)
+    assert (threads(call(threads=1)), "--no-repack" in call(threads=1)) == ("1", False)
+    assert threads(call(threads="physical")) == str(physical_cores())
+    assert "--no-repack" in call(repack=False)
+    assert factors(0.5, threads=4, repack=True).label() == "gemma-3-270m, resident 0.5, cgroup, threads 4, repack true"
+
+
+def test_repacked_weights_are_no_pages_of_their_file() -> None:
+    config = parse_config(CONFIG % ("0" * 64), "test")
+    asked = parse_config((CONFIG % ("0" * 64)).replace("tokens: 8", "tokens: 8, repack: true"), "test")
+    assert config.maps_weights(factors(0.5))
+    assert not config.maps_weights(factors(0.5, repack=True))
+    assert not config.maps_weights(factors(0.5, weights="anonymous"))
+    assert not asked.maps_weights(factors(0.5))
+    assert asked.maps_weights(factors(0.5, repack=False))
+
+
 def test_a_calibration_is_shared_by_trials_that_need_the_same() -> None:
     several = [factors(share, weights=kind) for share in (1.0, 0.5) for kind in ("mmap", "anonymous")]
     assert len({one.calibrated().label() for one in several}) == 1
     assert factors(0.5, huge_pages="never").calibrated() != factors(0.5).calibrated()
+    assert factors(0.5, threads=4).calibrated() != factors(0.5).calibrated()
+    assert factors(0.5, repack=True).calibrated() == factors(0.5).calibrated(), "the copied weights are not beside them"
 
 
 def test_a_record_of_before_there_was_a_factor_has_its_usual_value() -> None:

@@ -12,7 +12,8 @@ import yaml
 from pagelab.config.load import load_config, parse_config
 from pagelab.config.schema import MOST_PROMPT_BYTES, MOST_TRIALS, Config
 from pagelab.errors import ConfigError, printable
-from pagelab.run.plan import check_sizes, estimate_result_bytes, known_weights_bytes, make_plan
+from pagelab.run.estimate import estimate
+from pagelab.run.plan import check_sizes, known_weights_bytes, longest, make_plan
 from pagelab.units import GIB
 
 CONFIGS = sorted((Path(__file__).parents[3] / "runner/configs").glob("*.yml"))
@@ -56,6 +57,7 @@ NUMBERS = ["trial_timeout_seconds", "models.0.source.synthetic.router_skew"]
 TEXTS = ["experiment", "inference.prompt", "models.0.name"]
 CHOICES = ["memory.swap_disk", "trace.block", "trace.page_cache", "memory.fence_reserve", "inference.repack"]
 SECTIONS = ["models", "models.0", "models.0.source", "factors", "inference", "memory", "trace", "hypotheses"]
+SECTIONS += ["cases", "exclude", "until", "until.interval"]
 OF_NO_KIND = ["{a: 1}", "[1, [2]]", "1.5e300", str(10**30), "'\\x01\\x02'", "x" * 5000]
 
 
@@ -226,6 +228,24 @@ def test_a_message_repeats_little_of_the_file(tmp_path: Path) -> None:
 # --- mutated files ----------------------------------------------------------------------------------------------------
 
 TRIED = 5000
+WITH_CASES = """\
+experiment: cases
+models:
+  - {name: small, source: {synthetic: {architecture: llama, layers: 2, width: 256, feed_forward: 512}}}
+  - {name: file, source: {file: m.gguf, sha256: %s}}
+cases:
+  - {}
+  - model: small
+    threads: [1, physical]
+  - repack: [true, default]
+    resident: 0.25
+exclude:
+  - {model: file, resident: 1.0}
+repetitions: 3
+until:
+  interval: 5%%
+  at_most: 9
+""" % ("a" * 64)
 ODD = [
     "null", "~", "[]", "{}", "true", "2.5", "-1", "08", "0o9", "1:0.5", "0_", "010.5", "2026-13-45",
     "2026-11-29T25:61:61Z", "!!int foo", "!!bool foo", "!!map foo", "!!timestamp foo", "!!binary x", "! x", ".inf",
@@ -268,7 +288,7 @@ def outcome(text: str, path: Path) -> str:
         config = load_config(path)
         known = known_weights_bytes(config, path.parent)
         check_sizes(config, known, 24 * GIB)
-        assert estimate_result_bytes(make_plan(config), known) > 0
+        assert estimate(longest(make_plan(config)), known).result_bytes > 0
         assert parse_config(config.resolved_yaml(), "config.yml") == config
     except ConfigError as error:
         message = str(error)
@@ -281,7 +301,7 @@ def outcome(text: str, path: Path) -> str:
 
 def test_5000_mutated_files_are_each_read_or_refused_in_a_sentence(tmp_path: Path) -> None:
     chance, seen = random.Random(14), {"accepted": 0, "refused": 0}  # noqa: S311 - to be repeated
-    texts = [path.read_text() for path in CONFIGS]
+    texts = [path.read_text() for path in CONFIGS] + [WITH_CASES]
     for _ in range(TRIED):
         text = mutated(chance.choice(texts), chance)
         seen[outcome(text, tmp_path / "c.yml")] += 1

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from pagelab.config.schema import Config
 from pagelab.errors import ConfigError
-from pagelab.run.plan import check_sizes, estimate_seconds, make_plan, select
-from pagelab.units import GIB
+from pagelab.run.plan import check_sizes, longest, make_plan, needed_bytes, select
+from pagelab.units import GIB, MIB
 
 MODELS = [
     {"name": name, "source": {"file": f"/models/{name}.gguf", "sha256": "0" * 64}} for name in ("dense", "experts")
@@ -74,8 +74,35 @@ def test_a_baseline_that_cannot_fit_is_refused_and_a_share_that_fits_is_not():
     check_sizes(config(factors={"resident": [0.5, 0.0]}), {"dense": 30 * GIB}, 24 * GIB)
 
 
-def test_the_estimate_grows_with_what_is_missing():
-    by_share = {trial.factors.resident: trial for trial in make_plan(config()).trials}
-    seconds = [estimate_seconds(by_share[share], 10**9, 100) for share in (1.0, 0.5, 0.0)]
-    assert seconds == sorted(seconds)
-    assert seconds[2] - seconds[1] == pytest.approx(50)  # half of 1 GB, a hundred times, at 1 GB/s
+def test_only_what_a_case_pins_has_to_leave_the_reserve():
+    """Of a case each, 20 GiB are pinned beside and 30 GiB limited; no product of both."""
+    cases = [{"pressure": "pin", "resident": 0.5}, {"pressure": "cgroup", "resident": 0.75}]
+    one = config(cases=cases, memory={"os_reserve": "4GiB"}, models=MODELS[:1])
+    check_sizes(one, {"dense": 30 * GIB}, 24 * GIB)
+    with pytest.raises(ConfigError, match=r"resident 0\.75 keeps .* with what the host needs"):
+        check_sizes(one, {"dense": 32 * GIB}, 24 * GIB)
+    assert needed_bytes(one, "dense", 20 * GIB, 24 * GIB) == 15 * GIB + 256 * MIB
+    assert needed_bytes(one, "experts", 20 * GIB, 24 * GIB) == 256 * MIB
+
+
+def test_a_selection_works_on_cases_and_new_factors():
+    one = config(cases=[{"repack": [True, False], "threads": 2}, {}], models=MODELS[:1])
+    for only, count in (({"repack": "true"}, 36), ({"threads": "2.0"}, 72), ({"repack": "default"}, 36)):
+        assert len(select(make_plan(one), only).trials) == count, only
+
+
+def test_the_longest_plan_repeats_everything_as_often_as_it_may_be():
+    plan = select(make_plan(config(until={"interval": "5%", "at_most": 8})), {"resident": "0.5"})
+    most = longest(plan)
+    assert len(most.trials) == len(plan.trials) // 3 * 8
+    assert {trial.factors.resident for trial in most.trials} == {0.5}
+    assert longest(make_plan(config())) == make_plan(config())
+
+
+def test_what_is_repeated_comes_after_the_rest_with_a_number_and_repetition_of_its_own():
+    plan, whole = make_plan(config()), make_plan(config(), [5, 1, 5])
+    assert whole.trials[: len(plan.trials)] == plan.trials
+    added = whole.trials[len(plan.trials) :]
+    assert [trial.factors for trial in added] == [plan.trials[index].factors for index in (4, 0, 4)]
+    assert [trial.repetition for trial in added] == [4, 4, 5]
+    assert [trial.number for trial in whole.trials] == list(range(1, len(plan.trials) + 4))

@@ -15,9 +15,10 @@ from pagelab.host.storage import Disk
 from pagelab.host.swap import SwapPlace
 from pagelab.models.catalog import model_path
 from pagelab.models.synthetic import write_synthetic
+from pagelab.run.estimate import estimate
 from pagelab.run.lab import Lab
 from pagelab.run.models_disk import models_disk_check
-from pagelab.run.plan import estimate_result_bytes, make_plan
+from pagelab.run.plan import make_plan
 from pagelab.run.preflight import refusals, run_checks, swap_disk_check, zswap_check
 from pagelab.store.record import CheckRecord
 
@@ -158,6 +159,21 @@ def test_with_tracing_off_nothing_of_it_is_checked_or_counted(lab: Lab) -> None:
     assert "trace" in checks(run_checks(config(), lab))
     assert "trace" not in checks(run_checks(config(OFF), lab))
     sizes = {"gemma-3-270m": 10**9}
-    with_pages = estimate_result_bytes(make_plan(config("trace: {page_cache: all}\n")), sizes)
-    without = estimate_result_bytes(make_plan(config(OFF)), sizes)
+    with_pages = estimate(make_plan(config("trace: {page_cache: all}\n")), sizes).result_bytes
+    without = estimate(make_plan(config(OFF)), sizes).result_bytes
     assert with_pages > without == len(make_plan(config()).trials) * (4 << 20)
+
+
+def test_a_budget_needs_room_for_all_that_it_may_add(lab: Lab) -> None:
+    def needed(more: str) -> str:
+        return checks(run_checks(config(OFF + more), lab))["free disk for results"].found.rpartition("about ")[2]
+
+    assert needed("") == "62.9 MB needed"
+    assert needed("until: {interval: 5%, at_most: 10}\n") == "126 MB needed"
+
+
+def test_what_a_case_pins_or_sets_is_checked_as_what_a_factor_does(lab: Lab) -> None:
+    before = checks(run_checks(config(), lab))["memory lock"]
+    pinned = checks(run_checks(config("cases: [{}, {pressure: pin}]\n"), lab))["memory lock"]
+    assert before.verdict in ("pass", "warn")
+    assert pinned.verdict == before.verdict.replace("warn", "fail")

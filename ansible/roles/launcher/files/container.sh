@@ -26,20 +26,23 @@ refuse_other_encodings() {
 
 # --- what is typed ----------------------------------------------------------------------------------------------------
 
-# Gives `command`, `named` (whatever else may be a name), and of options that name something `results` and `out`.
+# Gives `command`, `named` (whatever else may be a name), of options that name something `results` and `out`, and
+# `settings` and `chosen`: the options --set and --only, each as one word.
 read_arguments() {
     local argument option='' only_names=''
-    command='' named=() results='' out=''
+    command='' named=() results='' out='' settings=() chosen=()
     for argument in "$@"; do
         case $only_names$option in
             --results) results=$argument ;;
             --out | --output) out=$argument ;;
+            --set) settings+=("--set=$argument") ;;
+            --only) chosen+=("--only=$argument") ;;
             '') read_argument "$argument" ;;
             *) named+=("$argument") ;;
         esac
         option=
         [ -n "$only_names" ] || case $argument in
-            --results | --out | --output | --models) option=$argument ;;
+            --results | --out | --output | --models | --set | --only) option=$argument ;;
             --) only_names=yes ;;
         esac
     done
@@ -50,6 +53,8 @@ read_argument() {
         --results=*) results=${1#*=} ;;
         --out=* | --output=*) out=${1#*=} ;;
         --models=*) named+=("${1#*=}") ;;
+        --set=*) settings+=("$1") ;;
+        --only=*) chosen+=("$1") ;;
         -*) ;;
         *) if [ -n "$command" ]; then named+=("$1"); else command=$1; fi ;;
     esac
@@ -63,14 +68,14 @@ expose_configuration() {
     for name in "$lab/models"/*; do
         [ ! -L "$name" ] || expose "$name" ro
     done
-    ! grep --quiet --text file -- "$1" || expose_models_of "$1"
+    ! { cat <"$1" && echo "${settings[@]}"; } | grep --text file >/dev/null || expose_models_of "$1"
 }
 
 # Only pagelab reads a configuration as pagelab does: it is asked in a container that has that file alone.
 expose_models_of() {
     local answer name names=()
     answer=$(mktemp)
-    if "$here/pagelab" model files --null -- "$1" </dev/null >"$answer"; then
+    if "$here/pagelab" model files --null "${settings[@]}" -- "$1" </dev/null >"$answer"; then
         mapfile -t -d '' names <"$answer"
         rm -f -- "$answer"
     else
@@ -109,6 +114,7 @@ compute() {
             *) expose "$name" ro ;;
         esac
     done
+    [ -z "$results" ] || expose "$results" ro
     if [ "$command ${named[0]-}" = 'trace import' ] && [ -n "$out" ]; then
         make_directory "$out"
         expose "$out" rw

@@ -32,12 +32,24 @@ experiment_status() {
 experiment_start() {
     [ -f "${1-}" ] || fail "start needs the configuration first: pagelab start CONFIG [OPTIONS]"
     config=$(realpath -- "$1")
-    request=$(sha256sum <"$config" | cut -d' ' -f1)
+    read_arguments run "$@"
+    request=$(request_of "$config" "${settings[@]}" "${chosen[@]}")
     options_given=${*:2}
     now=$(state)
     [ "$now" = absent ] || fail "an experiment is here already ($now); see it with pagelab follow, and after its end: pagelab forget"
     engine container rm "$experiment" >/dev/null 2>&1 || true # created, never started
     run_container in_background run "$@"
+}
+
+# What was asked for: the configuration, and what is set and chosen of it. Ansible computes the same.
+request_of() {
+    local word
+    {
+        cat -- "$1"
+        for word in "${@:2}"; do
+            printf '\0%s' "$word"
+        done
+    } | sha256sum | cut -d' ' -f1
 }
 
 in_background() {

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from pagelab.analysis import repeatability
 from pagelab.analysis.significance import MINIMUM_REPETITIONS, student_t
-from pagelab.config.factors import Factors
+from pagelab.config.factors import Factors, as_text
 from pagelab.store.record import TrialRecord
 
 BASELINE_RESIDENT = 1.0
@@ -232,7 +232,7 @@ def summary_table(trials: Iterable[TrialRecord]) -> pa.Table:
     for name, kind in _columns(TrialRecord):
         values = [row.get(name) for row in rows]
         if kind == "str":
-            values = [None if value is None else str(value) for value in values]
+            values = [None if value is None else as_text(value) for value in values]
         columns[name] = pa.array(values, _TYPES.get(kind, pa.string()))
     return pa.table(columns)
 

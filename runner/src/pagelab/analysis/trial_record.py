@@ -91,8 +91,8 @@ def _bare(seen: Observation) -> TrialRecord:
 
 
 def _residency(seen: Observation, raw: RawInference) -> Residency:
-    """The share of the weights in the page cache; anonymous weights are not in there, so theirs stays absent."""
-    mapped = seen.factors.weights == "mmap"
+    """The share of the weights in the page cache; anonymous and repacked ones are elsewhere, so theirs stays absent."""
+    mapped = seen.factors.weights == "mmap" and not raw.engine.repacked_bytes
 
     def fraction(resident_bytes: float | None) -> float | None:
         return None if resident_bytes is None else min(1.0, resident_bytes / seen.model.weights_bytes)

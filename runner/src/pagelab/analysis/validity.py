@@ -31,7 +31,7 @@ def judge(record: TrialRecord, seen: Observation, raw: RawInference, config: Con
         *_clock_reasons(record),
         *_eviction_reasons(record),
         *_pressure_reasons(record),
-        *_weights_reasons(record, config.inference.repack),
+        *_weights_reasons(record, config.inference_with(record.factors).repack),
         *_swap_reasons(seen, config),
         *_disturbance_reasons(record),
         *_trace_reasons(record),

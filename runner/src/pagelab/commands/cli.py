@@ -14,7 +14,7 @@ import typer
 
 from pagelab import __version__, errors
 from pagelab.commands.environment import build_directory, models_directory, owner_from_environment, state_directory
-from pagelab.commands.model import model_app
+from pagelab.commands.model import SetOption, model_app
 from pagelab.commands.predict import predict
 from pagelab.commands.trace import trace_app
 
@@ -62,17 +62,23 @@ def schema() -> None:
 
 
 @app.command()
-def plan(config_path: ConfigArgument, only: OnlyOption = None) -> None:
-    """List the trials that would run, with memory sizes and estimates of time and disk; runs nothing."""
+def plan(
+    config_path: ConfigArgument,
+    results: ResultsOption = Path("results"),
+    only: OnlyOption = None,
+    settings: SetOption = None,
+) -> None:
+    """List the trials that would run, with memory sizes and estimates of time, disk and swap; runs nothing."""
     from pagelab.config.load import load_config
     from pagelab.host.procfs import total_memory_bytes
+    from pagelab.run.estimate import known_read_rate
     from pagelab.run.plan import check_sizes, known_weights_bytes
     from pagelab.terminal.plan import print_plan
 
-    config, total = load_config(config_path), total_memory_bytes()
+    config, total = load_config(config_path, settings or ()), total_memory_bytes()
     known = known_weights_bytes(config, models_directory())
     check_sizes(config, known, total)
-    print_plan(_selected_plan(config, only), known, total)
+    print_plan(_selected_plan(config, only), known, total, read_rate=known_read_rate(results, _lab(results).host))
 
 
 @app.command()
@@ -80,13 +86,14 @@ def preflight(
     config_path: ConfigArgument,
     results: ResultsOption = Path("results"),
     as_json: Annotated[bool, typer.Option("--json", help="print the checks as JSON")] = False,
+    settings: SetOption = None,
 ) -> None:
     """Run every check: verdict, what was found, why it matters, and what fixes it."""
     from pagelab.config.load import load_config
     from pagelab.run.preflight import refusals, run_checks
     from pagelab.terminal.checks import print_checks
 
-    checks = run_checks(load_config(config_path), _lab(results))
+    checks = run_checks(load_config(config_path, settings or ()), _lab(results))
     if as_json:
         typer.echo(json.dumps([check.document() for check in checks], indent=2))
     else:
@@ -101,6 +108,7 @@ def run(
     results: ResultsOption = Path("results"),
     resume: Annotated[bool, typer.Option("--resume", help="go on with the newest unfinished run of this")] = False,
     only: OnlyOption = None,
+    settings: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="run although a check failed; recorded in the run")] = False,
     skip_eviction: Annotated[
         bool, typer.Option("--skip-eviction", hidden=True, help="leave the model in the page cache: an invalid trial")
@@ -114,7 +122,7 @@ def run(
     from pagelab.terminal.progress import TerminalObserver
     from pagelab.terminal.summary import print_summary
 
-    config = load_config(config_path)
+    config = load_config(config_path, settings or ())
     selected = _selected_plan(config, only)
     with TerminalObserver(len(selected.trials), stopped=_stop_was_asked_for) as observer:
         store = run_experiment(

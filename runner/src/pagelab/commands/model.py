@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 model_app = typer.Typer(help="Look into, generate and fetch model files.", no_args_is_help=True)
 
 
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="what the configuration has here, as factors.resident=[1.0,0]; may repeat"
+    ),
+]
+
+
 class _Kind(StrEnum):  # typer takes no list of Literal
     SYNTHETIC = "synthetic"
     URL = "url"
@@ -107,6 +115,7 @@ def fetch(
         typer.Option(help="Leave models from this kind of source; may repeat."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is there as JSON.")] = False,
+    settings: SetOption = None,
 ) -> None:
     """Fetch or generate every model of a configuration; one that is there already is left as it is."""
     from pagelab.config.load import load_config
@@ -115,7 +124,7 @@ def fetch(
 
     sources = {_Kind.SYNTHETIC: SyntheticSource, _Kind.URL: UrlSource}
     left = tuple(sources[kind] for kind in skip or [])
-    wanted = [spec for spec in load_config(config).models if not isinstance(spec.source, left)]
+    wanted = [spec for spec in load_config(config, settings or ()).models if not isinstance(spec.source, left)]
     fetched = [_fetched(file, models, thorough) for spec in wanted for file in file_specs(spec)]
     if as_json:
         typer.echo(json.dumps(fetched, indent=2))
@@ -129,12 +138,13 @@ def files(
     config: Annotated[Path, typer.Argument(help="An experiment's configuration.")],
     models: Annotated[Path, typer.Option(envvar="PAGELAB_MODELS", help="The directory that holds the models.")],
     null: Annotated[bool, typer.Option("--null", help="End each name with a NUL, as `find -print0` does.")] = False,
+    settings: SetOption = None,
 ) -> None:
     """Say where the model files of a configuration are, or will be; of a split model, its first file."""
     from pagelab.config.load import load_config
     from pagelab.models.catalog import model_path
 
-    for spec in load_config(config).models:
+    for spec in load_config(config, settings or ()).models:
         path = model_path(spec, models)
         typer.echo(_encoded(spec.name, path) + (b"\0" if null else b"\n"), nl=False)
 

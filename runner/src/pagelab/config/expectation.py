@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from math import isfinite
 
-from pagelab.config.factors import Factors, unknown_factor
+from pagelab.config.factors import Factors, as_text, unknown_factor
 from pagelab.errors import quoted
 
 _AGGREGATE = r"(median|mean|min|max)\(\s*([a-z_.]+)\s*(?:\|([^()]*))?\)"
@@ -73,8 +73,8 @@ def _aggregate(function: str, column: str, conditions: str | None) -> Aggregate:
 
 def has_value(factors: Factors, name: str, wanted: str) -> bool:
     """Whether a factor has a value that was written as text; numbers are compared as numbers."""
-    value = getattr(factors, name)
+    value = as_text(getattr(factors, name))
     try:
         return float(value) == float(wanted)
     except ValueError:
-        return str(value) == wanted
+        return value == wanted

@@ -4,14 +4,14 @@ A trial takes one value of each factor. To add one, write its class and a field 
 plan, `--only`, hypotheses, preflight, labels and tables follow from that.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from pagelab.config.values import Number, Whole
+from pagelab.config.values import Number, ThreadCount, Whole
 from pagelab.errors import quoted
 from pagelab.host.cgroup import Group
 from pagelab.host.journal import selected
@@ -53,13 +53,22 @@ class Factor:
         """What is added to the call of llama.cpp."""
         return []
 
+    def inference(self, value: Any) -> dict[str, Any]:
+        """The keys of `inference` in the configuration that it replaces."""
+        return {}
+
     def found(self, disk: Disk | None) -> FoundSetting | None:
         """What the host has now, None where the factor is no setting of the host; the models may be on no disk."""
         return None
 
     def words(self, name: str, value: Any) -> str:
         """A value in words."""
-        return f"{name.replace('_', ' ')} {value}"
+        return f"{name.replace('_', ' ')} {as_text(value)}"
+
+
+def as_text(value: Any) -> str:
+    """A value as a configuration has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class ResidentShare(Factor):
@@ -153,6 +162,28 @@ class Strategy(Factor):
     usual = "kernel"
 
 
+class Threads(Factor):
+    """How many threads llama.cpp computes with; each has memory of its own."""
+
+    help = "threads of llama.cpp: numbers, physical (one a core), or default for what inference.threads says"
+    calibrated = True
+
+    def inference(self, value: Any) -> dict[str, Any]:
+        return {} if value == "default" else {"threads": value}
+
+
+class Repack(Factor):
+    """Whether llama.cpp copies weights into anonymous memory in a layout of its own.
+
+    Calibrations are without it, since what is copied are the weights, and not what llama.cpp keeps beside them.
+    """
+
+    help = "true lets llama.cpp copy weights into anonymous memory; default stands for what inference.repack says"
+
+    def inference(self, value: Any) -> dict[str, Any]:
+        return {} if value == "default" else {"repack": value}
+
+
 class Factors(BaseModel):
     """What one trial sets: the model, and a value of each factor; the usual one where it is not named."""
 
@@ -166,6 +197,8 @@ class Factors(BaseModel):
     swappiness: Annotated[Annotated[Whole, Field(ge=0, le=200)] | Literal["default"], Swappiness()] = "default"
     huge_pages: Annotated[Literal["default", "always", "madvise", "never"], HugePages()] = "default"
     strategy: Annotated[Literal["kernel"], Strategy()] = "kernel"
+    threads: Annotated[ThreadCount | Literal["physical", "default"], Threads()] = "default"
+    repack: Annotated[bool | Literal["default"], Repack()] = "default"
 
     def document(self) -> dict[str, Any]:
         """The values as plain JSON."""
@@ -183,6 +216,12 @@ class Factors(BaseModel):
     def arguments(self) -> list[str]:
         """What these values add to the call of llama.cpp."""
         return [word for name, factor in FACTORS.items() for word in factor.arguments(getattr(self, name))]
+
+    def inference(self) -> dict[str, Any]:
+        """The keys of `inference` in the configuration that these values replace."""
+        return {
+            key: new for name, factor in FACTORS.items() for key, new in factor.inference(getattr(self, name)).items()
+        }
 
     def calibrated(self) -> "Factors":
         """The same model with only those values that need a calibration of their own, without pressure."""
@@ -234,8 +273,12 @@ class FactorLists(_Lists):  # type: ignore[misc,valid-type] # what it has follow
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "FactorLists":
-        for name in FACTORS:
-            values = getattr(self, name)
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name} names a value twice; use repetitions to run one again")
+        refuse_repeats({name: getattr(self, name) for name in FACTORS})
         return self
+
+
+def refuse_repeats(lists: Mapping[str, list[Any]]) -> None:
+    """Raise ValueError where a list of values, by the name of its factor, has one of them twice."""
+    for name, values in lists.items():
+        if len(set(values)) != len(values):
+            raise ValueError(f"{name} names a value twice; use repetitions to run one again")

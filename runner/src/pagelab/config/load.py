@@ -1,12 +1,14 @@
 """Reads an experiment's configuration: one YAML file, strict, with one sentence for what is wrong in it."""
 
 import difflib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from pagelab.config.overrides import with_settings
 from pagelab.config.schema import Config
 from pagelab.documents import DocumentError, load_yaml, read_file
 from pagelab.errors import ConfigError, quoted, shown
@@ -15,8 +17,8 @@ from pagelab.units import MIB
 MOST_FILE_BYTES = MIB
 
 
-def load_config(path: Path) -> Config:
-    """Read and check a configuration file.
+def load_config(path: Path, settings: Sequence[str] = ()) -> Config:
+    """Read and check a configuration file; `settings` (KEY=VALUE) replace what it says.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds an unknown key or an impossible value.
@@ -31,7 +33,8 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{where}: cannot be read ({reason}); name an existing configuration file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where}: byte {error.start} is no UTF-8; save the file as UTF-8") from error
-    return parse_config(text, where)
+    document = with_settings(config_document(text, where), settings)
+    return config_of(document, f"{where} with --set" if settings else where)
 
 
 def parse_config(text: str, where: str) -> Config:

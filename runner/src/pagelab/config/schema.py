@@ -2,20 +2,21 @@
 
 import hashlib
 import json
-from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from pagelab.config.cases import Case, Exclusion, combinations, count_before_exclusion, refuse_unknown_models
 from pagelab.config.expectation import parse_expectation
-from pagelab.config.factors import FACTORS, FactorLists
+from pagelab.config.factors import FactorLists, Factors
 from pagelab.config.model_specs import ModelSpec
-from pagelab.config.values import ByteCount, Name, Number, Text, Whole
+from pagelab.config.values import ByteCount, Name, Number, Percentage, Text, ThreadCount, Whole
 from pagelab.documents import dump_yaml
 from pagelab.errors import quoted
 from pagelab.units import GIB, MIB
 
 MOST_TRIALS = 10_000
+LEAST_FOR_INTERVAL = 3  # repetitions: of fewer no interval is known
 MOST_PROMPT_BYTES = 128 * 1024 - 1  # an argument of a program, without its end (MAX_ARG_STRLEN of the kernel)
 MOST_SEED = 2**32 - 2  # llama.cpp takes the seed modulo 2**32, and 2**32 - 1 for "a new one each time"
 
@@ -39,7 +40,7 @@ class InferenceSettings(Section):
     tokens: Whole = Field(
         default=100, ge=2, le=2**24, description="to generate; decode is timed from the first to the last"
     )
-    threads: Annotated[Whole, Field(ge=1, le=512)] | Literal["physical"] = "physical"
+    threads: ThreadCount | Literal["physical"] = "physical"
     context: Whole = Field(default=512, ge=8, le=2**24)
     seed: Whole = Field(default=1, ge=0, le=MOST_SEED)
     repack: bool = Field(
@@ -135,13 +136,27 @@ class Hypothesis(Section):
         return self
 
 
+class Budget(Section):
+    """How often a combination is repeated beyond `repetitions`."""
+
+    interval: Percentage = Field(
+        description="as 5%: repeat until the upper end of a speed's 95 % interval is at most so far above its lower"
+    )
+    at_most: Whole = Field(ge=LEAST_FOR_INTERVAL, description="trials of one combination, invalid ones included")
+
+
 class Config(Section):
     """One experiment."""
 
     experiment: Name
     models: list[ModelSpec] = Field(min_length=1, max_length=32, fail_fast=True)
     factors: FactorLists = FactorLists()
-    repetitions: Whole = Field(default=5, ge=1)
+    cases: list[Case] = Field(
+        default=[], max_length=100, fail_fast=True, description="instead of one product, one for each case"
+    )
+    exclude: list[Exclusion] = Field(default=[], max_length=100, fail_fast=True)
+    repetitions: Whole = Field(default=5, ge=1, description="of each combination; with `until` the least number")
+    until: Budget | None = Field(default=None, description="goes on where the noise is, once all are repeated")
     order_seed: Whole = Field(default=1, ge=0, lt=2**63, description="seed of the random order within each repetition")
     trial_timeout_seconds: Number = Field(
         default=3600, gt=0, le=30 * 24 * 3600, description="a trial that takes longer is stopped, invalid"
@@ -161,14 +176,60 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _models_of_cases_are_there(self) -> "Config":
+        for key, named in (("cases", self.cases), ("exclude", self.exclude)):
+            refuse_unknown_models(self._model_names(), key, named)
+        return self
+
+    @model_validator(mode="after")
+    def _budget_leaves_room(self) -> "Config":
+        if self.until is None:
+            return self
+        if self.repetitions < LEAST_FOR_INTERVAL:
+            raise ValueError(
+                f"until needs {LEAST_FOR_INTERVAL} repetitions at least, of fewer no interval is known "
+                f"(got {self.repetitions}); raise repetitions"
+            )
+        if self.until.at_most < self.repetitions:
+            raise ValueError(
+                f"until.at_most ({self.until.at_most}) is below repetitions ({self.repetitions}); "
+                "raise it, or lower those"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _trials_can_be_counted(self) -> "Config":
-        values = [len(self.models), *(len(getattr(self.factors, name)) for name in FACTORS), self.repetitions]
-        if (trials := prod(values)) > MOST_TRIALS:
+        count = count_before_exclusion(self._model_names(), self.factors, self.cases)
+        if count <= MOST_TRIALS:
+            count = len(self.combinations())
+        if count == 0:
+            raise ValueError("exclude leaves no combination; name fewer values there")
+        if (trials := count * self.most_repetitions) > MOST_TRIALS:
             raise ValueError(
                 f"models, factors and repetitions make {trials} trials and at most {MOST_TRIALS} can be run; "
                 "name fewer values, or make several experiments of it"
             )
         return self
+
+    def _model_names(self) -> list[str]:
+        return [model.name for model in self.models]
+
+    @property
+    def most_repetitions(self) -> int:
+        """How many trials of one combination there can be."""
+        return self.repetitions if self.until is None else self.until.at_most
+
+    def combinations(self) -> list[Factors]:
+        """What the trials set: each combination of a model and values of all factors once."""
+        return combinations(self._model_names(), self.factors, self.cases, self.exclude)
+
+    def inference_with(self, factors: Factors) -> InferenceSettings:
+        """What llama.cpp is asked to do in a trial with these factors."""
+        return self.inference.model_copy(update=factors.inference())
+
+    def maps_weights(self, factors: Factors) -> bool:
+        """Whether the weights of a trial are to stay pages of their file: neither anonymous nor repacked."""
+        return factors.weights == "mmap" and not self.inference_with(factors).repack
 
     def resolved_yaml(self) -> str:
         """The configuration with every default written out."""

@@ -1,5 +1,6 @@
 """The kinds of values that a configuration has; none takes one kind for another, such as `true` for 1."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Strict
 
 from pagelab.units import parse_bytes
 
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
 MOST_NAME = 200  # what is put before and after it has to fit into the 255 bytes of a file's name
 
 
@@ -15,6 +17,12 @@ def _without_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError(f"character {text.index(chr(0)) + 1} is a NUL, which no program can be given; leave it out")
     return text
+
+
+def _fraction(given: object) -> object:
+    """What is written as `5%`, as a number; anything else as it is."""
+    match = _PERCENT.fullmatch(given) if isinstance(given, str) else None
+    return float(match[1]) / 100 if match else given
 
 
 def _file_path(path: Path) -> Path:
@@ -27,8 +35,11 @@ def _file_path(path: Path) -> Path:
 
 
 Whole = Annotated[int, Strict()]
+ThreadCount = Annotated[Whole, Field(ge=1, le=512)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Text = Annotated[str, AfterValidator(_without_nul)]
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0)]
+Percentage = Annotated[Number, BeforeValidator(_fraction, json_schema_input_type=float | str), Field(gt=0, le=1)]
+"""A part of a whole, written as `5%` or 0.05."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MOST_NAME)]
 FilePath = Annotated[Path, AfterValidator(_file_path)]

@@ -23,12 +23,13 @@ LOCKER_BYTES = 32 * MIB  # the locking process itself
 class Sizes:
     """What the sizes of the pressure are computed from, all in bytes.
 
-    `weights` is where they lie: file, offset and length, for each file. `non_file_bytes` is what the calibration
-    measured beside page cache.
+    `weights` is where they lie: file, offset and length, for each file; `are_mapped` whether llama.cpp leaves them
+    there or has them in anonymous memory. `non_file_bytes` is what the calibration measured beside page cache.
     """
 
     weights: tuple[tuple[Path, int, int], ...]
     weights_bytes: int
+    are_mapped: bool
     non_file_bytes: int
     host_bytes: int
     memory: MemorySettings
@@ -90,10 +91,10 @@ def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
         yield Applied()
     elif factors.pressure == "cgroup":
         share = share_bytes(weights, factors.resident, memory.floor)
-        with _limited(factors, sizes, group, share, group_limit_bytes(sizes.non_file_bytes, share)) as pressure:
+        with _limited(sizes, group, share, group_limit_bytes(sizes.non_file_bytes, share)) as pressure:
             yield pressure
     elif memory.fence_reserve:
-        with _fenced(factors, share_bytes(weights, factors.resident, memory.floor), sizes, group) as pressure:
+        with _fenced(share_bytes(weights, factors.resident, memory.floor), sizes, group) as pressure:
             yield pressure
     else:
         share = share_bytes(weights, factors.resident, 0)
@@ -105,21 +106,21 @@ def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
 
 @contextmanager
 def _limited(
-    factors: Factors, sizes: Sizes, group: Group, share: int, limit_bytes: int, pin: PinnedMemory | None = None
+    sizes: Sizes, group: Group, share: int, limit_bytes: int, pin: PinnedMemory | None = None
 ) -> Iterator[Applied]:
     """Limit the group, and keep the weights' share whatever becomes of the rest.
 
     Anonymous weights have no share of their own to keep.
     """
     limit, follow = group.set_limit(limit_bytes), None
-    if factors.weights != "anonymous" and sizes.memory.follow_anonymous:
+    if sizes.are_mapped and sizes.memory.follow_anonymous:
         follow = FollowingLimit(group, sizes.weights, share, limit)
     with follow or nullcontext():
         yield Applied(limit_bytes=limit, share_bytes=share, pin=pin, follow=follow)
 
 
 @contextmanager
-def _fenced(factors: Factors, share: int, sizes: Sizes, group: Group) -> Iterator[Applied]:
+def _fenced(share: int, sizes: Sizes, group: Group) -> Iterator[Applied]:
     """Lock dummy memory inside the group, then limit the group to what that took plus the weights' share.
 
     Locking N bytes charges the group with more than N (page tables, the locking process), so the limit is set from what
@@ -133,5 +134,5 @@ def _fenced(factors: Factors, share: int, sizes: Sizes, group: Group) -> Iterato
         charged = group.counters().memory_bytes
         if charged is None:
             raise HostError(f"{group.path} does not say what it is charged; use pressure cgroup, or no fence_reserve")
-        with _limited(factors, sizes, group, share, charged + beside, pin) as pressure:
+        with _limited(sizes, group, share, charged + beside, pin) as pressure:
             yield pressure

@@ -23,8 +23,8 @@ def calibrate(setup: TrialSetup, factors: Factors, notify: Notify) -> Calibratio
 
     What llama.cpp takes is not known before the first run, which is therefore kept to what the host can spare.
 
-    `factors` come from `Factors.calibrated`. The weights are mapped from the file in both runs, so they are no part of
-    the answer, whatever the trials' `weights` factor says.
+    `factors` come from `Factors.calibrated`. The weights are mapped from the file in both runs and not repacked, so
+    they are no part of the answer, whatever the trials do with them.
 
     Raises:
         InferenceError: llama.cpp failed, or needs more than the host can spare, so nothing was measured.
@@ -62,7 +62,7 @@ def spare_bytes(available: int, os_reserve_bytes: int) -> int:
 
 def _run(setup: TrialSetup, factors: Factors, limit_bytes: int, tokens: int, notify: Notify) -> tuple[Watched, bool]:
     """Run llama.cpp under a limit; also says whether the kernel killed it there."""
-    settings = setup.config.inference.model_copy(update={"tokens": tokens})
+    settings = setup.config.inference_with(factors).model_copy(update={"tokens": tokens, "repack": False})
     command = command_line(setup.build, setup.model.path, settings, factors.arguments())
     with put_back_afterwards(setup.journal), trial_group(setup.journal, "calibration") as group:
         set_factors(factors, setup, group)

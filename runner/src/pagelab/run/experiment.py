@@ -1,10 +1,11 @@
 """All trials of a plan, in order, resumable: finished trials are kept whatever happens later."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from pagelab.analysis.analyze import derive
+from pagelab.analysis.analyze import derive, read_config
 from pagelab.analysis.summary import summary_table
 from pagelab.config.model_specs import ModelSpec
 from pagelab.config.schema import Config
@@ -17,10 +18,11 @@ from pagelab.host.storage import disk_of_all
 from pagelab.inference.build import Build, open_build, threads_of
 from pagelab.models.catalog import read_model, require_files, verify_model
 from pagelab.observe.tracer import choose
+from pagelab.run.budget import to_repeat
 from pagelab.run.calibration import calibrate
 from pagelab.run.disk_profile import disk_rates_of
 from pagelab.run.lab import Lab
-from pagelab.run.plan import Plan, PlannedTrial, check_sizes, known_weights_bytes, make_plan
+from pagelab.run.plan import Plan, PlannedTrial, check_sizes, known_weights_bytes, make_plan, select
 from pagelab.run.preflight import refusals, run_checks
 from pagelab.run.trial import refuse_trial, run_trial
 from pagelab.run.trial_setup import Calibration, TrialSetup
@@ -45,6 +47,9 @@ class Observer(Protocol):
     def trial_done(self, record: TrialRecord, done: int, planned: int) -> None:
         """A trial ended."""
 
+    def planned(self, trials: int) -> None:
+        """So many trials are planned from now on."""
+
 
 @dataclass
 class RunInProgress:
@@ -52,6 +57,7 @@ class RunInProgress:
 
     store: RunStore
     record: RunRecord
+    setups: dict[str, TrialSetup] = field(default_factory=dict)
     calibrations: dict[str, Calibration] = field(default_factory=dict)
 
     def calibration(self, trial: PlannedTrial) -> Calibration:
@@ -94,9 +100,10 @@ def run_experiment(
         if skip_eviction:
             run.record.forced.append("eviction skipped")
         try:
-            setups = prepare(plan, lab, build, run, observer, skip_eviction)
-            for trial in remaining(plan, run.store):
-                run_one(setups[trial.factors.model], trial, run, observer)
+            while left := next_trials(plan, run, observer):
+                prepare(left, config, lab, build, run, observer, skip_eviction)
+                for trial in left:
+                    run_one(run.setups[trial.factors.model], trial, run, observer)
             close(run)
         finally:
             restore(lab.state_directory)
@@ -134,7 +141,8 @@ def started(config: Config, lab: Lab, build: Build) -> RunInProgress:
     run_id = f"{now:%Y%m%dT%H%M%S}-{identity.config_sha256[:8]}"
     facts = manifest(lab.models_directory)
     facts["llama_cpp"] = {**build_facts(build.directory), "is_pin": build.is_pin}
-    facts["threads"] = threads_of(config.inference)
+    numbers = sorted({threads_of(config.inference_with(factors)) for factors in config.combinations()})
+    facts["threads"] = numbers[0] if len(numbers) == 1 else numbers
     stand_in = (
         f"llama.cpp is the declared stand-in, build {build.build_number} from {build.source}, not the pinned commit"
     )
@@ -197,24 +205,49 @@ def mend(store: RunStore, config: Config, observer: Observer) -> None:
         store.write_summary(summary_table(store.read_trials()))
 
 
+def next_trials(plan: Plan, run: RunInProgress, observer: Observer) -> list[PlannedTrial]:
+    """The trials that were not measured yet or, after the last of them, those that the budget adds.
+
+    What is added is written down before it is run, so that a run that is gone on with has the same plan.
+    """
+    now = select(make_plan(plan.config, run.record.repeated), plan.only)
+    left = remaining(now, run.store)
+    if left or plan.config.until is None or not (added := to_repeat(now, run.store.read_trials())):
+        return left
+    run.record.repeated += added
+    run.record.trials_planned += len(added)
+    run.store.write_run(run.record)
+    observer.planned(run.record.trials_planned)
+    noun = "combination is" if len(added) == 1 else "combinations are"
+    observer.note(f"{len(added)} {noun} not known well enough for `until`, and repeated once more")
+    return remaining(select(make_plan(plan.config, run.record.repeated), plan.only), run.store)
+
+
 def prepare(
-    plan: Plan, lab: Lab, build: Build, run: RunInProgress, observer: Observer, skip_eviction: bool
-) -> dict[str, TrialSetup]:
-    """Per model what its trials share, the disk's rate for its file, and calibrations of its memory."""
-    config, left = plan.config, remaining(plan, run.store)
-    models = {trial.factors.model for trial in left}
-    if not left:  # killed between the last trial and its end
-        return {}
-    setups = {
+    left: Sequence[PlannedTrial],
+    config: Config,
+    lab: Lab,
+    build: Build,
+    run: RunInProgress,
+    observer: Observer,
+    skip_eviction: bool,
+) -> None:
+    """What trials share and do not have yet: per model its disk's rate for its file, and calibrations of its memory."""
+    models = {trial.factors.model for trial in left} - run.setups.keys()
+    combinations = {(calibrated := trial.factors.calibrated()).label(): calibrated for trial in left}
+    wanted = {label: factors for label, factors in combinations.items() if label not in run.calibrations}
+    if not models and not wanted:
+        return
+    run.setups |= {
         spec.name: setup_of(spec, config, lab, build, skip_eviction) for spec in config.models if spec.name in models
     }
-    for factors in {(calibrated := trial.factors.calibrated()).label(): calibrated for trial in left}.values():
-        observer.begin(f"calibrate {factors.label()}", config.inference.tokens)
-        found = run.calibrations[factors.label()] = calibrate(setups[factors.model], factors, observer.phase)
+    for label, factors in wanted.items():
+        observer.begin(f"calibrate {label}", config.inference.tokens)
+        found = run.calibrations[label] = calibrate(run.setups[factors.model], factors, observer.phase)
         if found.evicted_bytes:
             size = format_bytes(found.evicted_bytes)
             observer.note(f"{factors.model}: {size} were in the page cache, put there by somebody else; evicted")
-    facts = run.record.manifest
+    facts, setups = run.record.manifest, run.setups
     rates = {name: setup.disk_rates for name, setup in setups.items() if setup.disk_rates}
     facts["disk_read_bytes_per_second"] = {name: found.direct_bytes_per_second for name, found in rates.items()}
     facts["disk_rates"] = {name: asdict(found) for name, found in rates.items()}
@@ -225,7 +258,6 @@ def prepare(
     }
     facts["calibration"] = [{"factors": label, **asdict(found)} for label, found in run.calibrations.items()]
     run.store.write_run(run.record)
-    return setups
 
 
 def burst(rates: DiskRates) -> str | None:
@@ -289,14 +321,15 @@ def derived(store: RunStore, number: int, config: Config, observer: Observer) ->
 
 
 def close(run: RunInProgress) -> None:
-    """Write the summary, and call the run complete if every trial of its configuration is there.
+    """Write the summary, and call the run complete if every trial of its plan is there and its budget adds none.
 
     After `--only` the rest is missing; `--resume` without it goes on with them.
     """
     trials = run.store.read_trials()
     run.store.write_summary(summary_table(trials))
     run.record.trials_done = len(trials)
-    if run.record.trials_done == run.record.trials_planned:
+    plan = make_plan(read_config(run.store), run.record.repeated)
+    if run.record.trials_done == run.record.trials_planned and not to_repeat(plan, trials):
         run.record.status = "complete"
         run.store.discard_page()  # from here on, a page that is there is that of the complete run
     run.record.ended_at = datetime.now(UTC).isoformat()

@@ -1,25 +1,19 @@
-"""From configuration to plan: the trials of an experiment, their order, and what they will need."""
+"""From configuration to plan: the trials of an experiment, their order, and whether their sizes fit the host."""
 
-import itertools
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pagelab.config.expectation import has_value
-from pagelab.config.factors import FACTORS, Factors, unknown_factor
+from pagelab.config.factors import Factors, unknown_factor
 from pagelab.config.model_specs import ModelSpec, SyntheticSource
 from pagelab.config.schema import Config
 from pagelab.errors import ConfigError, ModelError, shown
-from pagelab.host.procfs import PAGE_BYTES
 from pagelab.models.catalog import read_model
 from pagelab.models.synthetic import estimate_bytes
 from pagelab.pressure.pin import HOST_MINIMUM_BYTES, pin_bytes
 from pagelab.units import format_bytes
-
-ASSUMED_READ_BYTES_PER_SECOND = 1e9  # for the estimate of time only; many disks do better in order and worse at random
-SECONDS_BETWEEN_TRIALS = 2.0
-RESULT_BYTES_PER_TRIAL = 4 << 20
-TRACED_PAGE_BYTES = 9  # compressed, for an event of one page: 4 as recorded, 5 in a table
 
 
 @dataclass(frozen=True)
@@ -34,38 +28,40 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of an experiment, in the order in which they run."""
+    """The trials of an experiment, in the order in which they run; those alone that have the values in `only`."""
 
     config: Config
     trials: tuple[PlannedTrial, ...]
+    only: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_plan(config: Config) -> Plan:
-    """The product of models and factors, repeated; each repetition in a seeded random order of its own.
+def make_plan(config: Config, repeated: Sequence[int] = ()) -> Plan:
+    """Each combination as often as `repetitions` says, and then those that are repeated once more.
 
-    Interleaving keeps a slow drift of the host (temperature, other load) from looking like an effect of a factor.
+    Each repetition is in a seeded random order of its own: interleaving keeps a slow drift of the host (temperature,
+    other load) from looking like an effect of a factor.
+
+    Args:
+        config: what is planned.
+        repeated: for each further trial the number of the first trial of its combination (run.budget says which).
     """
-    combinations = list(_combinations(config))
+    models = {model.name: model for model in config.models}
+    combinations = config.combinations()
     shuffler = random.Random(config.order_seed)  # noqa: S311 - an order that can be repeated, no secret
     trials: list[PlannedTrial] = []
     for repetition in range(1, config.repetitions + 1):
         order = combinations.copy()
         shuffler.shuffle(order)
-        for model, factors in order:
-            trials.append(PlannedTrial(len(trials) + 1, repetition, factors, model))
+        for factors in order:
+            trials.append(PlannedTrial(len(trials) + 1, repetition, factors, models[factors.model]))
+    repetitions = dict.fromkeys(repeated, config.repetitions)
+    for number in repeated:
+        repetitions[number] += 1
+        trials.append(replace(trials[number - 1], number=len(trials) + 1, repetition=repetitions[number]))
     return Plan(config, tuple(trials))
 
 
-def _combinations(config: Config) -> list[tuple[ModelSpec, Factors]]:
-    values = [getattr(config.factors, name) for name in FACTORS]
-    return [
-        (model, Factors(model=model.name, **dict(zip(FACTORS, chosen, strict=True))))
-        for model in config.models
-        for chosen in itertools.product(*values)
-    ]
-
-
-def select(plan: Plan, only: dict[str, str]) -> Plan:
+def select(plan: Plan, only: Mapping[str, str]) -> Plan:
     """The trials whose factors have the given values (`--only resident=0.5`); numbers stay as they are.
 
     Raises:
@@ -77,7 +73,13 @@ def select(plan: Plan, only: dict[str, str]) -> Plan:
     chosen = tuple(trial for trial in plan.trials if all(has_value(trial.factors, *item) for item in only.items()))
     if not chosen:
         raise ConfigError("--only leaves no trial; `pagelab plan CONFIG` shows the values that there are")
-    return Plan(plan.config, chosen)
+    return Plan(plan.config, chosen, only)
+
+
+def longest(plan: Plan) -> Plan:
+    """The plan in which every combination is repeated as often as it may be."""
+    most = plan.config.model_copy(update={"repetitions": plan.config.most_repetitions, "until": None})
+    return select(make_plan(most), plan.only)
 
 
 def known_weights_bytes(config: Config, models_directory: Path) -> dict[str, int]:
@@ -99,43 +101,27 @@ def check_sizes(config: Config, weights_bytes: dict[str, int], total_bytes: int)
         ConfigError: a share of the weights does not fit into RAM beside what the host keeps, or pinning with this
             reserve leaves nothing to lock.
     """
-    pinning = "pin" in config.factors.pressure
-    reserve, name_of_reserve = (
-        (config.memory.os_reserve, "memory.os_reserve") if pinning else (HOST_MINIMUM_BYTES, "what the host needs")
-    )
-    for name, size in weights_bytes.items():
-        for resident in config.factors.resident:
-            kept = round(resident * size)
-            if kept + reserve > total_bytes:
-                raise ConfigError(
-                    f"model {name}: resident {resident:g} keeps {format_bytes(kept)} in RAM, which with "
-                    f"{name_of_reserve} ({format_bytes(reserve)}) does not fit into {format_bytes(total_bytes)}; "
-                    "lower factors.resident"
-                )
+    for factors in config.combinations():
+        if (size := weights_bytes.get(factors.model)) is None:
+            continue
+        reserve, name_of_reserve = HOST_MINIMUM_BYTES, "what the host needs"
+        if factors.pressure == "pin":
+            reserve, name_of_reserve = config.memory.os_reserve, "memory.os_reserve"
+        kept = round(factors.resident * size)
+        if kept + reserve > total_bytes:
+            raise ConfigError(
+                f"model {factors.model}: resident {factors.resident:g} keeps {format_bytes(kept)} in RAM, which with "
+                f"{name_of_reserve} ({format_bytes(reserve)}) does not fit into {format_bytes(total_bytes)}; "
+                "lower factors.resident"
+            )
 
 
-def needed_bytes(config: Config, weights_bytes: int, total_bytes: int) -> int:
+def needed_bytes(config: Config, model: str, weights_bytes: int, total_bytes: int) -> int:
     """The most memory that a trial of a model takes: a share of the weights, or locked memory, and the host's own."""
-    shares: list[float] = config.factors.resident
-    needed = round(max(shares) * weights_bytes)
-    if "pin" in config.factors.pressure:
-        needed = max(needed, pin_bytes(total_bytes, config.memory.os_reserve, round(min(shares) * weights_bytes)))
+    needed = 0
+    for factors in config.combinations():
+        if factors.model == model:
+            share = round(factors.resident * weights_bytes)
+            pins = factors.pressure == "pin" and factors.limited
+            needed = max(needed, share, pin_bytes(total_bytes, config.memory.os_reserve, share) if pins else 0)
     return needed + HOST_MINIMUM_BYTES
-
-
-def estimate_result_bytes(plan: Plan, weights_bytes: dict[str, int]) -> int:
-    """A rough size of the results of a plan's trials: where pages are traced, two events for each that is read."""
-    total = len(plan.trials) * RESULT_BYTES_PER_TRIAL
-    trace, tokens = plan.config.trace, plan.config.inference.tokens
-    if trace.page_cache != "off":
-        for trial in plan.trials:
-            times_read = 1 + (1 - trial.factors.resident) * tokens
-            pages = weights_bytes.get(trial.factors.model, 0) * times_read / PAGE_BYTES
-            total += min(2 * trace.most_bytes, round(2 * pages * TRACED_PAGE_BYTES))
-    return total
-
-
-def estimate_seconds(trial: PlannedTrial, weights_bytes: int, tokens: int) -> float:
-    """A rough length of a trial: the model is read once to load, and its missing share again for every token."""
-    missing = (1 - trial.factors.resident) * weights_bytes
-    return SECONDS_BETWEEN_TRIALS + (weights_bytes + tokens * missing) / ASSUMED_READ_BYTES_PER_SECOND

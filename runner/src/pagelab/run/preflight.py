@@ -22,9 +22,10 @@ from pagelab.models.catalog import read_model, verify_model
 from pagelab.models.gguf_header import integer
 from pagelab.observe.tracer import choose
 from pagelab.pressure.pin import can_lock_page
+from pagelab.run.estimate import estimate
 from pagelab.run.lab import Lab
 from pagelab.run.models_disk import disks_of_models, models_disk_check
-from pagelab.run.plan import estimate_result_bytes, known_weights_bytes, make_plan, needed_bytes
+from pagelab.run.plan import known_weights_bytes, longest, make_plan, needed_bytes
 from pagelab.store.record import CheckRecord, CheckVerdict
 from pagelab.units import MIB, format_bytes
 
@@ -71,7 +72,7 @@ def _swap(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
 
 
 def _models_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
-    set_here = any(value != "default" for value in config.factors.readahead_kib)
+    set_here = any(factors.readahead_kib != "default" for factors in config.combinations())
     for disk in disks_of_models(config, lab.models_directory):
         yield models_disk_check(disk, set_here)
 
@@ -137,7 +138,7 @@ def _memory_lock(config: Config, _lab: Lab) -> Iterator[CheckRecord]:
         found=f"a page {'was' if able else 'could not be'} locked, CAP_IPC_LOCK is {'there' if capable else 'missing'}",
         why="pinning locks dummy memory; with the capability `ulimit -l` does not matter",
         fix="start through `make`, which gives the container CAP_IPC_LOCK",
-        otherwise="fail" if "pin" in config.factors.pressure else "warn",
+        otherwise="fail" if any(factors.pressure == "pin" for factors in config.combinations()) else "warn",
     )
 
 
@@ -224,7 +225,7 @@ def _free_memory(config: Config, lab: Lab) -> Iterator[CheckRecord]:
             weights = read_model(spec, lab.models_directory).weights_bytes
         except ModelError:
             continue  # the model's own check says so
-        needed = needed_bytes(config, weights, total)
+        needed = needed_bytes(config, spec.name, weights, total)
         yield _check(
             f"free memory for {spec.name}",
             available >= needed,
@@ -235,7 +236,8 @@ def _free_memory(config: Config, lab: Lab) -> Iterator[CheckRecord]:
 
 
 def _free_disk(config: Config, lab: Lab) -> Iterator[CheckRecord]:
-    needed = estimate_result_bytes(make_plan(config), known_weights_bytes(config, lab.models_directory))
+    plan = longest(make_plan(config))
+    needed = estimate(plan, known_weights_bytes(config, lab.models_directory)).result_bytes
     free = free_bytes(_existing(lab.results_directory))
     yield _check(
         "free disk for results",

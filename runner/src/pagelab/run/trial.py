@@ -36,7 +36,7 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, found: Calibration, store:
     """
     config, factors, model = setup.config, trial.factors, setup.model
     seen = setup.observation(trial, found)
-    seen.command = command_line(setup.build, model.path, config.inference, factors.arguments())
+    seen.command = command_line(setup.build, model.path, config.inference_with(factors), factors.arguments())
 
     with put_back_afterwards(setup.journal), trial_group(setup.journal, f"trial-{trial.number:03d}") as group:
         notify("settings", 0)
@@ -48,7 +48,7 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, found: Calibration, store:
         seen.readahead = ReadaheadWindow() if setup.skip_eviction else observed_readahead(setup, factors)
 
         notify("pressure", 0)
-        sizes = setup.sizes(found.kept_bytes)
+        sizes = setup.sizes(factors, found.kept_bytes)
         with TensorResidency(model) as tensors, applied(factors, sizes, group) as pressure:
             counters, told = Counters(group, setup.disk, tensors), tells_first_token(pressure, notify)
             with setup.tracer(store.trace_directory(trial.number), store.owner) as tracer:
@@ -85,7 +85,7 @@ def observed_readahead(setup: TrialSetup, factors: Factors) -> ReadaheadWindow:
     largest = max(setup.model.parts, key=lambda part: part.stat().st_size)
     return ReadaheadWindow(
         disk_kib=setup.disk.readahead_kib(),
-        effective_kib=effective_readahead_kib(largest, advised_sequential=factors.weights == "mmap"),
+        effective_kib=effective_readahead_kib(largest, advised_sequential=setup.config.maps_weights(factors)),
     )
 
 

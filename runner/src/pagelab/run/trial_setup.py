@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pagelab.config.factors import Factors
 from pagelab.config.schema import Config
 from pagelab.host.disk_rates import DiskRates
 from pagelab.host.journal import Journal
@@ -56,10 +57,16 @@ class TrialSetup:
         """What records the reads of a trial, into a directory."""
         return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory, owner)
 
-    def sizes(self, non_file_bytes: int) -> Sizes:
+    def sizes(self, factors: Factors, non_file_bytes: int) -> Sizes:
         """What the pressure's sizes are computed from."""
-        host_bytes, model = total_memory_bytes(), self.model
-        return Sizes(model.weights_ranges(), model.weights_bytes, non_file_bytes, host_bytes, self.config.memory)
+        return Sizes(
+            weights=self.model.weights_ranges(),
+            weights_bytes=self.model.weights_bytes,
+            are_mapped=self.config.maps_weights(factors),
+            non_file_bytes=non_file_bytes,
+            host_bytes=total_memory_bytes(),
+            memory=self.config.memory,
+        )
 
     def observation(self, trial: PlannedTrial, calibration: Calibration) -> Observation:
         """What is known of a trial before it begins."""

@@ -484,7 +484,11 @@ class CheckRecord(Record):
 
 
 class RunRecord(Record):
-    """run.json: what was run, where, and how it ended. Written incomplete first, complete last."""
+    """run.json: what was run, where, and how it ended. Written incomplete first, complete last.
+
+    `trials_planned` are all trials of the plan up to now. The last of them, one for each number in `repeated`, came by
+    the budget (`until`): each repeats the combination of the trial of that number.
+    """
 
     schema_version: int = SCHEMA_VERSION
     run_id: str
@@ -496,6 +500,7 @@ class RunRecord(Record):
     started_at: str
     ended_at: str | None = None
     trials_planned: Natural
+    repeated: list[Positive] = Field(default_factory=list)
     trials_done: Natural = 0
     preflight: list[CheckRecord] = Field(default_factory=list)
     forced: list[str] = Field(default_factory=list)

@@ -271,6 +271,12 @@ def find_runs(results_dir: Path, experiment: str, host: str) -> list[Path]:
     return sorted(runs, key=lambda directory: (_started_at(directory), directory.name), reverse=True)
 
 
+def runs_of_host(results_dir: Path, host: str) -> list[Path]:
+    """The directories of all runs on a host, whatever the experiment, the last written first."""
+    runs = [path for path in results_dir.glob(f"*/*/*/{_RUN}") if path.parent.parent.name == host]
+    return [path.parent for path in sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
 def _started_at(directory: Path) -> str:
     """The start of a run as ISO 8601 in UTC, which sorts as text; empty, so the oldest, where it cannot be read."""
     try:

@@ -93,6 +93,11 @@ class TerminalObserver:
         self._console.print(plain(f"{parts[0]} {''.join(parts[1:])}"), soft_wrap=True)
         self._bar.update(self._task, completed=done, total=planned)
 
+    def planned(self, trials: int) -> None:
+        """The bar has to go further than was known."""
+        self._planned = trials
+        self._bar.update(self._task, total=max(trials, 1))
+
     def _left(self, within: float) -> str:
         """Time left, from the mean of the trials so far; unknown before the first has ended."""
         if not self._trial_seconds:

@@ -4,15 +4,16 @@
       pagelab.lab.experiment_status:
         launcher: /var/lib/pagelab/bin/pagelab
         config: /path/on/controller.yml     # the one that is asked for; optional
-        options: "--resume"                 # and its options
+        words: ["--set=repetitions=3"]      # what of it is set and chosen (--set, --only)
+        options: "--resume"                 # and its other options
 
 Needs nothing on the host. One whose name cannot be that of a directory of results is refused. Returns `experiment`
 (state: running, exited or absent; exit_code, config, …) and `disposition`, what it means for who wants to run `config`:
 
     idle        nothing is there
-    attach      the same configuration runs there, or has ended and its results are still to be collected
+    attach      the same runs there, or has ended and its results are still to be collected
     supersede   the same has ended without success, and now it is asked for with other options
-    other       another configuration is there
+    other       another configuration is there, or the same with other words
 """
 
 from pathlib import Path
@@ -21,7 +22,6 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.pagelab.lab.plugins.plugin_utils import launcher, names, outcome
 from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Remote
-from ansible_collections.pagelab.lab.plugins.plugin_utils.transfer import sha256_of
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -36,6 +36,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             {
                 "launcher": {"type": "str", "required": True},
                 "config": {"type": "str"},
+                "words": {"type": "list", "elements": "str", "default": []},
                 "options": {"type": "str", "default": ""},
             }
         )
@@ -45,11 +46,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             names.check_host_name(host, variables.get("ansible_play_hosts_all", ()))
         remote = Remote(self, host, reconnect_seconds=0.0)
         found = launcher.status(remote, given["launcher"])
-        request = sha256_of(Path(given["config"])) if given["config"] else found.get("request")
+        asked = launcher.request_of(Path(given["config"]), given["words"]) if given["config"] else None
         return result | {
             "changed": False,
             "experiment": found,
-            "disposition": disposition(found, request, given["options"]),
+            "disposition": disposition(found, asked or found.get("request"), given["options"]),
         }
 
 

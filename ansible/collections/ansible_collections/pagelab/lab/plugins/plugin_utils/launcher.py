@@ -1,7 +1,10 @@
 """What the launcher on a host says about the experiment in the background."""
 
+import hashlib
 import json
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.pagelab.lab.plugins.plugin_utils.remote import Answer, Remote
@@ -16,6 +19,11 @@ def status(remote: Remote, launcher: str) -> dict[str, Any]:
     answer = remote.run(f"[ ! -x {path} ] || {path} status")
     _, found = parse(answer.output) if answer.code == 0 else ([], None)
     return found or ABSENT | ({"problem": answer.reason} if answer.code != 0 else {})
+
+
+def request_of(config: Path, words: Sequence[str]) -> str:
+    """What is asked for: a configuration, and what of it is set and chosen. The launcher computes the same."""
+    return hashlib.sha256(b"\0".join([config.read_bytes(), *(word.encode() for word in words)])).hexdigest()
 
 
 def follow(remote: Remote, launcher: str, skip: int, seconds: int) -> Answer:
