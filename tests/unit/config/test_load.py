@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fuzzing import how_many
 
 from pagelab.config.load import load_config, parse_config
 from pagelab.config.schema import MOST_PROMPT_BYTES, MOST_TRIALS, Config
@@ -227,7 +228,7 @@ def test_a_message_repeats_little_of_the_file(tmp_path: Path) -> None:
 
 # --- mutated files ----------------------------------------------------------------------------------------------------
 
-TRIED = 5000
+TRIED = how_many(5000)
 WITH_CASES = """\
 experiment: cases
 models:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzzing import how_many
 from gguf import GGUFWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -50,7 +51,10 @@ def read_so_far() -> int:
 
 
 @settings(
-    max_examples=2000, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=how_many(2000),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(damage=damages, size=st.sampled_from([0, WEIGHTS_BYTES, 1 << 40]))
 def test_a_damaged_header_is_a_model_or_one_sentence(

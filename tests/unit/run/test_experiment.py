@@ -141,7 +141,7 @@ def test_a_page_of_an_incomplete_run_is_not_that_of_the_complete_one(store: RunS
     assert again.record.status == "complete"
 
 
-@pytest.mark.parametrize("writes", [2, 7, 9, 12, 25])
+@pytest.mark.parametrize("writes", [2, 9, 25])
 def test_killed_after_the_last_trial(store: RunStore, lab: Lab, config: Config, writes: int) -> None:
     mend(store, config, Heard())
     before = measured(store)

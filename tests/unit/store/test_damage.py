@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from example_raw import raw_run
 from example_run import dice_of
+from fuzzing import how_many
 
 from pagelab.analysis.analyze import analyse_run
 from pagelab.analysis.compare import compare_runs
@@ -24,8 +25,8 @@ from pagelab.terminal.comparison import comparison_renderable
 from pagelab.terminal.summary import summary_renderable
 from printed import printed
 
-DAMAGES = 1000
-UNCHECKED = 60
+DAMAGES = how_many(1000)
+UNCHECKED = how_many(60)
 READ_BY_ALL = 12  # of them; the others are shown to what all readers ask first
 TRACE = ("trials/001/trace/cpu0.raw.zst", "trials/001/trace/cpu1.raw.zst")
 

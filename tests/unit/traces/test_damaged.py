@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fuzzing import how_many
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -49,7 +50,7 @@ LAYOUT = parse_header_page(HEADER_PAGE)
 
 def fuzzed(count: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
     return settings(
-        max_examples=count,
+        max_examples=how_many(count),
         deadline=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
