@@ -200,6 +200,7 @@ def test_every_token_is_stamped_as_it_arrives(trial: TrialRecord, paging: Call) 
     latencies = table.column("latency_seconds").to_pylist()
     assert latencies[0] is None
     assert sum(latencies[1:]) == pytest.approx(trial.decode.seconds)
+    assert trial.decode.token_p50_seconds in {later - earlier for earlier, later in pairwise(arrivals)}
 
 
 def test_our_clock_agrees_with_llama_cpp(trial: TrialRecord) -> None:
@@ -272,9 +273,9 @@ def test_the_asked_share_of_the_weights_is_resident(limited: TrialRecord) -> Non
     assert limited.residency.achieved_fraction == pytest.approx(wanted, abs=0.1)
 
 
-def test_the_slowdown_is_printed_with_its_spread(paging: Call) -> None:
+def test_the_slowdown_of_one_repetition_is_printed_without_an_interval(paging: Call) -> None:
     printed = " ".join(paging.stdout.split())
-    assert re.search(r"half of the weights allowed in RAM decoding was [\d.]+× slower \([\d.]+–[\d.]+;", printed)  # noqa: RUF001
+    assert re.search(r"half of the weights allowed in RAM decoding was [\d.]+\S slower \([\d.]+ tokens/s\)", printed)
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------

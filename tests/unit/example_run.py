@@ -10,6 +10,7 @@ from pagelab.config.factors import Factors
 from pagelab.report.run_data import RunData
 from pagelab.store.record import (
     CheckRecord,
+    Decode,
     EngineTimings,
     Faults,
     HostMemory,
@@ -130,7 +131,7 @@ def trial_record(
         "model_file_bytes": 253_113_024,
         "load": Load(seconds=0.41 + 0.01 * repetition),
         "prompt": Tokens(tokens=5, seconds=0.12, tokens_per_second=41.7),
-        "decode": Tokens(tokens=TOKENS, seconds=seconds, tokens_per_second=rate),
+        "decode": Decode(tokens=TOKENS, seconds=seconds, tokens_per_second=rate),
         "time_to_first_token_seconds": 0.53 + 0.01 * repetition,
         "reads": WindowReads(load=Reads(model_bytes=253_113_024), decode=reads),
         "rereads": Rereads(factor=from_file / WEIGHTS),

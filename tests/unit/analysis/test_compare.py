@@ -152,6 +152,11 @@ class TestNumbers:
         assert against.ratio.value == pytest.approx(0.8)
         text = text_of(found)
         assert "no significant difference (p = " in text
+        assert against.ranks is not None
+        assert (against.ranks.faster_share, against.ranks.delta) == (0.0, -1.0)
+        assert against.ranks.p_value == pytest.approx(2 / 252)  # of the ways to divide ten in halves
+        assert against.corrected_rank_p_value == pytest.approx(2 * 2 / 252)
+        assert "by ranks faster in 0 %, p = 0.016" in text
         assert "significantly slower: a token takes 25 % longer (2" in text
 
     def test_faster(self, tmp_path: Path) -> None:
@@ -252,6 +257,9 @@ class TestCommand:
         assert against["ratio"] == pytest.approx(0.8)
         assert against["interval"][0] < 0.8 < against["interval"][1] < 1
         assert against["p_value"] <= against["corrected_p_value"] < document["significance"]
+        assert against["ranks"] == pytest.approx(
+            {"faster_share": 0.0, "cliffs_delta": -1.0, "p_value": 2 / 252, "corrected_p_value": 4 / 252}
+        )
 
     def test_json_with_invalid_trials(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         stores = TestInvalidTrials().invalid(tmp_path)

@@ -1,4 +1,4 @@
-"""Student's t against closed forms and its density, and tests with answers worked out by hand."""
+"""Tests with answers worked out by hand."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagelab.analysis.significance import compare_rates, holm, student_t, student_t_tails
+from pagelab.analysis.significance import SIGNIFICANCE, compare_ranks, compare_rates, holm
 
 
 def tails_by_integration(value: float, freedom: float) -> float:
@@ -17,27 +17,6 @@ def tails_by_integration(value: float, freedom: float) -> float:
     heights = [(1 + (-value + index * width) ** 2 / freedom) ** (-(freedom + 1) / 2) for index in range(steps + 1)]
     inside = heights[0] + heights[-1] + 4 * sum(heights[1:-1:2]) + 2 * sum(heights[2:-1:2])
     return 1 - scale * inside * width / 3
-
-
-class TestStudentT:
-    @given(st.floats(0, 200))
-    def test_closed_forms(self, value: float) -> None:
-        """Near 0 the argument of the beta function rounds to 1, which costs half of the digits."""
-        assert student_t_tails(value, 1) == pytest.approx(1 - 2 / math.pi * math.atan(value), abs=1e-7)
-        assert student_t_tails(value, 2) == pytest.approx(1 - value / math.sqrt(2 + value**2), abs=1e-7)
-        assert student_t_tails(-value, 2) == student_t_tails(value, 2)
-
-    @pytest.mark.parametrize("freedom", [2.2, 3.7, 8.0, 17.5, 90.0])
-    @pytest.mark.parametrize("value", [0.3, 1.0, 2.5, 6.0])
-    def test_the_area_outside(self, value: float, freedom: float) -> None:
-        assert student_t_tails(value, freedom) == pytest.approx(tails_by_integration(value, freedom), abs=1e-9)
-
-    @pytest.mark.parametrize(
-        ("freedom", "uncertainty", "quantile"),
-        [(1, 0.05, 12.7062), (2, 0.05, 4.3027), (4, 0.05, 2.7764), (30, 0.05, 2.0423), (4, 0.01, 4.6041)],
-    )
-    def test_the_printed_table(self, freedom: float, uncertainty: float, quantile: float) -> None:
-        assert student_t(freedom, uncertainty) == pytest.approx(quantile, abs=5e-5)
 
 
 class TestWelch:
@@ -72,6 +51,43 @@ class TestWelch:
     )
     def test_what_cannot_be_judged(self, first: tuple[float, ...], second: tuple[float, ...]) -> None:
         assert compare_rates(first, second) is None
+
+
+class TestRanks:
+    """Of the 20 ways to divide three and three, one has every value of the second above the first."""
+
+    @pytest.mark.parametrize(
+        ("second", "share", "p_value"),
+        [
+            ((4.0, 5.0, 6.0), 1.0, 2 / 20),
+            ((0.1, 0.2, 0.3), 0.0, 2 / 20),
+            ((2.5, 4.0, 5.0), 8 / 9, 4 / 20),
+            ((0.5, 1.5, 9.0), 4 / 9, 1.0),
+        ],
+    )
+    def test_known_answers(self, second: tuple[float, ...], share: float, p_value: float) -> None:
+        found = compare_ranks((1.0, 2.0, 3.0), second)
+        assert found.faster_share == pytest.approx(share)
+        assert found.delta == pytest.approx(2 * share - 1)
+        assert found.p_value == pytest.approx(p_value)
+
+    def test_five_against_five_is_the_least_that_can_be_significant(self) -> None:
+        least = [compare_ranks(range(count), range(100, 100 + count)).p_value for count in (4, 5)]
+        assert least == pytest.approx([2 / math.comb(8, 4), 2 / math.comb(10, 5)])
+        assert least[0] > SIGNIFICANCE > least[1]
+
+    def test_of_ties_half_counts(self) -> None:
+        assert compare_ranks((1.0, 2.0, 2.0), (2.0, 2.0, 3.0)).faster_share == pytest.approx(7 / 9)
+        assert compare_ranks((2.0, 2.0, 2.0), (2.0, 2.0, 2.5)).faster_share == pytest.approx(6 / 9)
+
+    @given(
+        st.lists(st.floats(0.1, 100), min_size=3, max_size=8, unique=True),
+        st.lists(st.floats(100.5, 200), min_size=3, max_size=8, unique=True),
+    )
+    def test_turned_around_it_is_the_opposite(self, first: list[float], second: list[float]) -> None:
+        there, back = compare_ranks(first, second), compare_ranks(second, first)
+        assert (there.delta, back.delta) == (1.0, -1.0)
+        assert there.p_value == pytest.approx(back.p_value)
 
 
 class TestHolm:

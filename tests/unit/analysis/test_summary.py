@@ -3,15 +3,14 @@
 import math
 import statistics
 
-import pyarrow as pa
 import pytest
 from example_run import factors, trial_record, trials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagelab.analysis.summary import Combination, Spread, combinations, summary_table
+from pagelab.analysis.summary import Combination, Ratio, Spread, combinations
 from pagelab.report import wording
-from pagelab.store.record import Limit, Reads, Tokens, TrialRecord, Validity, WindowReads
+from pagelab.store.record import Decode, Limit, Reads, TrialRecord, Validity, WindowReads
 
 BASELINE = (80.0, 84.0, 82.0)
 LIMITED = (8.0, 10.0, 9.0)
@@ -38,9 +37,10 @@ class TestSpread:
         assert (spread.count, spread.median, spread.minimum, spread.maximum, spread.mean) == (3, 9, 8, 10, 9)
         assert spread.deviation == pytest.approx(1.0)
         assert spread.relative_deviation == pytest.approx(1 / 9)
+        assert spread.median_interval == (8.0, 10.0)
         # logarithms 2.07944, 2.30259, 2.19722: mean 2.193085, deviation 0.111632; t(0.975, 2) = 4.302653
         # 4.302653 * 0.111632 / sqrt(3) = 0.277312; exp(2.193085 - 0.277312) and exp(2.193085 + 0.277312)
-        assert spread.interval == pytest.approx((6.7922, 11.8270), abs=2e-4)
+        assert spread.mean_interval == pytest.approx((6.7922, 11.8270), abs=2e-4)
 
     def test_the_median_of_an_even_number(self) -> None:
         assert Spread((1.0, 9.0, 2.0, 4.0)).median == 3
@@ -49,43 +49,53 @@ class TestSpread:
     def test_two_say_nothing_of_the_deviation(self, values: tuple[float, ...]) -> None:
         assert Spread(values).deviation is None
         assert Spread(values).relative_deviation is None
-        assert Spread(values).interval is None
+        assert Spread(values).median_interval is None
+        assert Spread(values).mean_interval is None
 
     @pytest.mark.parametrize(("count", "quantile"), [(5, 2.776), (31, 2.042), (41, 2.0211), (121, 1.9799)])
     def test_student_t(self, count: int, quantile: float) -> None:
         exponents = [index / 100 for index in range(count)]
-        interval = Spread(tuple(math.exp(exponent) for exponent in exponents)).interval
+        interval = Spread(tuple(math.exp(exponent) for exponent in exponents)).mean_interval
         assert interval is not None
         half = (math.log(interval[1]) - math.log(interval[0])) / 2
         assert half / (statistics.stdev(exponents) / math.sqrt(count)) == pytest.approx(quantile, abs=6e-4)
 
     def test_nothing_but_zeros(self) -> None:
         assert Spread((0.0, 0.0, 0.0)).relative_deviation is None
-        assert Spread((0.0, 0.0, 0.0)).interval is None
+        assert Spread((0.0, 0.0, 0.0)).median_interval == (0.0, 0.0)
+        assert Spread((0.0, 0.0, 0.0)).mean_interval is None
 
 
 class TestCombination:
     def test_slowdown_and_its_spread(self) -> None:
         slowdown = only(combinations(both()), 0.5).slowdown
         assert slowdown is not None
-        assert slowdown.value == pytest.approx(82 / 9)
-        assert slowdown.low == pytest.approx(80 / 10)
-        assert slowdown.high == pytest.approx(84 / 8)
+        assert slowdown == Ratio(82 / 9, (80 / 10, 84 / 8))
+        assert slowdown.inverse == Ratio(9 / 82, (8 / 84, 10 / 80))
+
+    @pytest.mark.parametrize(("baseline", "limited"), [(BASELINE, (8.0, 10.0)), ((80.0,), LIMITED)])
+    def test_too_few_repetitions_have_a_slowdown_without_an_interval(
+        self, baseline: tuple[float, ...], limited: tuple[float, ...]
+    ) -> None:
+        slowdown = only(combinations(both(baseline, limited)), 0.5).slowdown
+        assert slowdown == Ratio(statistics.median(baseline) / 9)
+        assert slowdown.inverse.interval is None
 
     @given(
-        st.lists(st.floats(0.01, 1000), min_size=1, max_size=9), st.lists(st.floats(0.01, 1000), min_size=1, max_size=9)
+        st.lists(st.floats(0.01, 1000), min_size=3, max_size=9), st.lists(st.floats(0.01, 1000), min_size=3, max_size=9)
     )
-    def test_the_slowdown_lies_within_its_spread(self, baseline: list[float], limited: list[float]) -> None:
+    def test_the_interval_lies_within_all_ratios(self, baseline: list[float], limited: list[float]) -> None:
         slowdown = only(combinations(both(tuple(baseline), tuple(limited))), 0.5).slowdown
         assert slowdown is not None
-        assert slowdown.low <= slowdown.value * (1 + 1e-9)
-        assert slowdown.value <= slowdown.high * (1 + 1e-9)
+        assert slowdown.interval is not None
+        assert min(baseline) / max(limited) <= slowdown.interval[0] * (1 + 1e-9)
+        assert slowdown.interval[0] <= slowdown.interval[1] <= max(baseline) / min(limited) * (1 + 1e-9)
 
     def test_bytes_for_each_token(self) -> None:
         records = [
             changed(
                 trial_record(number, 0.5, 9.0),
-                decode=Tokens(tokens=10, seconds=1.0, tokens_per_second=10.0),
+                decode=Decode(tokens=10, seconds=1.0, tokens_per_second=10.0),
                 reads=WindowReads(decode=Reads(model_bytes=from_file, swap_bytes=from_swap)),
                 weights_bytes=100,
             )
@@ -188,43 +198,3 @@ class TestCombination:
         assert any(
             "trial 103" in warning for warning in only(combinations(records, include_invalid=True), 0.5).warnings
         )
-
-
-class TestSummaryTable:
-    def test_a_row_a_trial_with_dotted_columns(self) -> None:
-        records = trials()
-        table = summary_table(reversed(records))
-        assert table["trial"].to_pylist() == list(range(1, 10))
-        assert table["decode.tokens_per_second"].to_pylist() == [r.decode.tokens_per_second for r in records]
-        assert table["reads.decode.model_bytes"].to_pylist() == [r.reads.decode.model_bytes for r in records]
-        assert table["factors.readahead_kib"].to_pylist() == ["default"] * 9
-        assert table["validity.valid"].to_pylist() == [True] * 9
-        assert table["command"].to_pylist()[0] == records[0].command
-
-    def test_columns_do_not_depend_on_what_is_absent(self) -> None:
-        full, empty = summary_table(trials()), summary_table([changed(trial_record(1, 0.5, None), engine={})])
-        assert full.schema == empty.schema == summary_table([]).schema
-        assert empty["decode.tokens_per_second"].to_pylist() == [None]
-        assert empty["engine.decode_seconds"].to_pylist() == [None]
-        assert "memory.before.available_bytes" in full.column_names
-
-    def test_types(self) -> None:
-        schema = summary_table(trials()).schema
-        assert schema.field("trial").type == pa.int64()
-        assert schema.field("decode.tokens_per_second").type == pa.float64()
-        assert schema.field("limit.effective").type == pa.bool_()
-        assert schema.field("factors.swappiness").type == pa.string()
-        assert schema.field("validity.reasons").type == pa.list_(pa.string())
-
-    def test_validity_with_its_reasons(self) -> None:
-        records = both()
-        records[4].validity = Validity(valid=False, reasons=["a", "b"], warnings=["c"])
-        table = summary_table(records)
-        assert table["validity.valid"].to_pylist() == [True] * 4 + [False, True]
-        assert table["validity.reasons"].to_pylist()[4] == ["a", "b"]
-        assert table["validity.warnings"].to_pylist()[4] == ["c"]
-        assert table.num_rows == 6
-
-    def test_a_factor_as_a_number_is_a_text(self) -> None:
-        record = changed(trial_record(1, 0.5, 9.0), factors=factors(0.5, readahead_kib=128))
-        assert summary_table([record])["factors.readahead_kib"].to_pylist() == ["128"]

@@ -8,6 +8,7 @@ from pagelab.analysis.validity import judge
 from pagelab.config.schema import Config
 from pagelab.store.observation import ObservedSwap
 from pagelab.store.record import (
+    Decode,
     Disturbance,
     EngineTimings,
     Limit,
@@ -15,7 +16,6 @@ from pagelab.store.record import (
     Reads,
     Residency,
     Sources,
-    Tokens,
     Traced,
     TrialRecord,
     Validity,
@@ -36,7 +36,7 @@ def record(**changes):
         "started_at": "2026-01-01T00:00:00+00:00",
         "weights_bytes": 1000,
         "model_file_bytes": 1100,
-        "decode": Tokens(tokens=TOKENS - 1, seconds=1.0, tokens_per_second=TOKENS - 1),
+        "decode": Decode(tokens=TOKENS - 1, seconds=1.0, tokens_per_second=TOKENS - 1),
         "reads": WindowReads(decode=Reads(model_bytes=5000)),
         "residency": Residency(target_fraction=0.5, achieved_fraction=0.48),
         "limit": Limit(bytes=600, share_bytes=500, effective=True),

@@ -26,7 +26,7 @@ from pagelab.report import wording
 from pagelab.report.page import write_report
 from pagelab.report.run_data import RunData
 from pagelab.report.wording import ABSENT, MICRO, TIMES
-from pagelab.store.record import Tokens, TrialRecord, Validity
+from pagelab.store.record import Decode, TrialRecord, Validity
 from pagelab.store.run_store import RunStore
 from pagelab.terminal.summary import summary_renderable
 from pagelab.units import MIB
@@ -58,7 +58,7 @@ def traced_run(results: Path) -> RunStore:
     records = [
         traced(trial_record(number, resident, rate, repetition)).model_copy(
             update={
-                "decode": Tokens(tokens=DECODED, seconds=DECODED / rate, tokens_per_second=rate),
+                "decode": Decode(tokens=DECODED, seconds=DECODED / rate, tokens_per_second=rate),
                 "weights_bytes": 15 * MIB,
             }
         )

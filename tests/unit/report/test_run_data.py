@@ -57,7 +57,7 @@ def test_hypotheses_are_judged_by_the_configuration(tmp_path: Path) -> None:
         "hypotheses: [{claim: slow, expect: 'max(decode.tokens_per_second | resident=0.0) < 5'}]\n"
     )
     (verdict,) = RunData.read(store).verdicts
-    assert (verdict.claim, verdict.holds, verdict.trials) == ("slow", True, 3)
+    assert (verdict.claim, verdict.outcome, verdict.trials) == ("slow", "supported", 3)
 
 
 def test_invalid_trials_count_where_they_are_asked_for() -> None:

@@ -19,7 +19,7 @@ from pagelab.host.cpu_interference import CpuInterference
 from pagelab.store import files as store_module
 from pagelab.store.files import adopt, open_file, read_table, read_text, unit_of, write_bytes, write_text
 from pagelab.store.observation import Snapshot
-from pagelab.store.record import Identity, RunRecord, Tokens, TrialRecord, Validity
+from pagelab.store.record import Decode, Identity, RunRecord, TrialRecord, Validity
 from pagelab.store.run_store import RunStore, find_runs
 
 
@@ -45,7 +45,7 @@ def trial_record(number: int) -> TrialRecord:
         started_at="2026-11-23T10:00:00+00:00",
         weights_bytes=1000,
         model_file_bytes=1100,
-        decode=Tokens(tokens=8, seconds=1 / 3),
+        decode=Decode(tokens=8, seconds=1 / 3),
         validity=Validity(valid=True),
     )
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from pagelab.analysis.access.pattern import analyse_trial
 from pagelab.analysis.raw_trial import read_inference
-from pagelab.analysis.summary import summary_table
 from pagelab.analysis.trial_record import refused_record, timed_record, trial_record
+from pagelab.analysis.trial_table import summary_table
 from pagelab.config.load import parse_config
 from pagelab.config.schema import Config
 from pagelab.errors import StoreError, TraceError, shown

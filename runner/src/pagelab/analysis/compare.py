@@ -195,4 +195,11 @@ def _judged(letter: str, against: Against) -> dict[str, Any]:
     if (ratio := against.ratio) is not None:
         found |= {"ratio": ratio.value, "interval": [ratio.low, ratio.high]}
         found |= {"p_value": ratio.p_value, "corrected_p_value": against.corrected_p_value}
+    if (ranks := against.ranks) is not None:
+        found["ranks"] = {
+            "faster_share": ranks.faster_share,
+            "cliffs_delta": ranks.delta,
+            "p_value": ranks.p_value,
+            "corrected_p_value": against.corrected_rank_p_value,
+        }
     return found

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pagelab.analysis.significance import MINIMUM_REPETITIONS
+from pagelab.analysis.bootstrap import MINIMUM_REPETITIONS
 
 UNSTABLE_DEVIATION = 0.10
 RELEVANT_DISTANCE = 0.10

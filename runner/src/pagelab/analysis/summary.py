@@ -1,4 +1,4 @@
-"""What a run's trials say together: a table with a row a trial, and the repetitions of each combination of factors.
+"""What a run's trials say together: the repetitions of each combination of factors.
 
 Formulas are in docs/statistics.md. Bytes per token are bytes read during decode over the tokens of decode, trial by
 trial, before the median is taken.
@@ -6,19 +6,16 @@ trial, before the median is taken.
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import pyarrow as pa
-from pydantic import BaseModel
+from scipy.special import stdtrit
 
 from pagelab.analysis import repeatability
-from pagelab.analysis.significance import MINIMUM_REPETITIONS, student_t
-from pagelab.config.factors import Factors, as_text
+from pagelab.analysis.bootstrap import MINIMUM_REPETITIONS, Interval, median_interval, median_ratio_interval
+from pagelab.config.factors import Factors
 from pagelab.store.record import TrialRecord
 
 BASELINE_RESIDENT = 1.0
@@ -26,7 +23,7 @@ BASELINE_RESIDENT = 1.0
 
 @dataclass(frozen=True)
 class Spread:
-    """Repetitions of one quantity. `deviation` and `interval` are absent below three of them."""
+    """Repetitions of one quantity. `deviation` and intervals are absent below three of them."""
 
     values: tuple[float, ...]
 
@@ -65,24 +62,33 @@ class Spread:
         """The standard deviation over the mean."""
         return self.deviation / abs(self.mean) if self.deviation is not None and self.mean else None
 
+    @cached_property
+    def median_interval(self) -> Interval | None:
+        """The 95 % interval of the median, by the bootstrap."""
+        return median_interval(self.values)
+
     @property
-    def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the geometric mean; absent too where a value is not above 0."""
+    def mean_interval(self) -> Interval | None:
+        """The 95 % interval of the geometric mean, by Student's t; absent too where a value is not above 0."""
         if self.count < MINIMUM_REPETITIONS or self.minimum <= 0:
             return None
         logarithms = [math.log(value) for value in self.values]
-        half = student_t(self.count - 1) * statistics.stdev(logarithms) / math.sqrt(self.count)
+        half = float(stdtrit(self.count - 1, 0.975)) * statistics.stdev(logarithms) / math.sqrt(self.count)
         middle = statistics.fmean(logarithms)
         return math.exp(middle - half), math.exp(middle + half)
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of medians, with the least and greatest ratio over all pairs of repetitions."""
+    """A ratio of medians, with its 95 % interval, absent where one of them has under three repetitions."""
 
     value: float
-    low: float
-    high: float
+    interval: Interval | None = None
+
+    @property
+    def inverse(self) -> "Ratio":
+        """The ratio the other way round."""
+        return Ratio(1 / self.value, self.interval and (1 / self.interval[1], 1 / self.interval[0]))
 
 
 def spread_of(values: Iterable[float | None]) -> Spread | None:
@@ -146,17 +152,13 @@ class Combination:
         """Median bytes read for each token over the bytes of the weights."""
         return self.read_bytes_per_token.median / self.weights_bytes if self.read_bytes_per_token else None
 
-    @property
+    @cached_property
     def slowdown(self) -> Ratio | None:
         """How much slower than the baseline it decodes."""
         baseline, limited = self.baseline, self.tokens_per_second
-        if baseline is None or limited is None or limited.minimum <= 0:
+        if baseline is None or limited is None or min(baseline.minimum, limited.minimum) <= 0:
             return None
-        return Ratio(
-            value=baseline.median / limited.median,
-            low=baseline.minimum / limited.maximum,
-            high=baseline.maximum / limited.minimum,
-        )
+        return Ratio(baseline.median / limited.median, median_ratio_interval(baseline.values, limited.values))
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -214,44 +216,3 @@ def _read_bytes(trial: TrialRecord) -> int | None:
 
 def _per_token(trial: TrialRecord, count: int | None) -> float | None:
     return count / trial.decode.tokens if count is not None and trial.decode.tokens else None
-
-
-# --- a row a trial ----------------------------------------------------------------------------------------------------
-
-_TYPES = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "list": pa.list_(pa.string())}
-
-
-def summary_table(trials: Iterable[TrialRecord]) -> pa.Table:
-    """One row a trial, by number; the columns are the dotted names of trial.json.
-
-    Columns and their types follow from the record's shape alone, so that they are the same for every run. A factor that
-    is a number or the word `default` is a text. Absent values are null.
-    """
-    rows = [trial.columns() for trial in sorted(trials, key=lambda trial: trial.trial)]
-    columns = {}
-    for name, kind in _columns(TrialRecord):
-        values = [row.get(name) for row in rows]
-        if kind == "str":
-            values = [None if value is None else as_text(value) for value in values]
-        columns[name] = pa.array(values, _TYPES.get(kind, pa.string()))
-    return pa.table(columns)
-
-
-def _columns(shape: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted name and kind (int, float, bool, list, str) of every plain value in a record."""
-    for name, field in shape.model_fields.items():
-        kinds = _plain_types(field.annotation) - {NoneType}
-        kind = kinds.pop() if len(kinds) == 1 else str
-        if issubclass(kind, BaseModel):
-            yield from _columns(kind, f"{prefix}{name}.")
-        elif kind is not dict:
-            yield f"{prefix}{name}", kind.__name__
-
-
-def _plain_types(annotation: Any) -> set[type]:  # an annotation has no narrower type
-    origin, parts = get_origin(annotation), get_args(annotation)
-    if origin in (Union, UnionType):
-        return set().union(*map(_plain_types, parts))
-    if origin is Annotated:
-        return _plain_types(parts[0])
-    return {type(value) for value in parts} if origin is Literal else {origin or annotation}

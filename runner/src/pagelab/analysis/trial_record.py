@@ -36,6 +36,7 @@ def timed_record(seen: Observation, raw: RawInference) -> TrialRecord:
     record.load = windows.load_of(raw)
     record.prompt = windows.prompt_of(raw, raw.engine.prompt_tokens)
     record.decode = windows.decode_of(raw)
+    record.steady = windows.steady_of(raw)
     record.time_to_first_token_seconds = raw.token_seconds[0] if raw.token_seconds else None
     return record
 

@@ -14,8 +14,9 @@ from pagelab.analysis.counters import (
 )
 from pagelab.analysis.raw_trial import RawInference
 from pagelab.analysis.sources import sources_between
+from pagelab.analysis.token_times import steady_from, token_percentile
 from pagelab.store.observation import ObservedOthers, Snapshot
-from pagelab.store.record import Disturbance, Faults, Load, Refaults, Sources, Swap, Tokens, WindowReads
+from pagelab.store.record import Decode, Disturbance, Faults, Load, Refaults, Sources, Steady, Swap, Tokens, WindowReads
 
 NAMED_FROM_FRACTION = 0.01  # of one processor
 OTHERS_NAMED = 5
@@ -30,19 +31,38 @@ def prompt_of(raw: RawInference, prompt_tokens: int | None) -> Tokens:
     """The prompt window: from ready to the first generated token, which comes with the last prompt token."""
     if raw.seen.ready_seconds is None or not raw.token_seconds or raw.token_seconds[0] < raw.seen.ready_seconds:
         return Tokens(tokens=prompt_tokens)
-    return _rate(prompt_tokens, raw.token_seconds[0] - raw.seen.ready_seconds)
+    seconds = raw.token_seconds[0] - raw.seen.ready_seconds
+    return Tokens(tokens=prompt_tokens, seconds=seconds, tokens_per_second=_rate(prompt_tokens, seconds))
 
 
-def decode_of(raw: RawInference) -> Tokens:
+def decode_of(raw: RawInference) -> Decode:
     """The decode window: from the first token to the last, so one token fewer than were generated."""
-    if len(raw.token_seconds) < 2:
-        return Tokens()
-    return _rate(len(raw.token_seconds) - 1, raw.token_seconds[-1] - raw.token_seconds[0])
+    arrivals = raw.token_seconds
+    if len(arrivals) < 2:
+        return Decode()
+    tokens, seconds = len(arrivals) - 1, arrivals[-1] - arrivals[0]
+    return Decode(
+        tokens=tokens,
+        seconds=seconds,
+        tokens_per_second=_rate(tokens, seconds),
+        token_p50_seconds=token_percentile(arrivals, 50),
+        token_p90_seconds=token_percentile(arrivals, 90),
+        token_p99_seconds=token_percentile(arrivals, 99),
+    )
 
 
-def _rate(tokens: int | None, seconds: float) -> Tokens:
-    rate = tokens / seconds if tokens and seconds > 0 else None
-    return Tokens(tokens=tokens, seconds=seconds, tokens_per_second=rate)
+def steady_of(raw: RawInference) -> Steady:
+    """Decoding without its beginning."""
+    first = steady_from(raw.token_seconds)
+    if first is None:
+        return Steady()
+    arrivals = raw.token_seconds[first:]
+    tokens, seconds = len(arrivals) - 1, arrivals[-1] - arrivals[0]
+    return Steady(from_token=first, tokens=tokens, seconds=seconds, tokens_per_second=_rate(tokens, seconds))
+
+
+def _rate(tokens: int | None, seconds: float) -> float | None:
+    return tokens / seconds if tokens and seconds > 0 else None
 
 
 def reads_of(raw: RawInference, swap_on_model_disk: bool) -> WindowReads:

@@ -116,11 +116,8 @@ def run(
 ) -> None:
     """Run the experiment, print its table, and write its report."""
     from pagelab.config.load import load_config
-    from pagelab.report.page import write_report
-    from pagelab.report.run_data import RunData
     from pagelab.run.experiment import run_experiment
     from pagelab.terminal.progress import TerminalObserver
-    from pagelab.terminal.summary import print_summary
 
     config = load_config(config_path, settings or ())
     selected = _selected_plan(config, only)
@@ -129,6 +126,11 @@ def run(
             selected, _lab(results), observer, resume=resume, force=force, skip_eviction=skip_eviction
         )
     with saying_that_the_page_is_left(store.directory):
+        # Drawing and statistics take seconds to load on a slow machine, and memory: after the trials.
+        from pagelab.report.page import write_report
+        from pagelab.report.run_data import RunData
+        from pagelab.terminal.summary import print_summary
+
         data = RunData.read(store)
         print_summary(data)
         typer.echo(f"\nPage: {write_report(data)}")

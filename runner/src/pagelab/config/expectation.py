@@ -15,7 +15,7 @@ from math import isfinite
 from pagelab.config.factors import Factors, as_text, unknown_factor
 from pagelab.errors import quoted
 
-_AGGREGATE = r"(median|mean|min|max)\(\s*([a-z_.]+)\s*(?:\|([^()]*))?\)"
+_AGGREGATE = r"(median|mean|min|max)\(\s*([a-z0-9_.]+)\s*(?:\|([^()]*))?\)"
 _NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
 _PATTERN = re.compile(rf"\s*{_AGGREGATE}\s*(>=|<=|>|<)\s*(?:({_NUMBER})|(?:({_NUMBER})\s*\*\s*)?{_AGGREGATE})\s*")
 

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
-from pagelab.analysis.summary import summary_table
+from pagelab.analysis.trial_table import summary_table
 from pagelab.errors import StoreError, printable
 from pagelab.report import access_section, figures, provenance, tables, wording
 from pagelab.report.run_data import RunData
@@ -39,6 +39,11 @@ TRIAL_TABLES: Mapping[str, list[tuple[str, Callable[[Any], str], str]]] = {
     "Speed": [
         ("tokens decoded", wording.count, "decode.tokens"),
         ("tokens/s", wording.number, "decode.tokens_per_second"),
+        ("steady tokens/s", wording.number, "steady.tokens_per_second"),
+        ("steady from token", wording.count, "steady.from_token"),
+        ("a token, p50", wording.short_time, "decode.token_p50_seconds"),
+        ("p90", wording.short_time, "decode.token_p90_seconds"),
+        ("p99", wording.short_time, "decode.token_p99_seconds"),
         ("load", wording.duration, "load.seconds"),
         ("prompt", wording.duration, "prompt.seconds"),
         ("decode", wording.duration, "decode.seconds"),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from pagelab.analysis.bootstrap import Interval
 from pagelab.analysis.summary import Combination, Spread
 from pagelab.report import wording
 from pagelab.report.wording import DASH, TIMES
@@ -101,16 +102,14 @@ def _spread_warnings(rows: Sequence[Combination]) -> list[str]:
 
 def _speed(row: Combination) -> Cell:
     rates = row.tokens_per_second
-    extremes = (
-        f"{wording.number(rates.minimum)}{DASH}{wording.number(rates.maximum)}" if rates and rates.count > 1 else ""
-    )
-    return wording.number(wording.median(rates)), extremes
+    return wording.number(wording.median(rates)), wording.extremes(rates)
 
 
 def _slowdown(row: Combination) -> Cell:
     if row.is_baseline:
         return ("baseline" if row.tokens_per_second else wording.ABSENT), ""
-    return wording.times(row.slowdown), wording.ratio_extremes(row.slowdown)
+    slowdown = row.slowdown
+    return wording.times(slowdown), wording.interval(slowdown.interval if slowdown else None)
 
 
 def _read(row: Combination) -> Cell:
@@ -131,11 +130,15 @@ def _of_rates(text: Callable[[Spread], str]) -> Callable[[Combination], Cell]:
     return lambda row: (text(row.tokens_per_second), "") if row.tokens_per_second else NOTHING
 
 
-def _interval(rates: Spread) -> str:
-    if rates.interval is None:
-        return wording.ABSENT
-    low, high = rates.interval
-    return f"{wording.number(low)} to {wording.number(high)}"
+def _interval(ends: Interval | None) -> str:
+    return wording.ABSENT if ends is None else f"{wording.number(ends[0])} to {wording.number(ends[1])}"
+
+
+def _token_times(row: Combination) -> Cell:
+    """Medians over the repetitions of the percentiles within each."""
+    spreads = [row.spread(f"decode.token_p{percent}_seconds") for percent in (50, 90, 99)]
+    first, *others = [wording.short_time(wording.median(spread)) for spread in spreads]
+    return first, ", ".join(others) if spreads[0] else ""
 
 
 def _gigabytes(rate: float | None) -> str:
@@ -150,7 +153,7 @@ LABELS: list[Column[Combination]] = [
 ]
 SUMMARY: list[Column[Combination]] = [
     ("tokens/s", f"min{DASH}max", _speed),
-    ("slowdown", f"min{DASH}max", _slowdown),
+    ("slowdown", "95 %", _slowdown),
     ("read/token", f"{TIMES} weights", _read),
     ("from file", "per token", _per_token("reads.decode.model_bytes")),
     ("from swap", "per token", _per_token("reads.decode.swap_bytes")),
@@ -161,10 +164,13 @@ SUMMARY: list[Column[Combination]] = [
 SPREAD: list[Column[Combination]] = [
     ("n", "", lambda row: (str(row.tokens_per_second.count if row.tokens_per_second else 0), "")),
     ("median", "tokens/s", _of_rates(lambda rates: wording.number(rates.median))),
+    ("95 % interval", "of the median", _of_rates(lambda rates: _interval(rates.median_interval))),
     ("mean", "tokens/s", _of_rates(lambda rates: wording.number(rates.mean))),
     ("standard deviation", "tokens/s", _of_rates(lambda rates: wording.number(rates.deviation))),
     ("relative", "", _of_rates(lambda rates: wording.percent(rates.relative_deviation))),
-    ("95 % interval", "tokens/s", _of_rates(_interval)),
+    ("95 % interval", "of the geometric mean", _of_rates(lambda rates: _interval(rates.mean_interval))),
+    ("steady", "tokens/s", _median("steady.tokens_per_second", wording.number)),
+    ("a token takes", "p50, p90, p99", _token_times),
     ("first token after", "median", _median("time_to_first_token_seconds", wording.duration)),
     ("weights seen in RAM", "median", _median("residency.achieved_fraction", wording.percent)),
     ("share of the disk's bound", "median", _median("bound.fraction_of_bound", wording.percent)),

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from pagelab.analysis.hypotheses import Verdict
+from pagelab.analysis.bootstrap import Interval
+from pagelab.analysis.hypotheses import Uncertain, Verdict
 from pagelab.analysis.patterns import Pattern
 from pagelab.analysis.summary import BASELINE_RESIDENT, Combination, Ratio, Spread, key_of
 from pagelab.config.factors import FACTORS, Factors
@@ -101,9 +102,17 @@ def times(ratio: Ratio | None) -> str:
     return ABSENT if ratio is None else f"{number(ratio.value)}{TIMES}"
 
 
-def ratio_extremes(ratio: Ratio | None) -> str:
-    """The least to the greatest ratio over pairs of repetitions; empty where there is no ratio."""
-    return "" if ratio is None else f"{number(ratio.low)}{DASH}{number(ratio.high)}"
+def interval(ends: Interval | None) -> str:
+    """The ends of an interval; empty where there is none."""
+    return "" if ends is None else f"{number(ends[0])}{DASH}{number(ends[1])}"
+
+
+def uncertain(found: Uncertain | None) -> str:
+    """A value, with its 95 % interval where it has one of some width: `13.1 [12.2-14.2]`."""
+    if found is None:
+        return ABSENT
+    has_width = found.interval is not None and found.interval[0] < found.interval[1]
+    return number(found.value) + (f" [{interval(found.interval)}]" if has_width else "")
 
 
 def limit_reached(row: Combination) -> str:
@@ -242,11 +251,23 @@ def counted_from(found: Sequence[Pattern]) -> str:
 
 def hypothesis(verdict: Verdict) -> str:
     """A hypothesis and what became of it, in one sentence."""
-    word = {True: "holds", False: "does not hold", None: "cannot be judged, a value is missing"}[verdict.holds]
-    trials = f"{verdict.trials} trial{'' if verdict.trials == 1 else 's'}"
-    found = f"{number(verdict.left)} against {number(verdict.right)}, from {trials}"
-    found += f", {verdict.left_out} invalid left out" if verdict.left_out else ""
-    return f"“{verdict.claim}” {word} ({found}): {verdict.expect}"
+    found = f"{uncertain(verdict.left)} against {uncertain(verdict.right)}{contrast(verdict, ', ')}"
+    found += f", from {trials_that_entered(verdict)}"
+    more = f"; what would decide: {verdict.more}" if verdict.more else ""
+    return f"{verdict.outcome}: “{verdict.claim}” ({found}){more}. {verdict.expect}"
+
+
+def contrast(verdict: Verdict, lead: str = "") -> str:
+    """What the two sides of a hypothesis are to each other; empty where one is a number, or unknown."""
+    if verdict.ratio is not None:
+        return f"{lead}ratio {uncertain(verdict.ratio)}"
+    return "" if verdict.difference is None else f"{lead}difference {uncertain(verdict.difference)}"
+
+
+def trials_that_entered(verdict: Verdict) -> str:
+    """How many trials a verdict is from, and how many were left out."""
+    text = f"{verdict.trials} trial{'' if verdict.trials == 1 else 's'}"
+    return f"{text}, {verdict.left_out} invalid left out" if verdict.left_out else text
 
 
 def _sentence(lead: str, first: Combination, last: Combination) -> str:
@@ -272,12 +293,12 @@ def _predicate(row: Combination) -> str:
     ratio = row.slowdown
     if ratio is None:
         return f"ran at {rate}, and no valid baseline says how much slower that is"
-    if ratio.low <= 1 <= ratio.high:
-        slowdown = f"slowdown {number(ratio.value)}, {ratio_extremes(ratio)}"
+    if ratio.interval is not None and ratio.interval[0] <= 1 <= ratio.interval[1]:
+        slowdown = f"slowdown {number(ratio.value)}, {interval(ratio.interval)}"
         return f"was as fast as in RAM within the spread ({slowdown}; {rate})"
-    word = "slower" if ratio.value > 1 else "faster"
-    shown = ratio if ratio.value > 1 else Ratio(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
-    return f"was {times(shown)} {word} ({ratio_extremes(shown)}; {rate})"
+    word, shown = ("slower", ratio) if ratio.value > 1 else ("faster", ratio.inverse)
+    ends = f"{interval(shown.interval)}; " if shown.interval else ""
+    return f"was {times(shown)} {word} ({ends}{rate})"
 
 
 def _share(row: Combination) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from pagelab.analysis.analyze import derive, read_config
-from pagelab.analysis.summary import summary_table
+from pagelab.analysis.trial_table import summary_table
 from pagelab.config.model_specs import ModelSpec
 from pagelab.config.schema import Config
 from pagelab.errors import HostError, InferenceError, PreflightRefusedError, StoreError, TraceError

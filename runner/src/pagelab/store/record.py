@@ -53,6 +53,30 @@ class Tokens(Record):
     tokens_per_second: Amount | None = None
 
 
+class Decode(Tokens):
+    """The decode window, and how long its tokens took.
+
+    A percentile is the least time from one token to the next that so many percent of them did not exceed, absent where
+    fewer tokens came than the one in so many that exceeds it: p90 needs ten tokens, p99 a hundred.
+    """
+
+    token_p50_seconds: Amount | None = None
+    token_p90_seconds: Amount | None = None
+    token_p99_seconds: Amount | None = None
+
+
+class Steady(Record):
+    """Decoding without its beginning: from the token of the number `from_token` on (0 is the first generated one).
+
+    Absent where there are too few tokens to tell, or no end of the beginning was seen (docs/statistics.md).
+    """
+
+    from_token: Natural | None = None
+    tokens: Natural | None = None
+    seconds: Amount | None = None
+    tokens_per_second: Amount | None = None
+
+
 class Load(Record):
     """From the start of the process until llama.cpp says that it begins to generate."""
 
@@ -430,7 +454,8 @@ class TrialRecord(Record):
     model_file_bytes: Natural
     load: Load = Load()
     prompt: Tokens = Tokens()
-    decode: Tokens = Tokens()
+    decode: Decode = Decode()
+    steady: Steady = Steady()
     time_to_first_token_seconds: Amount | None = None
     reads: WindowReads = WindowReads()
     sources: Sources = Sources()

@@ -29,7 +29,10 @@ _IDENTITY_WORDS = {
 _FOOTNOTE = (
     "Ratio: tokens/s over the tokens/s of A, by geometric means, with its 95 % interval. "
     f"Significant: p < {SIGNIFICANCE:g} by Welch's test on logarithms, corrected for the number of rows (Holm). "
-    "The test cannot tell a setting from what else differs between two runs (the hour, the state of the host): "
+    "By ranks: how often the other run is the faster one, over all pairs of a repetition of each (half is no effect), "
+    "and Mann and Whitney's test, corrected alike; it does not decide, since few repetitions cannot be significant by "
+    "ranks. "
+    "The tests cannot tell a setting from what else differs between two runs (the hour, the state of the host): "
     "only a factor within one run shows what a setting does."
 )
 
@@ -165,9 +168,13 @@ def _verdict(against: Against) -> str:
     if ratio is None:
         return f"not judged: {against.reason}"
     p_value = f"p = {against.corrected_p_value:.2g}"
+    ranks = ""
+    if against.ranks is not None:
+        share = wording.percent(against.ranks.faster_share)
+        ranks = f"\nby ranks faster in {share}, p = {against.corrected_rank_p_value:.2g}"
     if against.verdict == "same":
-        return f"no significant difference ({p_value})"
-    return f"significantly {against.verdict}: {_change(ratio)} ({p_value})"
+        return f"no significant difference ({p_value}){ranks}"
+    return f"significantly {against.verdict}: {_change(ratio)} ({p_value}){ranks}"
 
 
 def _change(ratio: RateRatio) -> str:

@@ -24,8 +24,8 @@ from example_trace import (
 )
 
 from pagelab.analysis.access.pattern import access_of_block_io, analyse_trial
-from pagelab.analysis.hypotheses import judge_hypotheses
-from pagelab.analysis.summary import summary_table
+from pagelab.analysis.hypotheses import Uncertain, judge_hypotheses
+from pagelab.analysis.trial_table import summary_table
 from pagelab.config.schema import Hypothesis
 from pagelab.errors import StoreError
 from pagelab.store.files import write_table
@@ -400,8 +400,9 @@ class TestInTheRecord:
     def test_hypotheses_and_the_summary(self, dense: Trial) -> None:
         record = dense.record.model_copy(update={"access": dense.access})
         expect = "median(access.sequential_fraction | resident=0.5) >= 0.8"
-        (verdict,) = judge_hypotheses([Hypothesis(claim="in order", expect=expect)], [record])
-        assert (verdict.holds, verdict.left) == (True, 1 - MIB / WEIGHTS)
+        repeated = [record.model_copy(update={"trial": number}) for number in (1, 2, 3)]
+        (verdict,) = judge_hypotheses([Hypothesis(claim="in order", expect=expect)], repeated)
+        assert (verdict.outcome, verdict.left) == ("supported", Uncertain(1 - MIB / WEIGHTS, (1 - MIB / WEIGHTS,) * 2))
         table = summary_table([record, trial_record(2, 1.0, 80.0)])
         assert table["access.model_bytes"].to_pylist() == [DECODED * WEIGHTS, None]
         assert table["access.model_bytes_source"].to_pylist() == ["block", None]
