@@ -7,7 +7,7 @@ import pytest
 from example_raw import CONFIG
 from example_run import factors, trial_record
 
-from pagelab.analysis.summary import summary_table
+from pagelab.analysis.trial_table import summary_table
 from pagelab.config.expectation import has_value, parse_expectation
 from pagelab.config.factors import FACTORS, HUGE_PAGES_FILE, SWAPPINESS_FILE, FactorLists, Factors
 from pagelab.config.load import parse_config
