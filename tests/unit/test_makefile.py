@@ -126,7 +126,7 @@ def test_what_is_typed_reaches_the_launcher_as_it_is(lab: Lab, target: str) -> N
 
 @pytest.mark.parametrize("target", ["experiment", "plan", "preflight"])
 def test_what_is_set_and_chosen_reaches_all_that_reads_the_configuration(lab: Lab, target: str) -> None:
-    for odd in ODD:
+    for odd in ODD[:: 1 if target == "experiment" else 5]:
         answer = lab.make(target, f"SET=a=1 {shlex.quote(f'b.c=[{odd}]')}", f"ONLY={shlex.quote(odd)}")
         assert answer.returncode == 0, answer.stderr
         playbook, *_, call = lab.calls()

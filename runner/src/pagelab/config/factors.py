@@ -175,10 +175,12 @@ class Threads(Factor):
 class Repack(Factor):
     """Whether llama.cpp copies weights into anonymous memory in a layout of its own.
 
-    Calibrations are without it, since what is copied are the weights, and not what llama.cpp keeps beside them.
+    What is copied are the weights and not what llama.cpp keeps beside them, so calibrations measure memory without it,
+    and the time of a token with it.
     """
 
     help = "true lets llama.cpp copy weights into anonymous memory; default stands for what inference.repack says"
+    calibrated = True
 
     def inference(self, value: Any) -> dict[str, Any]:
         return {} if value == "default" else {"repack": value}

@@ -24,7 +24,8 @@ def calibrate(setup: TrialSetup, factors: Factors, notify: Notify) -> Calibratio
     What llama.cpp takes is not known before the first run, which is therefore kept to what the host can spare.
 
     `factors` come from `Factors.calibrated`. The weights are mapped from the file in both runs and not repacked, so
-    they are no part of the answer, whatever the trials do with them.
+    they are no part of the answer, whatever the trials do with them. Where these repack, a third run says how long a
+    token takes then, if two copies of the weights fit.
 
     Raises:
         InferenceError: llama.cpp failed, or needs more than the host can spare, so nothing was measured.
@@ -51,7 +52,10 @@ def calibrate(setup: TrialSetup, factors: Factors, notify: Notify) -> Calibratio
     squeezed, _ = _run(setup, factors, limit, min(setup.config.inference.tokens, TOKENS_UNDER_PRESSURE), notify)
     kept = _charged(squeezed, squeezed.token_seconds[0]) if squeezed.token_seconds else []
     kept_bytes = min(needed, round(median(kept))) if kept else needed
-    intervals = [later - earlier for earlier, later in pairwise(free.token_seconds)]
+    computing, repacks = free, setup.config.inference_with(factors).repack
+    if repacks and needed + 2 * setup.model.weights_bytes <= spare:
+        computing, _ = _run(setup, factors, spare, setup.config.inference.tokens, notify, repack=True)
+    intervals = [later - earlier for earlier, later in pairwise(computing.token_seconds)]
     return Calibration(needed, kept_bytes, evicted, median(intervals) if intervals else None)
 
 
@@ -60,9 +64,11 @@ def spare_bytes(available: int, os_reserve_bytes: int) -> int:
     return available - min(os_reserve_bytes, available // 2)
 
 
-def _run(setup: TrialSetup, factors: Factors, limit_bytes: int, tokens: int, notify: Notify) -> tuple[Watched, bool]:
+def _run(
+    setup: TrialSetup, factors: Factors, limit_bytes: int, tokens: int, notify: Notify, repack: bool = False
+) -> tuple[Watched, bool]:
     """Run llama.cpp under a limit; also says whether the kernel killed it there."""
-    settings = setup.config.inference_with(factors).model_copy(update={"tokens": tokens, "repack": False})
+    settings = setup.config.inference_with(factors).model_copy(update={"tokens": tokens, "repack": repack})
     command = command_line(setup.build, setup.model.path, settings, factors.arguments())
     with put_back_afterwards(setup.journal), trial_group(setup.journal, "calibration") as group:
         set_factors(factors, setup, group)
