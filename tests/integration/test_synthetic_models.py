@@ -4,10 +4,11 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from pagelab.config.model_specs import SyntheticSpec
+from pagelab.config.synthetic_spec import SyntheticSpec, WeightType
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.models.synthetic import write_synthetic
 
@@ -66,6 +67,21 @@ def test_llama_cpp_loads_and_decodes(name: str, tmp_path: Path) -> None:
     assert text.isascii()
     assert text.replace("\n", " ").isprintable()
     assert len(set(text.split())) > 3
+
+
+@pytest.mark.parametrize("kind", get_args(WeightType))
+def test_llama_cpp_takes_every_type(kind: str, tmp_path: Path) -> None:
+    """Its own check of the tensors finds nothing in them that is no number, and it decodes."""
+    shape = {"layers": 2, "width": 256, "feed_forward": 256, "experts": 8, "router_skew": 1.0, "type": kind}
+    path = tmp_path / "m.gguf"
+    write_synthetic(SyntheticSpec.model_validate({"architecture": "moe", **shape}), path)
+    command = [str(LLAMA_CLI), "-m", str(path), "-p", PROMPT, "-n", "6", "-c", "64", "--seed", "1", "-t", "1"]
+    command += ["-no-cnv", "--no-warmup", "--no-repack", "--ignore-eos", "--check-tensors"]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
+    log = result.stderr.decode(errors="replace")
+    assert result.returncode == 0, log
+    assert not re.search(r"\bnan\b", log, re.IGNORECASE)
+    assert len(result.stdout.decode().strip().removeprefix(PROMPT)) >= 5
 
 
 def test_context_and_size_agree_with_llama_cpp(tmp_path: Path) -> None:

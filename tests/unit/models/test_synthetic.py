@@ -1,8 +1,9 @@
 import hashlib
 import subprocess
 import sys
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pagelab.config.model_specs import SyntheticSpec
+from pagelab.config.synthetic_spec import WEIGHT_BLOCKS, SyntheticSpec, WeightType
 from pagelab.errors import ModelError
+from pagelab.models.encodings import ENCODINGS
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.models.synthetic import digest, estimate_bytes, write_synthetic
 
@@ -49,6 +51,10 @@ def test_one_seed_gives_one_file(tmp_path: Path) -> None:
             {**MOE, "type": "F16", "experts": 40, "layers": 4, "router_skew": 0.0},
             "2449bfe866bfc09952ee6c39327519ce6b6b14173eb65e80f13ca63b8f256747",
         ),
+        (
+            {**MOE, "type": "MXFP4", "experts": 16, "router_skew": "olmoe"},
+            "cef7ca2b09832fbbd4508783fcf72936446197f39e3ac42943adfb5fa5350da6",
+        ),
     ],
 )
 def test_weights_are_the_same_everywhere(tmp_path: Path, shape: dict[str, Any], sha256: str) -> None:
@@ -57,7 +63,38 @@ def test_weights_are_the_same_everywhere(tmp_path: Path, shape: dict[str, Any], 
     assert data_sha256(tmp_path / "m.gguf") == sha256
 
 
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "Q8_0", "F16"])
+DIGESTS = {
+    "F32": "ca19ab9840d3ac88",
+    "BF16": "741ea625b67e4e2b",
+    "Q4_1": "4b06853ab699220c",
+    "Q5_0": "b87f4a42e3335a2a",
+    "Q5_1": "612d560dfd7017dd",
+    "MXFP4": "001644f6a36bc3d5",
+    "Q2_K": "e016e4bda77a3a5b",
+    "Q3_K": "0a6eee76111d0110",
+    "Q5_K": "3718193a315af7ad",
+    "Q6_K": "93b8787807f95df1",
+    "IQ1_S": "7a5ed63614cef694",
+    "IQ1_M": "d3721266a4ff9ed1",
+    "IQ2_XXS": "42919b0e1e760933",
+    "IQ2_XS": "177e58f10f56d052",
+    "IQ2_S": "e823e04afa43d34a",
+    "IQ3_XXS": "c0d3aa137d69aa24",
+    "IQ3_S": "5a8b8860e12278db",
+    "IQ4_NL": "def68be268200e6f",
+    "IQ4_XS": "f4d2de5c888a67da",
+    "TQ1_0": "2da557ede10258a3",
+    "TQ2_0": "9e9dab690d20ed49",
+}
+
+
+@pytest.mark.parametrize(("kind", "begin"), DIGESTS.items())
+def test_weights_of_every_type_are_the_same_everywhere(tmp_path: Path, kind: str, begin: str) -> None:
+    write_synthetic(SyntheticSpec(**MOE, type=kind, seed=7), tmp_path / "m.gguf")
+    assert data_sha256(tmp_path / "m.gguf").startswith(begin)
+
+
+@pytest.mark.parametrize("kind", get_args(WeightType))
 def test_weights_keep_the_size_of_what_they_multiply(tmp_path: Path, kind: str) -> None:
     write_synthetic(SyntheticSpec(**{**MOE, "feed_forward": 1024}, type=kind), tmp_path / "m.gguf")
     tensors = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "m.gguf").tensors}
@@ -66,10 +103,21 @@ def test_weights_keep_the_size_of_what_they_multiply(tmp_path: Path, kind: str) 
         values = dequantize(tensor.data, tensor.tensor_type)
         assert np.isfinite(values).all()
         gain = values.std() * fan_in**0.5 * (2**0.5 if "down" in name else 1)
-        # Floating-point weights have a power of two for a scale, so they may be off by a factor of up to 2.
-        exact = tensor.tensor_type.name not in ("F16", "F32")
+        # These have a power of two for a scale, so they may be off by a factor of up to 2.
+        exact = tensor.tensor_type.name not in ("F16", "F32", "BF16", "MXFP4")
         assert gain == pytest.approx(1, rel=0.03) if exact else 0.45 < gain < 1.05
         assert abs(values.mean()) < 0.05 * values.std()
+
+
+@pytest.mark.parametrize("kind", get_args(WeightType))
+def test_weights_hardly_compress(kind: str) -> None:
+    """What a type cannot but have in common, an exponent or a scale of all blocks, is left."""
+    spec = ENCODINGS[kind]
+    block_bytes = WEIGHT_BLOCKS[kind][1]
+    blocks = np.random.PCG64(1).random_raw(25 * block_bytes * 64).view(np.uint8).reshape(-1, block_bytes)
+    spec.shape(blocks, 0.01)
+    kept = len(zlib.compress(blocks.tobytes())) / blocks.size
+    assert kept > (0.6 if kind in ("F16", "BF16", "TQ2_0") else 0.75)
 
 
 def test_unprinted_tokens_have_no_output(tmp_path: Path) -> None:
@@ -186,7 +234,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     code = f"""
 import resource
 from pathlib import Path
-from pagelab.config.model_specs import SyntheticSpec
+from pagelab.config.synthetic_spec import SyntheticSpec
 from pagelab.models.synthetic import write_synthetic
 spec = SyntheticSpec(architecture="moe", layers=1, width=2048, feed_forward=2048, experts=64)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -202,7 +250,7 @@ def test_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 import resource
 from pathlib import Path
 from pagelab.errors import ModelError
-from pagelab.config.model_specs import SyntheticSpec
+from pagelab.config.synthetic_spec import SyntheticSpec
 from pagelab.models.synthetic import write_synthetic
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 spec = SyntheticSpec(architecture="llama", layers=4, width=256, feed_forward=1024)

@@ -57,11 +57,18 @@ def inspect(
 @model_app.command()
 def synth(
     architecture: Annotated[Literal["llama", "moe"], typer.Option(help="llama is dense, moe has experts.")],
-    layers: Annotated[int, typer.Option()],
-    width: Annotated[int, typer.Option(help="Length of the hidden state.")],
-    feed_forward: Annotated[int, typer.Option(help="Length of the inner layer; of one expert for moe.")],
     output: Annotated[Path, typer.Option(help="The file to write.")],
-    weight_type: Annotated[str, typer.Option("--type", help="Q4_0, Q4_K, Q8_0 or F16.")] = "Q4_0",
+    size: Annotated[
+        str | None, typer.Option(help="Of the file, such as 8GiB; in place of layers, width and feed-forward.")
+    ] = None,
+    layers: Annotated[int | None, typer.Option()] = None,
+    width: Annotated[int | None, typer.Option(help="Length of the hidden state.")] = None,
+    feed_forward: Annotated[
+        int | None, typer.Option(help="Length of the inner layer; of one expert for moe.", show_default=False)
+    ] = None,
+    weight_type: Annotated[
+        str, typer.Option("--type", help="Q4_0, Q4_K, MXFP4, F16 or another type of llama.cpp.")
+    ] = "Q4_0",
     heads: Annotated[int | None, typer.Option(help="Default: width / 64.", show_default=False)] = None,
     kv_heads: Annotated[int | None, typer.Option(help="Default: heads / 4.", show_default=False)] = None,
     experts: Annotated[int | None, typer.Option(help="Default for moe: 8.", show_default=False)] = None,
@@ -70,18 +77,22 @@ def synth(
     context: Annotated[int, typer.Option(help="Context length that the file declares.")] = 4096,
     seed: Annotated[int, typer.Option(help="One seed gives one file, byte for byte.")] = 0,
     router_skew: Annotated[
-        float | None,
-        typer.Option(help="For moe: 0 uses all experts alike, more the same few. Default: random.", show_default=False),
+        str | None,
+        typer.Option(
+            help="For moe: 0 uses all experts alike, more the same few; or olmoe, deepseek-v4-flash. Default: random.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Generate a model with random weights, which llama.cpp loads and runs."""
     from pydantic import ValidationError
 
-    from pagelab.config.model_specs import SyntheticSpec
+    from pagelab.config.model_specs import SyntheticSource
     from pagelab.models.synthetic import write_synthetic
 
     shape = {
         "architecture": architecture,
+        "size": size,
         "layers": layers,
         "width": width,
         "feed_forward": feed_forward,
@@ -93,16 +104,25 @@ def synth(
         "context": context,
         "type": weight_type,
         "seed": seed,
-        "router_skew": router_skew,
+        "router_skew": _number_or_word(router_skew),
     }
+    given = {key: value for key, value in shape.items() if value is not None}
     try:
-        spec = SyntheticSpec.model_validate({key: value for key, value in shape.items() if value is not None})
+        source = SyntheticSource.model_validate({"synthetic": given})
     except ValidationError as error:
         first = error.errors()[0]
-        option = f"--{str(first['loc'][0]).replace('_', '-')}: " if first["loc"] else ""
+        _, *place = first["loc"]
+        option = f"--{str(place[0]).replace('_', '-')}: " if place else ""
         raise ConfigError(f"{option}{first['msg'].removeprefix('Value error, ')}") from error
-    write_synthetic(spec, output)
+    write_synthetic(source.synthetic, output)
     typer.echo(f"{output}: {format_bytes(output.stat().st_size)}")
+
+
+def _number_or_word(given: str | None) -> float | str | None:
+    try:
+        return float(given) if given is not None else None
+    except ValueError:
+        return given
 
 
 @model_app.command()

