@@ -35,7 +35,7 @@ def config(interval: str = "5%", at_most: int = 9) -> Config:
 
 def speed(trial: PlannedTrial) -> float:
     """What is measured: the noise of this share, the same whenever this repetition is run."""
-    name = f"{trial.factors.resident}/{trial.repetition}"
+    name = f"g{trial.factors.resident}/{trial.repetition}"
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
     return 10.0 * (1 + DEVIATIONS[trial.factors.resident] * dice_of(seed).gauss())
 

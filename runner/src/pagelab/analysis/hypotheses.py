@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagelab.analysis.bootstrap import MINIMUM_REPETITIONS, Interval, Numbers, drawn_again, percentile_interval
-from pagelab.analysis.summary import key_of
 from pagelab.config.expectation import Aggregate, Expectation, has_value, parse_expectation
+from pagelab.config.factors import key_of
 from pagelab.config.schema import Hypothesis
 from pagelab.store.record import TrialRecord
 

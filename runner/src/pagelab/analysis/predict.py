@@ -30,8 +30,7 @@ from pagelab.analysis.bound import (
     pattern_rate,
     policy_bound,
 )
-from pagelab.analysis.summary import key_of
-from pagelab.config.factors import Factors
+from pagelab.config.factors import Factors, key_of
 from pagelab.errors import StoreError
 from pagelab.host.disk_rates import DiskRates
 from pagelab.store.observation import Observation
@@ -126,11 +125,9 @@ def predict_run(
     Raises:
         StoreError: there is no trial under pressure to learn from, or a file is damaged.
     """
-    trials = sorted(
-        (one for one in trials if one.decode.tokens_per_second), key=lambda one: key_of(one.factors, "resident")
-    )
+    decoded = sorted((one for one in trials if one.decode.tokens_per_second), key=_settings)
     curves = []
-    for _, grouped in groupby(trials, key=lambda one: key_of(one.factors, "resident")):
+    for _, grouped in groupby(decoded, key=_settings):
         group = list(grouped)
         if any(one.factors.limited for one in group):
             curves.append(_curve(store, group, shares, disk))

@@ -13,8 +13,8 @@ from typing import Literal
 
 from pagelab.analysis.bootstrap import MINIMUM_REPETITIONS
 from pagelab.analysis.significance import SIGNIFICANCE, RankTest, RateRatio, compare_ranks, compare_rates, holm
-from pagelab.analysis.summary import Combination, combinations, key_of
-from pagelab.config.factors import Factors
+from pagelab.analysis.summary import Combination, combinations
+from pagelab.config.factors import Factors, key_of
 from pagelab.store.record import TrialRecord
 
 RunVerdict = Literal["same", "slower", "faster", "not judged"]

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from pagelab.analysis import repeatability
 from pagelab.analysis.bootstrap import MINIMUM_REPETITIONS, Interval, median_interval, median_ratio_interval
-from pagelab.config.factors import Factors
+from pagelab.config.factors import Factors, key_of
 from pagelab.store.record import TrialRecord
 
 BASELINE_RESIDENT = 1.0
@@ -190,11 +190,6 @@ def combinations(trials: Iterable[TrialRecord], include_invalid: bool = False) -
         Combination(tuple(group), tuple(some), _baseline(group[0].factors, baselines))
         for group, some in zip(ordered, counted, strict=True)
     ]
-
-
-def key_of(factors: Factors, *without: str) -> tuple[str, ...]:
-    """A key that is equal for factors that are equal but for some."""
-    return tuple(str(value) for name, value in factors if name not in without)
 
 
 def _baseline(limited: Factors, baselines: Sequence[TrialRecord]) -> Spread | None:

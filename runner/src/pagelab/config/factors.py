@@ -279,6 +279,11 @@ class FactorLists(_Lists):  # type: ignore[misc,valid-type] # what it has follow
         return self
 
 
+def key_of(factors: Factors, *without: str) -> tuple[str, ...]:
+    """A key that is equal for factors that are equal but for some."""
+    return tuple(str(value) for name, value in factors if name not in without)
+
+
 def refuse_repeats(lists: Mapping[str, list[Any]]) -> None:
     """Raise ValueError where a list of values, by the name of its factor, has one of them twice."""
     for name, values in lists.items():

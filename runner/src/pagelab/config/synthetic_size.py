@@ -15,7 +15,7 @@ _WIDTHS_BESIDE = 2
 _TOKEN_BYTES = 24  # of a token's text, length, score and type in the header
 
 
-class Kind(NamedTuple):
+class SizedKind(NamedTuple):
     """What is known of a model beside its size; `weights` and `embedding` are weights in a block and bytes of it."""
 
     weights: tuple[int, int]
@@ -27,7 +27,7 @@ class Kind(NamedTuple):
     most_layers: int
 
 
-class Shape(NamedTuple):
+class SizedShape(NamedTuple):
     """What makes the size of a model."""
 
     layers: int
@@ -35,12 +35,12 @@ class Shape(NamedTuple):
     feed_forward: int
 
 
-def chosen_shape(kind: Kind, size: int) -> Shape | None:
+def chosen_shape(kind: SizedKind, size: int) -> SizedShape | None:
     """The shape whose file has `size` bytes, within 2 %; None where there is none."""
     width = _wanted_width(kind, size)
     feed_forward = _wanted_feed_forward(kind, width)
 
-    def rank(shape: Shape) -> tuple[int, ...]:
+    def rank(shape: SizedShape) -> tuple[int, ...]:
         error = abs(_file_bytes(kind, shape) - size)
         near = 100 * error <= size
         away = (abs(shape.width - width), abs(shape.feed_forward - feed_forward)) if near else (0, 0)
@@ -50,7 +50,7 @@ def chosen_shape(kind: Kind, size: int) -> Shape | None:
     return best if 50 * abs(_file_bytes(kind, best) - size) <= size else None
 
 
-def _wanted_width(kind: Kind, size: int) -> int:
+def _wanted_width(kind: SizedKind, size: int) -> int:
     """The largest width that has its share of layers."""
     width = -(-max(kind.least_width, _STEP) // _STEP) * _STEP
     while True:
@@ -60,12 +60,12 @@ def _wanted_width(kind: Kind, size: int) -> int:
         width = wider
 
 
-def _wanted_feed_forward(kind: Kind, width: int) -> int:
+def _wanted_feed_forward(kind: SizedKind, width: int) -> int:
     unit = 2 * max(1, kind.experts_used) * _STEP
     return max(1, (7 * width + unit // 2) // unit) * _STEP
 
 
-def _candidates(kind: Kind, size: int, width: int) -> Iterator[Shape]:
+def _candidates(kind: SizedKind, size: int, width: int) -> Iterator[SizedShape]:
     for steps in range(-_WIDTHS_BESIDE, _WIDTHS_BESIDE + 1):
         other = width + steps * _STEP
         if other < max(kind.least_width, _STEP):
@@ -73,17 +73,17 @@ def _candidates(kind: Kind, size: int, width: int) -> Iterator[Shape]:
         wanted = _wanted_feed_forward(kind, other) // _STEP
         for feed_forward in range(-(-wanted // 2), 2 * wanted + 1):
             layers = _layers(kind, size, other, feed_forward * _STEP)
-            yield Shape(min(max(1, layers), kind.most_layers), other, feed_forward * _STEP)
+            yield SizedShape(min(max(1, layers), kind.most_layers), other, feed_forward * _STEP)
 
 
-def _layers(kind: Kind, size: int, width: int, feed_forward: int) -> int:
+def _layers(kind: SizedKind, size: int, width: int, feed_forward: int) -> int:
     """The whole number of layers that comes nearest."""
-    none = _file_bytes(kind, Shape(0, width, feed_forward))
-    layer = _file_bytes(kind, Shape(1, width, feed_forward)) - none
+    none = _file_bytes(kind, SizedShape(0, width, feed_forward))
+    layer = _file_bytes(kind, SizedShape(1, width, feed_forward)) - none
     return max(0, (2 * (size - none) + layer) // (2 * layer))
 
 
-def _file_bytes(kind: Kind, shape: Shape) -> int:
+def _file_bytes(kind: SizedKind, shape: SizedShape) -> int:
     """Bytes of the file, but for paddings and a few KiB of the header (pagelab.models.synthetic writes it)."""
     width, matrices = shape.width, max(1, kind.experts)
     attention = 2 * width * width + 2 * width * (width // 4)  # four heads share a key and a value head

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from pagelab.config.synthetic_size import Kind, chosen_shape
+from pagelab.config.synthetic_size import SizedKind, chosen_shape
 from pagelab.config.values import ByteCount, Number, Whole
 from pagelab.units import format_bytes
 
@@ -199,7 +199,7 @@ def shaped(given: Any) -> Any:
     if doubled:
         raise ValueError(f"size chooses {doubled[0]}; leave out one of the two")
     spec = SizedSpec.model_validate(given)
-    kind = Kind(
+    kind = SizedKind(
         weights=WEIGHT_BLOCKS[spec.type],
         embedding=WEIGHT_BLOCKS[spec.type if spec.router_skew is None else "F16"],
         experts=spec.experts,

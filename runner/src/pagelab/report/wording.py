@@ -7,8 +7,8 @@ from typing import Protocol
 from pagelab.analysis.bootstrap import Interval
 from pagelab.analysis.hypotheses import Uncertain, Verdict
 from pagelab.analysis.patterns import Pattern
-from pagelab.analysis.summary import BASELINE_RESIDENT, Combination, Ratio, Spread, key_of
-from pagelab.config.factors import FACTORS, Factors
+from pagelab.analysis.summary import BASELINE_RESIDENT, Combination, Ratio, Spread
+from pagelab.config.factors import FACTORS, Factors, key_of
 from pagelab.store.record import TrialRecord
 from pagelab.units import format_bytes, format_seconds
 

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from pagelab.analysis.precision import relative_interval
-from pagelab.analysis.summary import key_of
+from pagelab.config.factors import key_of
 from pagelab.run.plan import Plan
 from pagelab.store.record import TrialRecord
 
