@@ -19,7 +19,7 @@ from pagelab.host.cgroup import Group
 from pagelab.host.disk_rates import RANDOM_BYTES, RANDOM_DEPTHS, DiskRates, measure_disk_rates
 from pagelab.host.journal import Journal
 from pagelab.host.page_cache import evict, resident_bytes
-from pagelab.host.procfs import process_read_bytes
+from pagelab.host.procfs import process_read_bytes, vmstat
 from pagelab.host.readahead import effective_readahead_kib
 from pagelab.host.storage import disk_of
 from pagelab.run.disk_profile import disk_rates_of
@@ -118,14 +118,21 @@ def read_by_one_fault(path: Path) -> int:
     return (process_read_bytes(os.getpid()) or 0) - before
 
 
+def caches_dropped() -> int:
+    """How often somebody wrote to drop_caches since boot."""
+    return vmstat()["drop_pagecache"]
+
+
 @pytest.mark.parametrize("kib", [128, 2048])
 def test_the_advice_doubles_the_readahead(path: Path, tmp_path: Path, kib: int) -> None:
     disk, journal = disk_of(path), Journal(tmp_path)
     with put_back_afterwards(journal):
         for one in Readahead().settings(kib, disk, Group(tmp_path / "group")):
             one.apply(journal)
+        before = caches_dropped()
         assert effective_readahead_kib(path, advised_sequential=False) == kib
         assert effective_readahead_kib(path, advised_sequential=True) == 2 * kib
+        assert caches_dropped() == before, "everybody's programs would go too"
         assert read_by_one_fault(path) == 2 * kib * KIB, "the kernel's own count of what was asked of the disk"
     assert resident_bytes(path) in (0, 2 * kib * KIB)
 

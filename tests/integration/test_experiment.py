@@ -14,7 +14,7 @@ from pagelab.host.procfs import meminfo_bytes
 from pagelab.report.wording import number
 from pagelab.store.record import SCHEMA_VERSION, Identity, TrialRecord
 from pagelab.store.trace_record import TRACE_VERSION
-from pagelab.units import GIB
+from pagelab.units import GIB, MIB
 
 pytestmark = [needs_lab, needs_root]
 
@@ -356,14 +356,16 @@ def test_pinning_that_kept_nothing_out_is_invalid(dense_model: Path, workspace: 
 def test_repacked_weights_have_the_share_of_the_weights_and_the_rest_of_them_swaps(
     dense_model: Path, workspace: Path
 ) -> None:
-    config = write_config(workspace / "repacked.yml", factors={"resident": [0.5], "repack": [False, True]})
+    factors = {"resident": [0.5], "repack": [False, True]}
+    config = write_config(workspace / "repacked.yml", factors=factors, inference={"tokens": 4})
     call = run(config, workspace / "results")
     assert call.code == 0, call.show()
     mapped, repacked = call.trial(repack=False), call.trial(repack=True)
     assert repacked.engine.repacked_bytes
     assert own_faults(repacked) == []
     assert repacked.limit.share_bytes == mapped.limit.share_bytes
-    assert repacked.limit.non_file_bytes == mapped.limit.non_file_bytes, "calibrated without what is repacked"
+    held = [trial.limit.non_file_bytes or 0 for trial in (mapped, repacked)]
+    assert abs(held[0] - held[1]) < MIB, "calibrated without what is repacked"
     assert repacked.residency.achieved_fraction is None
     assert repacked.reads.decode.swap_bytes is not None
     assert mapped.reads.decode.swap_bytes is not None

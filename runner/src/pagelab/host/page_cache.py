@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -19,6 +20,8 @@ from pagelab.units import format_bytes
 CAP_FOWNER = 3  # linux/capability.h
 SYS_CACHESTAT = 451  # the same number on every architecture; Linux 6.5 and newer
 DROP_CACHES_FILE = Path("/proc/sys/vm/drop_caches")
+_ASKED_AGAIN = 50
+_SECONDS_OF_A_READ = 0.01
 MINCORE_STEP_BYTES = 1 << 30
 
 Pages = NDArray[np.int64]
@@ -132,7 +135,10 @@ def _mincore(descriptor: int, offset: int, length: int) -> Flags:
 def evict(*paths: Path) -> int:
     """Drop files from the page cache, prove that they are gone, and return the bytes that were there before.
 
-    posix_fadvise(2) drops what is clean and unmapped; pages still held in per-CPU lists need drop_caches.
+    posix_fadvise(2) drops what is clean and unmapped, and leaves what is still being read: that is asked for again.
+    What stays then, as pages in per-CPU lists can, needs drop_caches. That is the last resort, since it drops the
+    programs of everybody too, and who reads them next is charged for them: a trial's group, which then evicts them all
+    the time.
 
     Raises:
         HostError: pages stayed, because a process has the file mapped or locked.
@@ -145,6 +151,11 @@ def _evict(path: Path) -> int:
     if before == 0:
         return 0
     _advise_dontneed(path)
+    for _ in range(_ASKED_AGAIN):
+        if not resident_bytes(path):
+            return before
+        time.sleep(_SECONDS_OF_A_READ)
+        _advise_dontneed(path)
     if resident_bytes(path):
         os.sync()
         DROP_CACHES_FILE.write_text("1")
