@@ -365,7 +365,7 @@ def test_repacked_weights_have_the_share_of_the_weights_and_the_rest_of_them_swa
     assert own_faults(repacked) == []
     assert repacked.limit.share_bytes == mapped.limit.share_bytes
     held = [trial.limit.non_file_bytes or 0 for trial in (mapped, repacked)]
-    assert abs(held[0] - held[1]) < MIB, "calibrated without what is repacked"
+    assert abs(held[0] - held[1]) < 8 * MIB < mapped.weights_bytes // 8, "calibrated without what is repacked"
     assert repacked.residency.achieved_fraction is None
     assert repacked.reads.decode.swap_bytes is not None
     assert mapped.reads.decode.swap_bytes is not None
