@@ -124,6 +124,7 @@ test: $(if $(TESTS_ON_HOST),provision,$(PACKAGE_STAMP)) ## set up what is missin
 bench: provision ## time what should be fast; prints ratios
 	@unshare --mount $(BIN)/python benchmarks/cost_of_looking.py
 	@$(BIN)/python benchmarks/model_inspect.py
+	@$(BIN)/python benchmarks/model_synth.py
 	@$(BIN)/python benchmarks/noop_provision.py
 	@unshare --mount $(BIN)/python benchmarks/trace_full_rate.py
 	@$(BIN)/python benchmarks/trace_decode.py

@@ -80,6 +80,14 @@ BAD_CONFIGURATIONS: dict[str, tuple[Mapping[str, Any], str]] = {
         {"models": [{"name": "m", "source": {}}]},
         "source has one of the keys pypi, pypi_parts, synthetic, file, url",
     ),
+    "a size beside a shape": (
+        {"models": [{"name": "m", "source": {"synthetic": {**SYNTHETIC, "size": "1GiB"}}}]},
+        "models[0].source.synthetic: size chooses layers; leave out one of the two",
+    ),
+    "no key of a size": (
+        {"models": [{"name": "m", "source": {"synthetic": {"architecture": "llama", "size": "1GiB", "sed": 1}}}]},
+        "unknown key 'models[0].source.synthetic.sed'; did you mean 'seed'?",
+    ),
     "pressure": ({"factors": {"pressure": ["weight"]}}, "factors.pressure[0]: input should be 'cgroup' or 'pin'"),
     "size": ({"memory": {"floor": "lots"}}, "memory.floor:"),
     "floor": ({"memory": {"floor": "1KiB"}}, "memory.floor: input should be greater than or equal to 4194304"),

@@ -53,6 +53,18 @@ def test_synth_with_a_skewed_router(tmp_path: Path) -> None:
         run(*SYNTH, "--architecture", "llama", "--router-skew", "1", "--output", tmp_path / "m.gguf")
 
 
+def test_synth_of_a_size(tmp_path: Path) -> None:
+    size = ["synth", "--architecture", "moe", "--size", "30MB", "--output", tmp_path / "m.gguf"]
+    run(*size, "--type", "IQ4_XS", "--router-skew", "olmoe")
+    facts = json.loads(run("inspect", tmp_path / "m.gguf", "--json"))
+    assert facts["name"].endswith(" seed 0 skew olmoe")
+    assert facts["file_bytes"] == pytest.approx(30e6, rel=0.02)
+    with pytest.raises(ConfigError, match="^size chooses width; leave out one of the two"):
+        run(*size, "--width", "64")
+    with pytest.raises(ConfigError, match="^--router-skew: is a number from 0 to 10, or one of even, olmoe"):
+        run(*size, "--router-skew", "odd")
+
+
 def test_the_first_line_says_that_a_model_is_dense(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     run("synth", "--architecture", "llama", "--layers", "1", "--width", "64", "--feed-forward", "64", "--output", path)
