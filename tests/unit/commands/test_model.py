@@ -59,9 +59,9 @@ def test_synth_of_a_size(tmp_path: Path) -> None:
     facts = json.loads(run("inspect", tmp_path / "m.gguf", "--json"))
     assert facts["name"].endswith(" seed 0 skew olmoe")
     assert facts["file_bytes"] == pytest.approx(30e6, rel=0.02)
-    with pytest.raises(ConfigError, match="^size chooses width; leave out one of the two"):
+    with pytest.raises(ConfigError, match=r"^size chooses width; leave out one of the two"):
         run(*size, "--width", "64")
-    with pytest.raises(ConfigError, match="^--router-skew: is a number from 0 to 10, or one of even, olmoe"):
+    with pytest.raises(ConfigError, match=r"^--router-skew: is a number from 0 to 10, or one of even, olmoe"):
         run(*size, "--router-skew", "odd")
 
 

@@ -94,8 +94,8 @@ def _place(location: tuple[int | str, ...], document: Any) -> str:
     """The dotted path of a problem as far as it exists in the document (pydantic adds names of union branches)."""
     place = ""
     for index, step in enumerate(location):
-        is_last = index == len(location) - 1
-        if isinstance(document, dict) and (step in document or is_last):
+        is_missing = index == len(location) - 1 and step not in location[:index][-1:]  # a branch is named as its key is
+        if isinstance(document, dict) and (step in document or is_missing):
             document = document.get(step)
             place += f".{step}"
         elif isinstance(document, list) and isinstance(step, int) and step < len(document):
