@@ -18,7 +18,8 @@ def test_skips():
 
 
 @pytest.fixture
-def session(pytester: pytest.Pytester) -> pytest.Pytester:
+def session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     pytester.makeconftest(CONFTEST)
     pytester.makepyfile(TESTS)
     return pytester
@@ -35,6 +36,14 @@ def test_in_ci_a_skip_fails_the_session_and_is_named(session: pytest.Pytester, m
 def test_in_ci_a_session_without_skips_passes(session: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI", "true")
     assert session.runpytest_subprocess("-k", "test_runs").ret == pytest.ExitCode.OK
+
+
+def test_in_ci_what_there_is_no_time_for_is_a_skip(session: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    session.makepyfile(test_late="from time_left import skip_when_late\n\ndef test_late():\n    skip_when_late(0)")
+    result = session.runpytest_subprocess("-k", "test_runs or test_late")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=1, skipped=1)
 
 
 def test_elsewhere_a_skip_is_a_skip(session: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,11 +26,15 @@ import yaml
 from lab import eventually, in_terminal, own_faults
 from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore, read_trace_record
+from time_left import skip_when_late
 from virtual_lab.machine import Machine
 
 PROJECT = Path(__file__).parents[2]
 STATE_SCRIPT = PROJECT / "ansible" / "roles" / "lab_directory" / "files" / "host-state"
 SWAP_MIB = 512
+
+# Of the session, after which a slow machine leaves something out: the whole has to end within 90 minutes.
+ALL_MINUTES, EXPERIMENT_MINUTES = 50, 60
 
 RESERVE_BYTES = 768 << 20  # for the machine itself, of its 1.5 GiB
 
@@ -150,7 +154,14 @@ def restart(machine: Machine) -> None:
     machine.wait_for_ssh(other_boot_than=before)
 
 
+def skip_without(results: Path) -> None:
+    """Skip what looks at the results of an experiment that there was no time for."""
+    if not results.exists():
+        skip_when_late(0)
+
+
 def trials_of(results: Path, experiment: str, host: str) -> list[TrialRecord]:
+    skip_without(results)
     (run,) = (results / experiment / host).glob("*/run.json")
     store = RunStore.open(run.parent)
     record = store.read_run()
@@ -235,6 +246,7 @@ def test_the_engine_that_was_there_is_used_and_not_replaced(machines: Machines) 
 
 
 def test_all_is_in_force_after_a_reboot(machines: Machines) -> None:
+    skip_when_late(ALL_MINUTES)
     on_all(machines, restart)
     on_all(machines, assert_in_force)
 
@@ -247,7 +259,7 @@ def tests_there(machines: Machines, workspace: Path) -> str:
     with tarfile.open(archive, "w:gz") as tar:
         for name in needed:
             tar.add(Path(pytest.__file__).parents[1] / name, f"packages/{name}", filter=without_bytecode)
-        for file in ("lab.py", "conftest.py", "integration"):
+        for file in ("lab.py", "conftest.py", "time_left.py", "integration"):
             tar.add(PROJECT / "tests" / file, f"tests/{file}", filter=without_bytecode)
     target = "/var/tmp/pagelab-tests"  # noqa: S108 - of the machine
     machines["lab1"].ssh("mkdir", "-p", f"{target}/results", check=True)
@@ -275,6 +287,7 @@ def known_answers(
     machines: Machines, tests_there: str, background: ThreadPoolExecutor
 ) -> Future[subprocess.CompletedProcess[str]]:
     """The tests of them, which keep lab1 busy for a while."""
+    skip_when_late(ALL_MINUTES)
     options = "-q -p no:cacheprovider --basetemp=results/pytest"
     tests = f"python3 -m pytest {options} tests/integration/test_known_answers.py"
     return background.submit(in_runner, machines["lab1"], tests_there, tests)
@@ -350,6 +363,7 @@ def test_known_answers_hold_under_cgroup_v2(known_answers: Future[subprocess.Com
 @pytest.fixture
 def calling(workspace: Path, spill: Path) -> Iterator[subprocess.Popen[str]]:
     """`make experiment` on both machines, as somebody would call it."""
+    skip_when_late(EXPERIMENT_MINUTES)
     with (workspace / "experiment.log").open("w") as log:
         process = subprocess.Popen(
             make_command("experiment", f"CONFIG={spill}", f"RESULTS={workspace / 'results'}"),
@@ -409,6 +423,7 @@ def test_the_limit_of_cgroup_v2_bound(workspace: Path, machines: Machines) -> No
 
 
 def test_all_ran_the_same_experiment(workspace: Path, machines: Machines) -> None:
+    skip_without(workspace / "results")
     runs = [next((workspace / "results" / "spill" / name).glob("*/run.json")) for name in machines]
     first, *others = (RunStore.open(run.parent).read_run().identity for run in runs)
     assert all(other == first for other in others)
@@ -425,6 +440,7 @@ def test_pinning_locks_all_but_the_reserve(machines: Machines, workspace: Path) 
 
 def test_reads_through_lvm_and_luks_are_attributed_by_the_page_cache(workspace: Path) -> None:
     """The disk below has the reads, but not whose they are."""
+    skip_without(workspace / "results")
     (run,) = (workspace / "results" / "spill" / "lab2").glob("*/run.json")
     stack = RunStore.open(run.parent).read_run().manifest["models_storage"]
     assert [layer["kind"] for layer in stack] == ["lvm", "crypt", "disk"]
@@ -439,6 +455,7 @@ def test_reads_through_lvm_and_luks_are_attributed_by_the_page_cache(workspace: 
 
 
 def test_blktrace_and_tracefs_saw_the_same(machines: Machines, tests_there: str) -> None:
+    skip_when_late(EXPERIMENT_MINUTES)
     model = f"$(ls {machines['lab1'].lab_directory}/models/*.gguf)"
     reader = f"python3 tests/integration/recorded_reader.py touched tracefs,blktrace {model} results/traces"
     answer = in_runner(machines["lab1"], tests_there, reader)
