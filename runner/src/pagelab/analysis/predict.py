@@ -76,6 +76,8 @@ class Missing:
 
     def bytes_per_token(self, kept: float, policy: Policy) -> float:
         """What has to be read for each token where `kept` bytes have room."""
+        if kept >= self._needed:  # blocks are larger than what is touched, so they would not all have room
+            return 0.0
         if self._touches is None:
             return self._in_turn(kept, policy)
         room = int(kept) // self._touches.block_bytes
