@@ -37,6 +37,12 @@ def test_each_block_counts_once_a_token() -> None:
     assert found.bytes_per_token == 2 * BLOCK_BYTES
 
 
+def test_a_block_of_another_part_is_the_same_one_for_every_token() -> None:
+    pages = events((1.1, FAULT, 1, 2, 1), (1.2, FAULT, 0, 900, 1), (2.1, FAULT, 1, 2, 1))
+    first, _, again = touches_of(pages, spans_of(0.2, [1.0, 2.0, 3.0])).blocks.tolist()
+    assert first == again, "also where the tokens touched other places beside it"
+
+
 def test_without_faults_nothing_was_touched() -> None:
     found = touches_of(events((1.5, ADD, 0, 1, 1)), spans_of(0.2, [1.0, 2.0]))
     assert found.ends.tolist() == [0]

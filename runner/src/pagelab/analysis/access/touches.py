@@ -35,10 +35,11 @@ class TokenTouches:
 
 
 def touches_of(pages: PageEvents, spans: Spans) -> TokenTouches:
-    """The touches of the tokens after the first one."""
+    """The touches of the tokens after the first one; the parts of a model lie on one line, one behind the other."""
     touched = pages.taken((pages.event == FAULT) | (pages.event == MAP))
+    part_bytes = 1 << int((touched.offset + touched.bytes).max(initial=0)).bit_length()  # a whole number of blocks
     each = [touched.within(span) for index, span in spans.tokens.items() if index > 0]
-    streams = [ReadStream(one.part, one.offset, one.bytes) for one in each]
+    streams = [ReadStream(np.zeros_like(one.part), one.part * part_bytes + one.offset, one.bytes) for one in each]
     size = BLOCK_BYTES
     found = [_once(stream, size) for stream in streams]
     while sum(map(len, found)) > MOST_TOUCHES:
@@ -49,13 +50,9 @@ def touches_of(pages: PageEvents, spans: Spans) -> TokenTouches:
 
 
 def _once(stream: ReadStream, block_bytes: int) -> Integers:
-    """The blocks in the order of their first touch; blocks of different parts have different numbers."""
+    """The blocks in the order of their first touch."""
     if not len(stream):
         return np.empty(0, dtype=np.int64)
-    most = int(stream.end.max()) // block_bytes + 1
-    blocks = block_accesses(
-        ReadStream(np.zeros_like(stream.space), stream.start + stream.space * most * block_bytes, stream.bytes),
-        block_bytes,
-    )
+    blocks = block_accesses(stream, block_bytes)
     _, first = np.unique(blocks, return_index=True)
     return blocks[np.sort(first)]
