@@ -42,6 +42,15 @@ def test_a_disk_that_slows_down_gives_bursts() -> None:
     assert RATES.most_bytes_per_second == MIB * 32 * 1e3, "the best of all ways"
 
 
+def test_where_no_calibration_timed_a_token_reading_alone_bounds_it() -> None:
+    record = trial_record(1, 0.0, 3.1)
+    record.residency.achieved_fraction = 0.0
+    found = bound_of(record, observation(1, disk_rates=RATES))
+    assert found.compute_seconds_per_token is None
+    assert found.tokens_per_second == pytest.approx(RATES.most_bytes_per_second / (64 * MIB))
+    assert found.random.missing_bytes_per_token is None, "64 MiB are a part of these weights, as of a mixture"
+
+
 def test_random_rates_are_interpolated() -> None:
     assert random_rate(RATES, 64 * KIB, 4) == pytest.approx(64 * KIB * 4 * 1e3)
     assert random_rate(RATES, 16 * KIB, 2) == pytest.approx(16 * KIB * 2 * 1e3), "linear in the logarithms"

@@ -17,6 +17,9 @@ token needs. `pagelab predict` computes all three from a trace.
 
 import math
 
+import numpy as np
+
+from pagelab.analysis.access.replacement import POLICIES, Policy
 from pagelab.host.disk_rates import DiskRates
 from pagelab.store.observation import Observation
 from pagelab.store.record import Bound, PolicyBound, TrialRecord
@@ -36,19 +39,18 @@ def bound_of(record: TrialRecord, seen: Observation) -> Bound:
         return Bound()
     needed, kept = seen.model.bytes_per_token, kept_bytes(record)
     disk_rate, source = _disk_rate(record, seen)
-    compute = min(value for value in (seen.compute_seconds_per_token, 1 / rate) if value is not None)
+    compute = None if seen.compute_seconds_per_token is None else min(seen.compute_seconds_per_token, 1 / rate)
+    is_dense = needed >= DENSE_FRACTION * record.weights_bytes
     missing = {
-        "best": max(0.0, needed - kept),
-        "random": needed * cyclic_random_miss_fraction(kept / needed) if needed else None,
-        "lru": needed * float(kept < needed),
+        policy: missing_in_turn(needed, kept, policy) if is_dense or policy == "best" else None for policy in POLICIES
     }
-    if needed < DENSE_FRACTION * record.weights_bytes:
-        missing |= {"random": None, "lru": None}
-    found = {name: policy_bound(amount, disk_rate, compute, rate) for name, amount in missing.items()}
+    found: dict[str, PolicyBound] = {
+        policy: policy_bound(amount, disk_rate, compute, rate) for policy, amount in missing.items()
+    }
     return Bound(
         read_bytes_per_second=disk_rate,
         read_rate_source=source,
-        compute_seconds_per_token=None if seen.compute_seconds_per_token is None else compute,
+        compute_seconds_per_token=compute,
         tokens_per_second=found["best"].tokens_per_second,
         fraction_of_bound=found["best"].fraction_of_bound,
         pattern_bytes_per_second=pattern_rate(record, seen.disk_rates),
@@ -80,6 +82,15 @@ def policy_bound(
         serial_tokens_per_second=1 / serial,
         fraction_of_bound=None if rate is None else rate * overlapped,
     )
+
+
+def missing_in_turn(needed: float, kept: float, policy: Policy) -> float:
+    """Bytes to be read for each token, which touches `needed` bytes by turns, with room for `kept` of them."""
+    if kept >= needed:
+        return 0.0
+    if policy == "best":
+        return needed - kept
+    return needed * (cyclic_random_miss_fraction(kept / needed) if policy == "random" else 1.0)
 
 
 def cyclic_random_miss_fraction(share: float) -> float:
@@ -141,10 +152,4 @@ def random_rate(rates: DiskRates, request_bytes: float, depth: float) -> float |
 
 
 def _interpolated(at: float, places: list[int], values: list[float]) -> float:
-    if at <= places[0] or len(places) == 1:
-        return values[0]
-    for low, high, left, right in zip(places, places[1:], values, values[1:], strict=False):
-        if at <= high:
-            part = math.log(at / low) / math.log(high / low)
-            return math.exp(math.log(left) + part * math.log(right / left))
-    return values[-1]
+    return math.exp(float(np.interp(math.log(at), np.log(places), np.log(values))))

@@ -19,14 +19,14 @@ from statistics import median
 
 import numpy as np
 
-from pagelab.analysis.access.replacement import Policy, misses
-from pagelab.analysis.access.spans import spans_of
+from pagelab.analysis.access.replacement import POLICIES, Policy, misses
+from pagelab.analysis.access.spans import spans_of_trial
 from pagelab.analysis.access.touches import TokenTouches, touches_of
 from pagelab.analysis.access.trace_tables import read_page_events
 from pagelab.analysis.bound import (
     DENSE_FRACTION,
-    cyclic_random_miss_fraction,
     kept_bytes,
+    missing_in_turn,
     pattern_rate,
     policy_bound,
 )
@@ -39,7 +39,6 @@ from pagelab.store.run_store import RunStore
 
 COMPLETE_FRACTION = 0.8  # of the bytes that a token touches; with fewer that are seen, too much stayed mapped
 WARM_TOKENS = 2  # whose misses are left out of a simulation, which begins with an empty cache
-POLICIES: tuple[Policy, ...] = ("best", "random", "lru")
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Missing:
         if kept >= self._needed:  # blocks are larger than what is touched, so they would not all have room
             return 0.0
         if self._touches is None:
-            return self._in_turn(kept, policy)
+            return missing_in_turn(self._needed, kept, policy)
         room = int(kept) // self._touches.block_bytes
         if (room, policy) not in self._known:
             self._known[room, policy] = self._simulated(self._touches, room, policy)
@@ -88,14 +87,6 @@ class Missing:
     def kernel(self, kept: float) -> float:
         """What the kernel is taken to miss: the geometric mean of random replacement and of the least recently used."""
         return math.sqrt(self.bytes_per_token(kept, "random") * self.bytes_per_token(kept, "lru"))
-
-    def _in_turn(self, kept: float, policy: Policy) -> float:
-        share = kept / self._needed
-        if policy == "best":
-            return self._needed * max(0.0, 1 - share)
-        if policy == "random":
-            return self._needed * cyclic_random_miss_fraction(share)
-        return self._needed * float(share < 1)
 
     def _simulated(self, touches: TokenTouches, room: int, policy: Policy) -> float:
         """Scaled to the bytes that a token needs: blocks are larger than what they are touched for."""
@@ -200,10 +191,9 @@ def _useful_rates(measured: Sequence[Measured], kept: float) -> list[float]:
     shares = sorted({one.resident for one in measured})
     groups = [[one for one in measured if one.resident == share] for share in shares]
     places = [median(one.kept_bytes for one in group) for group in groups]
+    logarithms = [[math.log(one.useful_rate) for one in group] for group in groups]
     return [
-        math.exp(
-            float(np.interp(kept, places, [math.log(choose(one.useful_rate for one in group)) for group in groups]))
-        )
+        math.exp(float(np.interp(kept, places, [choose(values) for values in logarithms])))
         for choose in (min, median, max)
     ]
 
@@ -226,11 +216,10 @@ def _compute_seconds(trials: Iterable[TrialRecord], seen: Observation) -> float:
 
 def _complete_touches(store: RunStore, trial: TrialRecord, seen: Observation) -> TokenTouches | None:
     """The touches of a trial, where its trace has nearly all of them."""
-    path, tokens = store.trial_table_path(trial.trial, "page_cache"), store.read_trial_table(trial.trial, "tokens")
-    if not path.is_file() or tokens is None:
+    path = store.trial_table_path(trial.trial, "page_cache")
+    if not path.is_file():
         return None
-    arrivals = [at for at in tokens["arrival_seconds"].to_pylist() if at is not None]
-    touches = touches_of(read_page_events(path), spans_of(trial.load.seconds, arrivals))
+    touches = touches_of(read_page_events(path), spans_of_trial(store, trial))
     return touches if touches.bytes_per_token >= COMPLETE_FRACTION * seen.model.bytes_per_token else None
 
 

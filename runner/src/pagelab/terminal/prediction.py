@@ -7,7 +7,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from pagelab.analysis.predict import POLICIES, Curve, Predicted
+from pagelab.analysis.access.replacement import POLICIES
+from pagelab.analysis.predict import Curve, Predicted
 from pagelab.report.wording import number, percent
 from pagelab.terminal.plain import plain
 

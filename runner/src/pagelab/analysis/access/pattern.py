@@ -25,7 +25,7 @@ from pagelab.analysis.access.model_reads import ModelReads, joined_pages, of_req
 from pagelab.analysis.access.offset_map import access_map_table
 from pagelab.analysis.access.ranges import covered_bytes
 from pagelab.analysis.access.reuse import reuse_of
-from pagelab.analysis.access.spans import EVERYTHING, Span, Spans, spans_of
+from pagelab.analysis.access.spans import EVERYTHING, Span, Spans, spans_of_trial
 from pagelab.analysis.access.trace_tables import BlockReads, PageEvents, read_block_reads, read_page_events
 from pagelab.store.record import SCHEMA_VERSION, Access, TrialRecord
 from pagelab.store.run_store import RunStore, read_trace_record
@@ -72,7 +72,7 @@ def analyse_trial(store: RunStore, record: TrialRecord, notes: Sequence[str] = (
         StoreError: trace.json or a table is missing, damaged, or lacks a column.
     """
     trace = read_trace_record(store.trace_directory(record.trial))
-    spans = spans_of(record.load.seconds, _arrivals(store, record.trial))
+    spans = spans_of_trial(store, record)
     traced = _read_traced(store, record.trial, trace, spans)
     windows = {name: window_facts(traced, span) for name, span in spans.windows.items()}
     _add_per_token_amplification(windows, traced, spans)
@@ -225,13 +225,6 @@ def _known(facts: Facts) -> Facts:
 
 
 # --- a trial ----------------------------------------------------------------------------------------------------------
-
-
-def _arrivals(store: RunStore, number: int) -> list[float]:
-    table = store.read_trial_table(number, "tokens")
-    if table is None or "arrival_seconds" not in table.column_names:
-        return []
-    return [moment for moment in table["arrival_seconds"].to_pylist() if moment is not None]
 
 
 def _read_traced(store: RunStore, number: int, trace: TraceRecord, spans: Spans) -> TracedReads:

@@ -6,15 +6,15 @@ a block drawn at random; and the least recently used one.
 
 import heapq
 import random
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 
+from pagelab.analysis.access.reuse import FIRST, stack_distances
 from pagelab.traces.arrays import Integers
 
 Policy = Literal["best", "random", "lru"]
+POLICIES: tuple[Policy, ...] = ("best", "random", "lru")
 _SEED = 1
 
 
@@ -28,8 +28,11 @@ def misses(accesses: Integers, capacity_blocks: int, policy: Policy) -> Integers
     """
     if capacity_blocks <= 0:
         return np.ones(len(accesses), dtype=np.int64)
-    simulate: dict[Policy, Callable[[list[int], int], list[int]]] = {"best": _best, "random": _random, "lru": _lru}
-    return np.array(simulate[policy](accesses.tolist(), capacity_blocks), dtype=np.int64)
+    if policy == "lru":
+        distances = stack_distances(accesses)
+        return np.where((distances == FIRST) | (distances > capacity_blocks), 1, 0)
+    simulate = _best if policy == "best" else _random
+    return np.array(simulate(accesses.tolist(), capacity_blocks), dtype=np.int64)
 
 
 def _next_uses(accesses: list[int]) -> list[int]:
@@ -72,16 +75,4 @@ def _random(accesses: list[int], capacity: int) -> list[int]:
         victim = draw.randrange(capacity)
         del place[kept[victim]]
         kept[victim], place[block] = block, victim
-    return found
-
-
-def _lru(accesses: list[int], capacity: int) -> list[int]:
-    kept: OrderedDict[int, None] = OrderedDict()
-    found = []
-    for block in accesses:
-        found.append(int(block not in kept))
-        kept[block] = None
-        kept.move_to_end(block)
-        if len(kept) > capacity:
-            kept.popitem(last=False)
     return found

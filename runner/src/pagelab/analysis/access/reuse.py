@@ -29,7 +29,7 @@ _SCHEMA = pa.schema(
     [(name, pa.int64()) for name in ("cache_bytes", "misses")]
     + [(name, pa.float64()) for name in ("miss_ratio", "reuse_miss_ratio")]
 )
-_COLD = 0  # a distance that no access has: there was none before it
+FIRST = 0  # a distance that no access has: there was none before it
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def stack_distances(accesses: Integers) -> Integers:
     again = previous >= 0
     rank = _ranks(previous, again)
     distance = _smaller_before(rank) - previous
-    distance[~again] = _COLD
+    distance[~again] = FIRST
     return distance
 
 
@@ -113,8 +113,8 @@ def miss_curve(accesses: Integers) -> MissCurve:
     """The misses of an LRU cache of every size at which they change."""
     distances = stack_distances(accesses)
     at = np.bincount(distances) if len(distances) else np.zeros(1, dtype=np.int64)
-    cold = int(at[_COLD])
-    at[_COLD] = 0
+    cold = int(at[FIRST])
+    at[FIRST] = 0
     misses = len(accesses) - np.cumsum(at)
     changes = np.flatnonzero(np.append(True, np.diff(misses) != 0))
     return MissCurve(changes, misses[changes], len(accesses), cold)

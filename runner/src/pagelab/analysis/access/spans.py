@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from pagelab.store.record import WINDOWS
+from pagelab.store.record import WINDOWS, TrialRecord
+from pagelab.store.run_store import RunStore
 from pagelab.traces.arrays import Integers
 from pagelab.units import NANOSECONDS
 
@@ -85,3 +86,11 @@ def spans_of(load_seconds: float | None, arrival_seconds: Sequence[float]) -> Sp
     if len(arrivals) > 1:
         windows[decode] = Span(int(arrivals[0]), int(arrivals[-1]))
     return Spans(windows | {ALL: EVERYTHING}, arrivals, loaded)
+
+
+def spans_of_trial(store: RunStore, record: TrialRecord) -> Spans:
+    """The spans of a finished trial, by its record and its table of tokens; without that, no token has one."""
+    table = store.read_trial_table(record.trial, "tokens")
+    if table is None or "arrival_seconds" not in table.column_names:
+        return spans_of(record.load.seconds, [])
+    return spans_of(record.load.seconds, [at for at in table["arrival_seconds"].to_pylist() if at is not None])
