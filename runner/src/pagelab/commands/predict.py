@@ -58,19 +58,14 @@ def _shares(text: str) -> list[float]:
 
 def _rates(place: Path) -> "DiskRates":
     """The rates in a file, or those that a run's host measured."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from pagelab.documents import DocumentError, load_json, read_file
-    from pagelab.host.disk_rates import DiskRates
+    from pagelab.run.disk_profile import read_disk_rates
     from pagelab.store.run_store import RunStore
 
-    adapter, most_bytes = TypeAdapter(DiskRates), 1 << 20
-    try:
-        if place.is_dir():
-            found = list(RunStore.open(place).read_run().manifest.get("disk_rates", {}).values())
-            if not found:
-                raise ConfigError(f"{place} has no rates of its disk: it was made by an older pagelab")
-            return adapter.validate_python(found[0])
-        return adapter.validate_python(load_json(read_file(place, most_bytes)))
-    except (OSError, DocumentError, ValidationError) as error:
-        raise ConfigError(f"{place} does not hold the rates of a disk ({shown(str(error), 120)})") from error
+    if not place.is_dir():
+        return read_disk_rates(place)
+    store = RunStore.open(place)
+    seen = (store.read_observation(number).disk_rates for number in store.observed_trials())
+    found = next(filter(None, seen), None)
+    if found is None:
+        raise ConfigError(f"{place} has no rates of its disk: it was made by an older pagelab")
+    return found

@@ -76,6 +76,11 @@ class GgufMap:
     attention: Attention
 
     @property
+    def largest_part(self) -> Path:
+        """The largest of its files."""
+        return max(self.parts, key=lambda part: part.stat().st_size)
+
+    @property
     def tied_embeddings(self) -> bool:
         """True where the model has no output tensor of its own: its token embedding then serves as one."""
         return not any(tensor.name == "output.weight" and tensor.bytes for tensor in self.tensors)

@@ -274,14 +274,14 @@ def burst(rates: DiskRates) -> str | None:
 def setup_of(spec: ModelSpec, config: Config, lab: Lab, build: Build, skip_eviction: bool) -> TrialSetup:
     """What the trials of one model share."""
     model = read_model(spec, lab.models_directory)
-    disk, largest = disk_of_all(model.parts), max(model.parts, key=lambda part: part.stat().st_size)
+    disk = disk_of_all(model.parts)
     return TrialSetup(
         config=config,
         build=build,
         model=model,
         disk=disk,
         journal=Journal(lab.state_directory),
-        disk_rates=disk_rates_of(largest, disk, lab.state_directory),
+        disk_rates=disk_rates_of(model.largest_part, disk, lab.state_directory),
         recorders=choose(config.trace, model.path),
         skip_eviction=skip_eviction,
     )

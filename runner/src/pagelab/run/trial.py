@@ -82,10 +82,9 @@ def set_factors(factors: Factors, setup: TrialSetup, group: Group) -> list[Obser
 
 def observed_readahead(setup: TrialSetup, factors: Factors) -> ReadaheadWindow:
     """How far the kernel reads ahead in the model's file: by its setting, and in effect, which leaves it evicted."""
-    largest = max(setup.model.parts, key=lambda part: part.stat().st_size)
     return ReadaheadWindow(
         disk_kib=setup.disk.readahead_kib(),
-        effective_kib=effective_readahead_kib(largest, advised_sequential=setup.config.maps_weights(factors)),
+        effective_kib=effective_readahead_kib(setup.model.largest_part, setup.config.maps_weights(factors)),
     )
 
 
