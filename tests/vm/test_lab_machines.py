@@ -471,6 +471,81 @@ def test_blktrace_and_tracefs_saw_the_same(machines: Machines, tests_there: str)
     assert found["tracefs"]["pages_sha256"] == found["page_cache"]["pages_sha256"]
 
 
+@pytest.fixture
+def btrfs_there(machines: Machines, tests_there: str, workspace: Path) -> Iterator[str]:
+    """btrfs over two loop disks of lab1, made here, as what `test_btrfs_disks.py` wants to know of it."""
+    skip_when_late(EXPERIMENT_MINUTES)
+    machine, names = machines["lab1"], ["first.img", "second.img"]
+    environment = os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+    if shutil.which("mkfs.btrfs", path=environment["PATH"]) is None:
+        pytest.skip("missing: mkfs.btrfs (package btrfs-progs)")
+    for name in names:
+        with (workspace / name).open("wb") as image:
+            os.truncate(image.fileno(), 200 << 20)
+    make_it = ["mkfs.btrfs", "-q", "-d", "raid0", "-m", "raid1", *names]
+    subprocess.run(make_it, cwd=workspace, env=environment, check=True, capture_output=True)
+    packed = subprocess.run(["tar", "--sparse", "-cz", *names], cwd=workspace, check=True, capture_output=True).stdout
+    unpack = f"base64 -d | tar --sparse -xz -C {tests_there}"
+    machine.ssh("sh", "-c", unpack, stdin=base64.b64encode(packed).decode(), check=True)
+    point = f"{tests_there}/results/btrfs"
+    attach = "losetup --find --show --direct-io=on"
+    steps = [
+        f"modprobe loop; modprobe btrfs; mkdir {point}; cd {tests_there}",
+        f"first=$({attach} {names[0]}); second=$({attach} {names[1]})",
+        f"mount -t btrfs -o device=$first,device=$second $first {point}; echo {point} $first $second",
+    ]
+    loaded = machine.ssh("test", "-e", "/sys/module/loop").returncode == 0
+    given = machine.sudo("bash", "-ec", "; ".join(steps), check=True).stdout.strip()
+    yield given
+    steps = [f"umount {point}", f"losetup --detach {' '.join(given.split()[1:])}", f"rmdir {point}"]
+    steps += [] if loaded else ["modprobe --remove loop"]  # with its disks, which teardown would find
+    machine.sudo("bash", "-ec", "; ".join(steps), check=True)
+
+
+def test_on_btrfs_over_two_disks_its_own_readahead_works(
+    machines: Machines, tests_there: str, btrfs_there: str
+) -> None:
+    """All but the test that switches the loop devices, which the runner need not have."""
+    test = "tests/integration/test_btrfs_disks.py"
+    options = f"-q -p no:cacheprovider --basetemp=results/pytest-btrfs -k 'not refused' {test}"
+    call = f"env PAGELAB_TEST_BTRFS={shlex.quote(btrfs_there)} python3 -m pytest {options}"
+    answer = in_runner(machines["lab1"], tests_there, call)
+    assert answer.returncode == 0, shown(answer)
+    assert re.search(r"^4 passed, 1 deselected in ", answer.stdout, re.MULTILINE), shown(answer)
+
+
+@pytest.fixture
+def full_disk(machines: Machines, tests_there: str) -> Iterator[str]:
+    """A directory of lab1 on a small file system that has no room left."""
+    skip_when_late(EXPERIMENT_MINUTES)
+    machine, point = machines["lab1"], f"{tests_there}/full"
+    steps = [
+        f"mkdir {point}; truncate --size=16M {tests_there}/full.img; mkfs.ext4 -q {tests_there}/full.img",
+        f"mount -o loop {tests_there}/full.img {point}; mkdir {point}/results; chown lab: {point}/results",
+        f"dd if=/dev/zero of={point}/filler bs=1k status=none || true",
+    ]
+    loaded = machine.ssh("test", "-e", "/sys/module/loop").returncode == 0
+    machine.sudo("bash", "-ec", "; ".join(steps), check=True)
+    yield f"{point}/results"
+    steps = [f"umount {point}; rmdir {point}; rm {tests_there}/full.img"]
+    steps += [] if loaded else ["modprobe --remove loop"]
+    machine.sudo("bash", "-ec", "; ".join(steps), check=True)
+
+
+def test_results_on_a_full_disk_are_refused_in_one_sentence(machines: Machines, spill: Path, full_disk: str) -> None:
+    machine = machines["lab1"]
+    config = f"{full_disk.rpartition('/')[0]}.yml"
+    machine.ssh("tee", config, stdin=spill.read_text(), check=True)
+    for options, code in (("", 3), ("--force", 2)):
+        said = machine.sudo("bash", "-c", f"{launcher(machine)} run --results={full_disk} {options} {config}")
+        assert said.returncode == code, said
+        (sentence,) = [line for line in said.stderr.splitlines() if line.startswith("pagelab: ")]
+        assert re.search(r"make room|no room|free", sentence), sentence
+        assert "Traceback" not in said.stderr
+    assert machine.ssh("find", full_disk, "-type", "f").stdout == ""
+    assert "nothing was left" in machine.sudo(launcher(machine), "restore", check=True).stdout
+
+
 def test_teardown_leaves_the_hosts_as_they_were(machines: Machines, states: dict[str, dict[str, list[str]]]) -> None:
     answer = make("teardown", "YES=1")
     assert answer.returncode == 0, shown(answer)
