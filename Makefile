@@ -121,13 +121,14 @@ test: $(if $(TESTS_ON_HOST),provision,$(PACKAGE_STAMP)) ## set up what is missin
 	PAGELAB_TEST_MACHINES="$$N" $(BIN)/pytest "$${words[@]}"
 
 .PHONY: bench
-bench: provision ## time what should be fast; prints ratios
+bench: provision ## time what should be fast, prints ratios; then run the quick configurations in full (half an hour)
 	@unshare --mount $(BIN)/python benchmarks/cost_of_looking.py
 	@$(BIN)/python benchmarks/model_inspect.py
 	@$(BIN)/python benchmarks/model_synth.py
 	@$(BIN)/python benchmarks/noop_provision.py
 	@unshare --mount $(BIN)/python benchmarks/trace_full_rate.py
 	@$(BIN)/python benchmarks/trace_decode.py
+	@$(BIN)/python benchmarks/shipped_configs.py
 
 .PHONY: lint
 lint: $(PACKAGE_STAMP) ## ruff, mypy, import-linter, ansible-lint, yamllint

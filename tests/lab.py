@@ -379,3 +379,13 @@ def host_state() -> HostState:
             int(path.parent.name) for path in Path("/proc").glob("[0-9]*/comm") if read_text(path) == "llama-cli"
         ],
     )
+
+
+def ansible_environment() -> dict[str, str]:
+    """For a playbook of a test: the project's own settings and roles, wherever it is."""
+    settings = {
+        "ANSIBLE_CONFIG": CHECKOUT / "ansible.cfg",
+        "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        "ANSIBLE_ROLES_PATH": CHECKOUT / "ansible" / "roles",
+    }
+    return os.environ | {name: str(value) for name, value in settings.items()}

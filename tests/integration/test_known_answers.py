@@ -93,7 +93,9 @@ class KnownLab:
             }
         )
         disk = disk_of(self.model.path)
-        setup = TrialSetup(config, self.build, self.model, disk, Journal(self.directory), skip_eviction=skip_eviction)
+        setup = TrialSetup(
+            config, {"pin": self.build}, self.model, disk, Journal(self.directory), skip_eviction=skip_eviction
+        )
 
         def follow(_phase: str, tokens: int) -> None:
             """The counters of a boundary have been read when this is called."""

@@ -67,7 +67,7 @@ def test_swap_that_was_switched_off_is_switched_on_again() -> None:
     assert str(SWAP_FILE) in active_swap()
 
 
-@pytest.mark.parametrize("path", [LAB / "llama.cpp" / "current" / "bin", LAB / "models", CHECKOUT])
+@pytest.mark.parametrize("path", [LAB / "llama.cpp" / "pin" / "bin", LAB / "models", CHECKOUT])
 def test_what_is_measured_cannot_be_changed_from_the_container(path: Path) -> None:
     answer = inside("touch", f"{path}/written-by-a-test")
     assert answer.returncode != 0

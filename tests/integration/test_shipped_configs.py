@@ -6,13 +6,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import CHECKOUT, DENSE, Call, needs_lab, needs_root, own_faults, run
+from lab import CHECKOUT, DENSE, LAB, Call, needs_lab, needs_root, own_faults, run
+from pagelab.config.load import load_config
 from pagelab.host.procfs import total_memory_bytes
 from pagelab.units import GIB
+from time_left import NOT_COMPILED
 
 pytestmark = [needs_root, needs_lab, pytest.mark.usefixtures("dense_model")]
 
 CONFIGS = sorted((CHECKOUT / "runner" / "configs").glob("*.yml"))
+
+
+def skip_without_engines(path: Path) -> None:
+    missing = [engine for engine in load_config(path).engines() if not (LAB / "llama.cpp" / engine).exists()]
+    if missing:
+        pytest.skip(f"{NOT_COMPILED}: make provision CONFIG={path.relative_to(CHECKOUT)} compiles it in five minutes")
 
 
 def miniature(path: Path, results: Path) -> Call:
@@ -32,6 +40,7 @@ def miniature(path: Path, results: Path) -> Call:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_it_runs(path: Path, workspace: Path) -> None:
+    skip_without_engines(path)
     call = miniature(path, workspace / "results")
     assert call.store.read_run().status == "complete", call.show()
     (trial,) = call.store.read_trials()

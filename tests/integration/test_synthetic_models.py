@@ -12,7 +12,7 @@ from pagelab.config.synthetic_spec import SyntheticSpec, WeightType
 from pagelab.models.gguf_map import read_gguf_map
 from pagelab.models.synthetic import write_synthetic
 
-LLAMA_CPP = Path(os.environ.get("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp/current"))
+LLAMA_CPP = Path(os.environ.get("PAGELAB_LLAMA_CPP", "/var/lib/pagelab/llama.cpp")) / "pin"
 LLAMA_CLI = LLAMA_CPP / "bin" / "llama-cli"
 PROMPT = "Once upon a time"
 TOKENS = 24

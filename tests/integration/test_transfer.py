@@ -16,8 +16,8 @@ import pytest
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 
 from collection import collecting, experiment_runs, launcher, names, outcome, remote, transfer
+from lab import ansible_environment
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SLICE_BYTES = 64 * 1024
 
 PLAYBOOK = """
@@ -44,12 +44,6 @@ def command(tmp_path: Path, options: Sequence[str], **arguments: object) -> list
     return [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", str(playbook), *options]
 
 
-def environment() -> dict[str, str]:
-    """The project's own settings, wherever the playbook is."""
-    settings = {"ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
-    return {**os.environ, **settings}
-
-
 def send(tmp_path: Path, *options: str, **arguments: object) -> dict[str, Any]:
     """Bring a file to "the host"; the task's result, with `failed` and the message where it failed."""
     answer = tmp_path / "answer.json"
@@ -58,7 +52,7 @@ def send(tmp_path: Path, *options: str, **arguments: object) -> dict[str, Any]:
         command(tmp_path, options, **arguments),
         capture_output=True,
         text=True,
-        env=environment(),
+        env=ansible_environment(),
         check=False,
         timeout=120,
     )
@@ -147,7 +141,7 @@ def test_a_killed_task_goes_on_where_it_was(tmp_path: Path) -> None:
         command(tmp_path, [], **arguments),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=environment(),
+        env=ansible_environment(),
         start_new_session=True,
     )
     wait_for(lambda: size_of_part(dest) >= 10 * SLICE_BYTES, process)

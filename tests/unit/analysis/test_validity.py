@@ -115,10 +115,10 @@ def test_clocks_that_disagree_by_more_than_two_percent_make_it_invalid():
     fast = EngineTimings(decode_seconds=1.1, decode_runs=TOKENS - 1, unaccounted_seconds=0.5)
     assert "1.100 to 1.600 s" in verdict(record(engine=fast)).reasons[0]
     # Sampling is in our time and beside llama.cpp's decode time; 8 tokens were sampled and 7 decoded.
-    sampling = EngineTimings(decode_seconds=0.9, decode_runs=TOKENS - 1, sampling_seconds=0.1)
+    sampling = EngineTimings(decode_seconds=0.9, decode_runs=TOKENS - 1, sampling_seconds=0.1, repacked_bytes=0)
     assert verdict(record(engine=sampling)).valid
     # What llama.cpp does not account for may have been spent in any of its windows.
-    elsewhere = EngineTimings(decode_seconds=0.9, decode_runs=TOKENS - 1, unaccounted_seconds=0.3)
+    elsewhere = EngineTimings(decode_seconds=0.9, decode_runs=TOKENS - 1, unaccounted_seconds=0.3, repacked_bytes=0)
     assert verdict(record(engine=elsewhere)).valid
 
 
@@ -256,4 +256,11 @@ def test_another_share_than_the_one_asked_for_is_warned_of():
     other = Residency(target_fraction=0.5, achieved_fraction=0.6)
     assert verdict(record(residency=other)).warnings == [
         "60.0% of the weights were resident while decoding, 50.0% were left room for"
+    ]
+
+
+def test_a_log_without_buffers_of_weights_hides_whether_they_were_repacked():
+    silent = EngineTimings(decode_seconds=1.0, decode_runs=TOKENS - 1)
+    assert verdict(record(engine=silent)).reasons == [
+        "llama.cpp's log names no buffer of weights, so that repacking would go unseen: look at llama.log"
     ]

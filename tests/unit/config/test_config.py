@@ -112,6 +112,7 @@ def test_a_share_outside_0_to_1_is_refused_with_its_place(share):
         ({"memory__os_reserve": "much"}, "is not a size"),
         ({"memory__os_reserve": "1MiB"}, "memory.os_reserve"),
         ({"repetitions": 0}, "repetitions"),
+        ({"factors__weights": ["mmap", "direct"]}, "weights: direct is not known to engine pin"),
         ({"models": WHOLE["models"] + WHOLE["models"][:1]}, "two models are called 'gemma'"),
     ],
 )

@@ -59,7 +59,6 @@ def test_a_setting_of_the_kernel_is_named_in_its_declaration_alone(name: str) ->
 
 def test_the_usual_value_sets_nothing() -> None:
     assert settings() == {}
-    assert factors(0.5).arguments() == []
     assert factors(0.5).label() == "gemma-3-270m, resident 0.5, cgroup"
 
 
@@ -70,9 +69,8 @@ def test_settings_of_the_kernel() -> None:
     assert file in (str(SWAPPINESS_FILE), "/sys/fs/cgroup/pagelab/trial-001/memory.swappiness")
 
 
-def test_arguments_and_words() -> None:
+def test_words() -> None:
     chosen = factors(0.0, weights="anonymous", readahead_kib=128)
-    assert chosen.arguments() == ["--no-mmap"]
     assert chosen.label() == "gemma-3-270m, resident 0, cgroup, weights anonymous, readahead 128 KiB"
     assert chosen.label(without=("model", "resident", "pressure")) == "weights anonymous, readahead 128 KiB"
 
@@ -84,7 +82,7 @@ def test_what_llama_cpp_is_asked_to_do_is_the_configurations_unless_a_factor_say
 
     def call(**values: object) -> list[str]:
         chosen = factors(0.5, **values)
-        return command_line(build, tmp_path / "m.gguf", config.inference_with(chosen), chosen.arguments())
+        return command_line(build, tmp_path / "m.gguf", config.inference_with(chosen), chosen.weights)
 
     def threads(command: list[str]) -> str:
         assert command.count("--threads") == 1
@@ -113,6 +111,7 @@ def test_a_calibration_is_shared_by_trials_that_need_the_same() -> None:
     assert factors(0.5, huge_pages="never").calibrated() != factors(0.5).calibrated()
     assert factors(0.5, threads=4).calibrated() != factors(0.5).calibrated()
     assert factors(0.5, repack=True).calibrated() != factors(0.5).calibrated()
+    assert factors(0.5, engine="newest").calibrated().engine == "newest"
 
 
 def test_a_record_of_before_there_was_a_factor_has_its_usual_value() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from pagelab.config.schema import InferenceSettings
 from pagelab.errors import InferenceError
-from pagelab.inference.build import Build, command_line, open_build
+from pagelab.inference.build import Build, command_line, open_build, version_of
 
 DESCRIPTION = {"commit": "b9a3771", "build_number": 7213, "source": "git", "files": {"bin/llama-cli": "a" * 64}}
 
@@ -41,3 +41,18 @@ def test_the_prompt_is_handed_on_as_it_is(tmp_path: Path) -> None:
     command = command_line(build, tmp_path / "m.gguf", InferenceSettings(prompt="C:\\new\\x41 --no-mmap", threads=1))
     assert command[command.index("--prompt") + 1] == "C:\\new\\x41 --no-mmap"
     assert "--no-escape" in command, "or llama-cli would read a line break and an A"
+
+
+@pytest.mark.parametrize(
+    ("says", "expected"),
+    [
+        ("version: 7213 (6eea6669c2d9)\nbuilt with cc for x86_64\n", (7213, "6eea6669c2d9")),
+        ("version: 0.6.0-dev (build 11434, commit b11434)\nbuilt with GNU 12.2.0\n", (11434, "b11434")),
+    ],
+)
+def test_a_build_says_its_number_and_commit(tmp_path: Path, says: str, expected: tuple[int, str]) -> None:
+    program = tmp_path / "bin" / "llama-cli"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nprintf '{says}' >&2\n".replace("\n\n", "\n"))
+    program.chmod(0o755)
+    assert version_of(Build(tmp_path, "b9a3771", 7213, "git", True, {})) == expected

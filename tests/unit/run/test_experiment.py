@@ -18,7 +18,7 @@ from pagelab.errors import StoreError
 from pagelab.inference.build import Build
 from pagelab.report.page import write_report
 from pagelab.report.run_data import RunData
-from pagelab.run.experiment import RunInProgress, close, identity_of, mend, resumed
+from pagelab.run.experiment import RunInProgress, close, identity_of, mend, other_than_pin, resumed
 from pagelab.run.lab import Lab
 from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore
@@ -86,7 +86,9 @@ def config(tmp_path: Path) -> Config:
 def store(lab: Lab, config: Config) -> RunStore:
     """A run of which every trial is measured, and one is not computed yet."""
     store = raw_run(lab.results_directory)
-    record = run_record(identity=identity_of(config, lab, BUILD), status="incomplete", trials_planned=3, trials_done=3)
+    record = run_record(
+        identity=identity_of(config, lab, {"pin": BUILD}), status="incomplete", trials_planned=3, trials_done=3
+    )
     store.write_run(record)
     mend(store, config, Heard())
     (store.directory / "trials/002/trial.json").unlink()
@@ -94,7 +96,7 @@ def store(lab: Lab, config: Config) -> RunStore:
 
 
 def resume(lab: Lab, config: Config, heard: Heard) -> RunInProgress | None:
-    return resumed(config, lab, BUILD, heard)
+    return resumed(config, lab, {"pin": BUILD}, heard)
 
 
 def finish(run: RunInProgress) -> Path:
@@ -217,3 +219,15 @@ def test_a_trial_that_was_deleted_is_measured_again(store: RunStore, lab: Lab, c
     shutil.rmtree(store.trial_directory(2))
     assert resume(lab, config, Heard()) is not None
     assert store.observed_trials() == [1, 3]
+
+
+def test_a_run_on_two_engines_is_another_experiment_than_one_on_the_pin(lab: Lab, config: Config) -> None:
+    newest = Build(Path("/nowhere"), "b11434", 11434, "pypi", is_pin=False, files={"bin/llama-completion": "1" * 64})
+    one, both = (identity_of(config, lab, builds) for builds in ({"pin": BUILD}, {"pin": BUILD, "newest": newest}))
+    assert both.llama_cpp_sha256 == one.llama_cpp_sha256
+    assert (one.other_engines_sha256, both.other_engines_sha256) == ({}, {"newest": newest.sha256})
+    assert identity_of(config, lab, {"newest": newest}).llama_cpp_commit == "b11434"
+    assert (
+        other_than_pin("newest", newest) == "engine newest is llama.cpp, build 11434 from pypi, not the pinned commit"
+    )
+    assert "declared stand-in" in (other_than_pin("pin", BUILD) or "")

@@ -109,7 +109,7 @@ compute() {
     for name in "${named[@]}"; do
         case "$command ${named[0]}" in
             'analyze '* | 'report '*) expose "$name" rw ;;
-            'plan '* | 'model fetch') expose_configuration "$name" ;;
+            'plan '* | 'engines '* | 'model fetch') expose_configuration "$name" ;;
             'model inspect') expose_model "$name" ;;
             *) expose "$name" ro ;;
         esac
@@ -205,7 +205,7 @@ grant_rights() {
 
 options=(
     --pull=never --label=pagelab.part=run --network=none --userns=host --workdir="${work:-/}"
-    --env=PAGELAB_LLAMA_CPP="$lab/llama.cpp/current" --env=PAGELAB_MODELS="$lab/models" --env=PAGELAB_STATE="$lab/state"
+    --env=PAGELAB_LLAMA_CPP="$lab/llama.cpp" --env=PAGELAB_MODELS="$lab/models" --env=PAGELAB_STATE="$lab/state"
     --env=PAGELAB_HOST="$host" --env=PAGELAB_IMAGE="$image_digest" --env=PAGELAB_CONTAINER_MODE=capabilities
     --env=TERM="${TERM:-dumb}" --env=NO_COLOR
 )

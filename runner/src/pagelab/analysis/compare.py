@@ -23,7 +23,7 @@ _OF_THE_RUN = ("calibration", "disk_rates")
 # What of a host is known to move these results much; everything else that differs is listed by --json.
 _TELLING = re.compile(
     r"""
-    host | operating_system | machine\..* | container_mode | lockdown | threads(\.\d+)? | llama_cpp\..*
+    host | operating_system | machine\..* | container_mode | lockdown | threads(\.\d+)? | llama_cpp\..* | engines\..*
     | kernel(\.release|\.command_line)? | kernel_command_line
     | cpu\.(model|physical_cores|usable_physical_cores|logical_cores|microcode|.*governor|.*boost|.*frequency.*)
     | memory_total_bytes | memory\.total_bytes | huge_pages | memory\.transparent_huge_pages\.(enabled|defrag)

@@ -94,6 +94,8 @@ def _pressure_reasons(record: TrialRecord) -> Iterator[str]:
 
 
 def _weights_reasons(record: TrialRecord, repack_asked: bool) -> Iterator[str]:
+    if record.engine.decode_seconds is not None and record.engine.repacked_bytes is None:
+        yield "llama.cpp's log names no buffer of weights, so that repacking would go unseen: look at llama.log"
     if record.engine.repacked_bytes and not repack_asked:
         yield f"llama.cpp repacked {format_bytes(record.engine.repacked_bytes)} of weights into anonymous memory"
 

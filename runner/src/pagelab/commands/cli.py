@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from pagelab import __version__, errors
-from pagelab.commands.environment import build_directory, models_directory, owner_from_environment, state_directory
+from pagelab.commands.environment import builds_directory, models_directory, owner_from_environment, state_directory
 from pagelab.commands.model import SetOption, model_app
 from pagelab.commands.predict import predict
 from pagelab.commands.trace import trace_app
@@ -79,6 +79,15 @@ def plan(
     known = known_weights_bytes(config, models_directory())
     check_sizes(config, known, total)
     print_plan(_selected_plan(config, only), known, total, read_rate=known_read_rate(results, _lab(results).host))
+
+
+@app.command()
+def engines(config_path: ConfigArgument, settings: SetOption = None) -> None:
+    """Say which builds of llama.cpp a configuration uses, by the names of its factor `engine`."""
+    from pagelab.config.load import load_config
+
+    for engine in load_config(config_path, settings or ()).engines():
+        typer.echo(engine)
 
 
 @app.command()
@@ -238,7 +247,7 @@ def _lab(results: Path) -> "Lab":
     from pagelab.run.lab import Lab
 
     return Lab(
-        build_directory=build_directory(),
+        builds_directory=builds_directory(),
         models_directory=models_directory(),
         results_directory=results,
         state_directory=state_directory(),

@@ -19,9 +19,9 @@ def state_directory() -> Path:
     return _directory("PAGELAB_STATE", "state")
 
 
-def build_directory() -> Path:
-    """Where the build of llama.cpp is."""
-    return _directory("PAGELAB_LLAMA_CPP", "llama.cpp/current")
+def builds_directory() -> Path:
+    """Where the builds of llama.cpp are, under the names of engines."""
+    return _directory("PAGELAB_LLAMA_CPP", "llama.cpp")
 
 
 def _directory(variable: str, usual: str) -> Path:

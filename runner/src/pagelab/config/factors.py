@@ -49,10 +49,6 @@ class Factor:
         """The kernel settings of a trial whose model is on `disk` and whose processes are in `group`."""
         return ()
 
-    def arguments(self, value: Any) -> list[str]:
-        """What is added to the call of llama.cpp."""
-        return []
-
     def inference(self, value: Any) -> dict[str, Any]:
         """The keys of `inference` in the configuration that it replaces."""
         return {}
@@ -94,14 +90,13 @@ class Pressure(Factor):
 
 
 class Weights(Factor):
-    """Whether the weights are pages of their file or anonymous memory."""
+    """Whether the weights are pages of their file or anonymous memory, and how they come there."""
 
-    help = "anonymous: --no-mmap, the weights then go to swap"
+    help = (
+        "anonymous: read into memory of their own, which goes to swap; direct: the same by direct I/O (engine newest)"
+    )
     default = ("mmap",)
     usual = "mmap"
-
-    def arguments(self, value: Any) -> list[str]:
-        return ["--no-mmap"] if value == "anonymous" else []
 
 
 class Readahead(Factor):
@@ -162,6 +157,15 @@ class Strategy(Factor):
     usual = "kernel"
 
 
+class Engine(Factor):
+    """Which build of llama.cpp runs; each keeps what it likes beside the weights."""
+
+    help = "which llama.cpp: pin, the commit that results are comparable at, or newest, a later one"
+    default = ("pin",)
+    usual = "pin"
+    calibrated = True
+
+
 class Threads(Factor):
     """How many threads llama.cpp computes with; each has memory of its own."""
 
@@ -194,11 +198,12 @@ class Factors(BaseModel):
     model: str
     resident: Annotated[Number, Field(ge=0, le=1), ResidentShare()]
     pressure: Annotated[Literal["cgroup", "pin"], Pressure()]
-    weights: Annotated[Literal["mmap", "anonymous"], Weights()] = "mmap"
+    weights: Annotated[Literal["mmap", "anonymous", "direct"], Weights()] = "mmap"
     readahead_kib: Annotated[Annotated[Whole, Field(ge=0, le=MOST_KIB)] | Literal["default"], Readahead()] = "default"
     swappiness: Annotated[Annotated[Whole, Field(ge=0, le=200)] | Literal["default"], Swappiness()] = "default"
     huge_pages: Annotated[Literal["default", "always", "madvise", "never"], HugePages()] = "default"
     strategy: Annotated[Literal["kernel"], Strategy()] = "kernel"
+    engine: Annotated[Literal["pin", "newest"], Engine()] = "pin"
     threads: Annotated[ThreadCount | Literal["physical", "default"], Threads()] = "default"
     repack: Annotated[bool | Literal["default"], Repack()] = "default"
 
@@ -214,10 +219,6 @@ class Factors(BaseModel):
     def settings(self, disk: Disk, group: Group) -> list[KernelSetting]:
         """The kernel settings of a trial with these values."""
         return [one for name, factor in FACTORS.items() for one in factor.settings(getattr(self, name), disk, group)]
-
-    def arguments(self) -> list[str]:
-        """What these values add to the call of llama.cpp."""
-        return [word for name, factor in FACTORS.items() for word in factor.arguments(getattr(self, name))]
 
     def inference(self) -> dict[str, Any]:
         """The keys of `inference` in the configuration that these values replace."""

@@ -211,6 +211,15 @@ class Config(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _engines_can_read_directly(self) -> "Config":
+        if any(factors.weights == "direct" and factors.engine == "pin" for factors in self.combinations()):
+            raise ValueError(
+                "weights: direct is not known to engine pin; name engine: newest beside it, or exclude "
+                "{engine: pin, weights: direct}"
+            )
+        return self
+
     def _model_names(self) -> list[str]:
         return [model.name for model in self.models]
 
@@ -222,6 +231,11 @@ class Config(Section):
     def combinations(self) -> list[Factors]:
         """What the trials set: each combination of a model and values of all factors once."""
         return combinations(self._model_names(), self.factors, self.cases, self.exclude)
+
+    def engines(self) -> list[str]:
+        """The builds of llama.cpp that the trials use, the pin first."""
+        used = {factors.engine for factors in self.combinations()}
+        return sorted(used, key=lambda engine: engine != "pin")
 
     def inference_with(self, factors: Factors) -> InferenceSettings:
         """What llama.cpp is asked to do in a trial with these factors."""

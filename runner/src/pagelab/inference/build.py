@@ -1,10 +1,10 @@
-"""A build of llama.cpp: how it was made, whether it is unaltered, and how llama-cli is called."""
+"""A build of llama.cpp: how it was made, whether it is unaltered, and how it is called."""
 
 import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from pagelab.config.schema import InferenceSettings
 from pagelab.documents import load_json, read_file
 from pagelab.errors import InferenceError, StoreError, shown
 from pagelab.host.cpu import physical_cores
+from pagelab.inference.generations import Generation, generation_with
 from pagelab.store.files import sha256_of
 from pagelab.units import MIB
 
 PINNED_COMMIT = "b9a37717b0e93381e86ab24c1a367bea8946613b"
-_VERSION = re.compile(r"version: (\d+) \(([0-9a-f]+)\)")
+# `version: 7234 (b9a3771)`, and in newer builds `version: 0.6.0-dev (build 11434, commit 1234abc)`.
+_VERSION = re.compile(r"version: (?:\S+ \(build )?(\d+)(?: \(|, commit )([0-9a-f]+)\)")
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,23 @@ class Build:
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
 
     @property
+    def generation(self) -> Generation:
+        """How it is called."""
+        return generation_with(self.files)
+
+    @property
     def program(self) -> Path:
         """The command line program."""
-        return self.directory / "bin" / "llama-cli"
+        return self.directory / "bin" / self.generation.program
+
+
+def open_builds(directory: Path, engines: Iterable[str]) -> dict[str, Build]:
+    """The builds that a directory has under the names of engines, in that order.
+
+    Raises:
+        InferenceError: one is not there, or its description cannot be read.
+    """
+    return {engine: open_build(directory / engine) for engine in engines}
 
 
 def open_build(directory: Path) -> Build:
@@ -88,7 +104,7 @@ def version_of(build: Build) -> tuple[int, str]:
         raise InferenceError(f"{build.program} does not run ({error}); run `make provision`") from error
     match = _VERSION.search(answer.stdout + answer.stderr)
     if match is None:
-        raise InferenceError(f"{build.program} --version names no version; run `make provision`")
+        raise InferenceError(f"{build.program} --version names no version: remove the build")
     return int(match[1]), match[2]
 
 
@@ -97,18 +113,24 @@ def threads_of(settings: InferenceSettings) -> int:
     return physical_cores() if settings.threads == "physical" else settings.threads
 
 
-def command_line(build: Build, model: Path, settings: InferenceSettings, more: Sequence[str] = ()) -> list[str]:
-    """The call of llama-cli for one trial; `more` is what its factors add.
+def command_line(build: Build, model: Path, settings: InferenceSettings, weights: str = "mmap") -> list[str]:
+    """The call of llama.cpp for one trial, with its factor `weights`.
 
     Warm-up is off because it would touch every expert of a mixture of experts; conversation mode is off because a
     model with a chat template would wait for input; special tokens are printed so that every token can be stamped; the
     end of text is ignored so that every trial generates the same number of tokens; the prompt is taken as it is, where
-    llama-cli would otherwise replace what it knows as escapes.
+    llama.cpp would otherwise replace what it knows as escapes.
+
+    Raises:
+        InferenceError: the build cannot hold the weights in that way.
     """
+    generation = build.generation
+    if weights not in generation.weights:
+        raise InferenceError(f"llama.cpp build {build.build_number} has no direct I/O: choose engine newest for it")
     command = [str(build.program), "--model", str(model), "--prompt", settings.prompt]
     command += ["--n-predict", str(settings.tokens), "--ctx-size", str(settings.context), "--seed", str(settings.seed)]
     command += ["--threads", str(threads_of(settings)), "--ignore-eos", "--special", "--no-display-prompt"]
-    command += ["-no-cnv", "--no-warmup", "--no-escape"]
+    command += ["-no-cnv", "--no-warmup", "--no-escape", *generation.options, *generation.weights[weights]]
     if not settings.repack:
         command.append("--no-repack")
-    return command + list(more)
+    return command

@@ -6,9 +6,9 @@ from pagelab.store.record import EngineTimings
 from pagelab.units import MIB
 
 # Lines are ended by the line feed alone, and told by how they begin: the log repeats texts of the model.
-# Printed when the model is ready and generation begins; the same words in all builds that have llama-cli.
-READY_LINE = re.compile(r"^generate: n_ctx = ")
-_BEGIN = r"^(?:[\d.]+ [A-Z] )?"  # builds may put the time and a letter in front
+_BEGIN = r"^(?:[\d.]+ [A-Z] )?"  # newer builds put the time and a letter in front
+# Printed when the model is ready and generation begins; the same words in all builds.
+READY_LINE = re.compile(rf"{_BEGIN}generate: n_ctx = ")
 _NUMBER = r"\d{1,15}(?:[.,]\d{1,9})?"
 # A line of its timings: which one, milliseconds, and of some what was counted in that time.
 _TIMING = re.compile(

@@ -69,7 +69,7 @@ def _run(
 ) -> tuple[Watched, bool]:
     """Run llama.cpp under a limit; also says whether the kernel killed it there."""
     settings = setup.config.inference_with(factors).model_copy(update={"tokens": tokens, "repack": repack})
-    command = command_line(setup.build, setup.model.path, settings, factors.arguments())
+    command = command_line(setup.builds[factors.engine], setup.model.path, settings)
     with put_back_afterwards(setup.journal), trial_group(setup.journal, "calibration") as group:
         set_factors(factors, setup, group)
         evict(*setup.model.parts)

@@ -1,6 +1,6 @@
 """All trials of a plan, in order, resumable: finished trials are kept whatever happens later."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -15,7 +15,7 @@ from pagelab.host.facts import build_facts, manifest, model_file_facts
 from pagelab.host.journal import Journal, exclusive, restore
 from pagelab.host.procfs import total_memory_bytes
 from pagelab.host.storage import disk_of_all
-from pagelab.inference.build import Build, open_build, threads_of
+from pagelab.inference.build import Build, open_builds, threads_of
 from pagelab.models.catalog import read_model, require_files, verify_model
 from pagelab.observe.tracer import choose
 from pagelab.run.budget import to_repeat
@@ -30,6 +30,9 @@ from pagelab.store.record import CheckRecord, Identity, RunRecord, TrialRecord
 from pagelab.store.run_store import RunStore, find_runs
 from pagelab.store.verify import refuse, shortened, verify
 from pagelab.units import format_bytes
+
+Builds = Mapping[str, Build]
+"""The builds of llama.cpp that the trials use, by the factor `engine`; the pin is the first where it is one of them."""
 
 
 class Observer(Protocol):
@@ -91,8 +94,8 @@ def run_experiment(
         for sentence in restore(lab.state_directory):
             observer.note(f"left by an earlier run: {sentence}")
         checks = checked(config, lab, force, observer)
-        build = open_build(lab.build_directory)
-        run = (resumed(config, lab, build, observer) if resume else None) or started(config, lab, build)
+        builds = open_builds(lab.builds_directory, config.engines())
+        run = (resumed(config, lab, builds, observer) if resume else None) or started(config, lab, builds)
         if run.record.status == "complete":
             return run.store
         run.record.preflight = checks
@@ -101,7 +104,7 @@ def run_experiment(
             run.record.forced.append("eviction skipped")
         try:
             while left := next_trials(plan, run, observer):
-                prepare(left, config, lab, build, run, observer, skip_eviction)
+                prepare(left, config, lab, builds, run, observer, skip_eviction)
                 for trial in left:
                     run_one(run.setups[trial.factors.model], trial, run, observer)
             close(run)
@@ -124,28 +127,31 @@ def checked(config: Config, lab: Lab, force: bool, observer: Observer) -> list[C
     return checks
 
 
-def identity_of(config: Config, lab: Lab, build: Build) -> Identity:
+def identity_of(config: Config, lab: Lab, builds: Builds) -> Identity:
     """What must be equal for two runs to be the same experiment."""
+    build, *_ = builds.values()
+    others = {engine: other.sha256 for engine, other in builds.items() if other is not build}
     return Identity(
         config_sha256=config.sha256(),
         llama_cpp_commit=build.commit,
         llama_cpp_sha256=build.sha256,
+        other_engines_sha256=others,
         image_digest=lab.image_digest,
         model_sha256={spec.name: verify_model(spec, lab.models_directory) for spec in config.models},
     )
 
 
-def started(config: Config, lab: Lab, build: Build) -> RunInProgress:
+def started(config: Config, lab: Lab, builds: Builds) -> RunInProgress:
     """A new run, on disk as incomplete before anything is measured."""
-    now, identity = datetime.now(UTC), identity_of(config, lab, build)
+    now, identity = datetime.now(UTC), identity_of(config, lab, builds)
     run_id = f"{now:%Y%m%dT%H%M%S}-{identity.config_sha256[:8]}"
     facts = manifest(lab.models_directory)
-    facts["llama_cpp"] = {**build_facts(build.directory), "is_pin": build.is_pin}
+    engines = {name: build_facts(build.directory) | {"is_pin": build.is_pin} for name, build in builds.items()}
+    facts["llama_cpp"] = next(iter(engines.values()))
+    if len(engines) > 1:
+        facts["engines"] = engines
     numbers = sorted({threads_of(config.inference_with(factors)) for factors in config.combinations()})
     facts["threads"] = numbers[0] if len(numbers) == 1 else numbers
-    stand_in = (
-        f"llama.cpp is the declared stand-in, build {build.build_number} from {build.source}, not the pinned commit"
-    )
     record = RunRecord(
         run_id=run_id,
         experiment=config.experiment,
@@ -155,7 +161,7 @@ def started(config: Config, lab: Lab, build: Build) -> RunInProgress:
         manifest=facts,
         started_at=now.isoformat(),
         trials_planned=len(make_plan(config).trials),
-        notes=[] if build.is_pin else [stand_in],
+        notes=[sentence for item in builds.items() if (sentence := other_than_pin(*item))],
     )
     store = RunStore.create(lab.results_directory, config.experiment, lab.host, run_id, lab.owner)
     store.write_config(config.resolved_yaml())
@@ -163,9 +169,17 @@ def started(config: Config, lab: Lab, build: Build) -> RunInProgress:
     return RunInProgress(store, record)
 
 
-def resumed(config: Config, lab: Lab, build: Build, observer: Observer) -> RunInProgress | None:
+def other_than_pin(engine: str, build: Build) -> str | None:
+    """That a build is not the pinned commit, in a sentence; None where it is."""
+    if build.is_pin:
+        return None
+    which = "llama.cpp is the declared stand-in" if engine == "pin" else f"engine {engine} is llama.cpp"
+    return f"{which}, build {build.build_number} from {build.source}, not the pinned commit"
+
+
+def resumed(config: Config, lab: Lab, builds: Builds, observer: Observer) -> RunInProgress | None:
     """The newest run of the same experiment that lacks trials, or its page; None where there is none."""
-    identity = identity_of(config, lab, build)
+    identity = identity_of(config, lab, builds)
     for directory in find_runs(lab.results_directory, config.experiment, lab.host):
         store = RunStore.open(directory, lab.owner)
         try:
@@ -227,7 +241,7 @@ def prepare(
     left: Sequence[PlannedTrial],
     config: Config,
     lab: Lab,
-    build: Build,
+    builds: Builds,
     run: RunInProgress,
     observer: Observer,
     skip_eviction: bool,
@@ -239,7 +253,7 @@ def prepare(
     if not models and not wanted:
         return
     run.setups |= {
-        spec.name: setup_of(spec, config, lab, build, skip_eviction) for spec in config.models if spec.name in models
+        spec.name: setup_of(spec, config, lab, builds, skip_eviction) for spec in config.models if spec.name in models
     }
     for label, factors in wanted.items():
         observer.begin(f"calibrate {label}", config.inference.tokens)
@@ -271,13 +285,13 @@ def burst(rates: DiskRates) -> str | None:
     )
 
 
-def setup_of(spec: ModelSpec, config: Config, lab: Lab, build: Build, skip_eviction: bool) -> TrialSetup:
+def setup_of(spec: ModelSpec, config: Config, lab: Lab, builds: Builds, skip_eviction: bool) -> TrialSetup:
     """What the trials of one model share."""
     model = read_model(spec, lab.models_directory)
     disk = disk_of_all(model.parts)
     return TrialSetup(
         config=config,
-        build=build,
+        builds=builds,
         model=model,
         disk=disk,
         journal=Journal(lab.state_directory),

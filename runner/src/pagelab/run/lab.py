@@ -10,7 +10,7 @@ from pagelab.store.files import Owner
 class Lab:
     """The directories that an experiment uses, and what its results say of where it ran."""
 
-    build_directory: Path
+    builds_directory: Path
     models_directory: Path
     results_directory: Path
     state_directory: Path

@@ -178,21 +178,27 @@ def _contexts(config: Config, lab: Lab) -> Iterator[CheckRecord]:
             )
 
 
-def _llama_cpp(_config: Config, lab: Lab) -> Iterator[CheckRecord]:
+def _llama_cpp(config: Config, lab: Lab) -> Iterator[CheckRecord]:
+    for engine in config.engines():
+        yield _engine(engine, lab.builds_directory / engine)
+
+
+def _engine(engine: str, directory: Path) -> CheckRecord:
+    name = "llama.cpp" if engine == "pin" else f"llama.cpp, engine {engine}"
     why = "results of different llama.cpp builds are different experiments"
     try:
-        build = open_build(lab.build_directory)
+        build = open_build(directory)
         number, commit = version_of(build)
     except InferenceError as error:
-        yield CheckRecord(name="llama.cpp", verdict="fail", found=str(error), why=why, fix="run `make provision`")
-        return
+        return CheckRecord(name=name, verdict="fail", found=str(error), why=why, fix="run `make provision CONFIG=…`")
     altered = altered_files(build)
     same = number == build.build_number and build.commit.startswith(commit[:7]) and not altered
-    yield CheckRecord(
-        name="llama.cpp",
-        verdict="pass" if same and build.is_pin else "warn" if same else "fail",
+    stands_in = engine == "pin" and not build.is_pin
+    return CheckRecord(
+        name=name,
+        verdict="fail" if not same else "warn" if stands_in else "pass",
         found=f"build {number} ({commit}) from {build.source}"
-        + ("" if build.is_pin else f", the stand-in for the pin {PINNED_COMMIT[:9]}")
+        + (f", the stand-in for the pin {PINNED_COMMIT[:9]}" if stands_in else "")
         + (f"; altered: {', '.join(altered)}" if altered else ""),
         why=why,
         fix=None if same else "remove the build directory and run `make provision`",

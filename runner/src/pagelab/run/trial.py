@@ -36,7 +36,9 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, found: Calibration, store:
     """
     config, factors, model = setup.config, trial.factors, setup.model
     seen = setup.observation(trial, found)
-    seen.command = command_line(setup.build, model.path, config.inference_with(factors), factors.arguments())
+    seen.command = command_line(
+        setup.builds[factors.engine], model.path, config.inference_with(factors), factors.weights
+    )
 
     with put_back_afterwards(setup.journal), trial_group(setup.journal, f"trial-{trial.number:03d}") as group:
         notify("settings", 0)

@@ -1,5 +1,6 @@
 """What the trials of one model share on this host, and what its calibration found."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +40,13 @@ class Calibration:
 
 @dataclass(frozen=True)
 class TrialSetup:
-    """What all trials of one model share on this host.
+    """What all trials of one model share on this host; `builds` of llama.cpp go by the factor `engine`.
 
     `skip_eviction` is for finding out what an eviction is good for: such trials are invalid.
     """
 
     config: Config
-    build: Build
+    builds: Mapping[str, Build]
     model: GgufMap
     disk: Disk
     journal: Journal

@@ -490,6 +490,7 @@ class Identity(Record):
     config_sha256: str
     llama_cpp_commit: str
     llama_cpp_sha256: str
+    other_engines_sha256: dict[str, str] = Field(default_factory=dict)
     image_digest: str | None = None
     model_sha256: dict[str, str]
     pagelab_version: str = __version__

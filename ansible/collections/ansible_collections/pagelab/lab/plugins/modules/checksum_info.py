@@ -13,19 +13,19 @@ DOCUMENTATION = r"""
 module: checksum_info
 short_description: Say what experiments on this host run, by its checksums
 description:
-  - Reads the binaries of a build anew and compares them with what they were when it was compiled.
+  - Reads the binaries of builds anew and compares them with what they were when these were compiled.
   - An image is the sha256 of its layers' checksums, because its id is another with every engine that holds it.
 options:
-  build: {type: path, required: true, description: "The directory of the build, with bin/ and build.json."}
+  builds: {type: dict, required: true, description: "Directories with bin/ and build.json, by name."}
   image: {type: str, required: true, description: The name of the image.}
   client: {type: list, elements: str, required: true, description: The command that asks the container engine.}
 author: pagelab
 """
 
 RETURN = r"""
-build_sha256: {type: str, returned: always, description: Of the names and checksums of all binaries.}
+builds_sha256: {type: dict, returned: always, description: "By build, of the names and checksums of all its binaries."}
 image_sha256: {type: str, returned: always, description: Of the checksums of the image's layers.}
-damaged: {type: list, returned: always, description: "The binaries that are not what was compiled, or missing, or new."}
+damaged: {type: dict, returned: always, description: "By build, binaries that are not what was compiled."}
 """
 
 
@@ -69,24 +69,29 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "build": {"type": "path", "required": True},
+            "builds": {"type": "dict", "required": True},
             "image": {"type": "str", "required": True},
             "client": {"type": "list", "elements": "str", "required": True},
         },
         supports_check_mode=True,
     )
     given = module.params
-    build = Path(given["build"])
-    try:
-        found = sums_of(build)
-        wrong = damaged(found, compiled(build))
-    except (OSError, ValueError, KeyError) as error:
-        module.fail_json(msg=f"{build} cannot be read ({error}): remove it and provision again")
+    found, wrong = {}, {}
+    for name, directory in given["builds"].items():
+        build = Path(directory)
+        try:
+            found[name] = sums_of(build)
+            wrong[name] = damaged(found[name], compiled(build))
+        except (OSError, ValueError, KeyError) as error:
+            module.fail_json(msg=f"{build} cannot be read ({error}): remove it and provision again")
     module.exit_json(
         changed=False,
-        build_sha256=together([word for name in sorted(found) for word in (name, found[name])]),
+        builds_sha256={
+            build: together([word for name in sorted(sums) for word in (name, sums[name])])
+            for build, sums in found.items()
+        },
         image_sha256=together(layers_of(module, given["client"], given["image"])),
-        damaged=wrong,
+        damaged={build: names for build, names in wrong.items() if names},
     )
 
 
