@@ -121,7 +121,7 @@ test: $(if $(TESTS_ON_HOST),provision,$(PACKAGE_STAMP)) ## set up what is missin
 	PAGELAB_TEST_MACHINES="$$N" $(BIN)/pytest "$${words[@]}"
 
 .PHONY: bench
-bench: provision ## time what should be fast, prints ratios; then run the quick configurations in full (half an hour)
+bench: provision ## time what should be fast, prints ratios; then run the quick configurations in full
 	@unshare --mount $(BIN)/python benchmarks/cost_of_looking.py
 	@$(BIN)/python benchmarks/model_inspect.py
 	@$(BIN)/python benchmarks/model_synth.py

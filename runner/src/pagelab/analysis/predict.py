@@ -1,10 +1,11 @@
 """Tokens a second over the share of the weights in RAM, from a run that was measured at a few shares.
 
 What is missing for each token is simulated on the accesses of a traced trial (or follows from the model, where a token
-touches all of it in turn), for the least recently used and for random replacement; the kernel is between the two. How
-fast that is made good is measured: the missing bytes over the time of a token beyond what its computing takes. That
-rate holds the disk's throughput, what is read in vain, and the faults; between two measured shares its logarithm is
-interpolated. So
+touches all of it in turn). The kernel drops what was used least recently, nearly: that is the prediction, and random
+replacement the other end of its interval. How fast the missing bytes are made good is measured: they are divided by the
+time of a token beyond what its computing takes. That rate holds the disk's throughput, what is read in vain, and the
+faults; between two measured shares its logarithm is interpolated. Where the windows that are read ahead have no room,
+what they bring is dropped before it is used; the rate falls below that room alone. So
 
     seconds per token(share) = compute seconds + missing bytes(share) / useful rate(share)
 
@@ -12,9 +13,9 @@ Another disk's profile scales the useful rate by what that disk delivers for rea
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from statistics import median
 
 import numpy as np
@@ -36,6 +37,7 @@ from pagelab.host.disk_rates import DiskRates
 from pagelab.store.observation import Observation
 from pagelab.store.record import PolicyBound, TrialRecord
 from pagelab.store.run_store import RunStore
+from pagelab.units import KIB
 
 COMPLETE_FRACTION = 0.8  # of the bytes that a token touches; with fewer that are seen, too much stayed mapped
 WARM_TOKENS = 2  # whose misses are left out of a simulation, which begins with an empty cache
@@ -45,7 +47,7 @@ WARM_TOKENS = 2  # whose misses are left out of a simulation, which begins with 
 class Predicted:
     """Tokens a second at one share: the prediction with its interval, the bounds, and what was measured there, if so.
 
-    `low` to `high` spans both kinds of replacement that the kernel is between, and the repetitions that were measured.
+    `low` to `high` spans replacement of the least recently used and at random, and the repetitions that were measured.
     """
 
     resident: float
@@ -69,24 +71,24 @@ class Missing:
     """Missing bytes for each token by how much of the weights has room, for one model."""
 
     def __init__(self, seen: Observation, touches: TokenTouches | None) -> None:
-        self._needed = seen.model.bytes_per_token
+        self._needed, self._weights = seen.model.bytes_per_token, seen.model.weights_bytes
         self._touches = touches
         self._known: dict[tuple[int, Policy], float] = {}
 
     def bytes_per_token(self, kept: float, policy: Policy) -> float:
         """What has to be read for each token where `kept` bytes have room."""
-        if kept >= self._needed:  # blocks are larger than what is touched, so they would not all have room
-            return 0.0
         if self._touches is None:
             return missing_in_turn(self._needed, kept, policy)
+        if kept >= self._weights:  # blocks are larger than what is touched, so they would not all have room
+            return 0.0
         room = int(kept) // self._touches.block_bytes
         if (room, policy) not in self._known:
             self._known[room, policy] = self._simulated(self._touches, room, policy)
         return self._known[room, policy]
 
     def kernel(self, kept: float) -> float:
-        """What the kernel is taken to miss: the geometric mean of random replacement and of the least recently used."""
-        return math.sqrt(self.bytes_per_token(kept, "random") * self.bytes_per_token(kept, "lru"))
+        """What the kernel is taken to miss: what dropping the least recently used would."""
+        return self.bytes_per_token(kept, "lru")
 
     def _simulated(self, touches: TokenTouches, room: int, policy: Policy) -> float:
         """Scaled to the bytes that a token needs: blocks are larger than what they are touched for."""
@@ -102,6 +104,42 @@ class Measured:
     resident: float
     kept_bytes: float
     useful_rate: float
+
+
+class UsefulRate:
+    """The useful rate by the room for the weights, from what was measured at some shares.
+
+    Between two of them its logarithm is interpolated. Of two of which only one has room for `windows_bytes`, the
+    change is put below that room: pages that are read ahead are then dropped before they are used.
+    """
+
+    def __init__(self, measured: Sequence[Measured], windows_bytes: float, scale: float) -> None:
+        self._scale = scale
+        shares = sorted({one.resident for one in measured})
+        groups = [[one for one in measured if one.resident == share] for share in shares]
+        places = [median(one.kept_bytes for one in group) for group in groups]
+        points = [(place, [one.useful_rate for one in group]) for place, group in zip(places, groups, strict=True)]
+        for (lower, _), (upper, rates) in pairwise(list(points)):
+            if lower < windows_bytes < upper:
+                points.append((windows_bytes, rates))
+        self._points = sorted(points, key=lambda point: point[0])
+
+    def at(self, kept: float) -> tuple[float, float, float]:
+        """By the least, the median and the greatest of the repetitions."""
+        places = [place for place, _ in self._points]
+
+        def rate(choose: Callable[[list[float]], float]) -> float:
+            logarithms = [math.log(choose(rates)) for _, rates in self._points]
+            return self._scale * math.exp(float(np.interp(kept, places, logarithms)))
+
+        return rate(min), rate(median), rate(max)
+
+
+def windows_bytes(trial: TrialRecord) -> float:
+    """Room for what is read ahead: for each thread a window that is used and the next one; 0 where it is not known."""
+    command = trial.command
+    threads = int(command[command.index("--threads") + 1]) if "--threads" in command else 0
+    return 2.0 * threads * (trial.readahead.effective_kib or 0) * KIB
 
 
 def predict_run(
@@ -146,12 +184,12 @@ def _curve(store: RunStore, trials: Sequence[TrialRecord], shares: Sequence[floa
     measured = [one for trial in trials if (one := _measured(trial, missing, compute)) is not None]
     if not measured:
         raise StoreError(f"no trial of {source.factors.label()} was slower than its computing: nothing can be learnt")
-    scale = _scale(source, seen, disk)
+    useful = UsefulRate(measured, windows_bytes(source), _scale(source, seen, disk))
     rates = disk or seen.disk_rates
     points = []
     for share in shares:
         kept = max(share * source.weights_bytes, min(one.kept_bytes for one in measured))
-        points.append(_point(share, kept, missing, compute, measured, scale, rates, _rate_at(trials, share)))
+        points.append(_point(share, kept, missing, compute, useful, rates, _rate_at(trials, share)))
     origin = "the weights in turn" if touches is None else f"the accesses of trial {source.trial:03d}"
     return Curve(source.factors, origin, tuple(points))
 
@@ -161,41 +199,26 @@ def _point(
     kept: float,
     missing: Missing,
     compute: float,
-    measured: Sequence[Measured],
-    scale: float,
+    useful: UsefulRate,
     rates: DiskRates | None,
     known: float | None,
 ) -> Predicted:
-    useful = [rate * scale for rate in _useful_rates(measured, kept)]
+    least, middle, most = useful.at(kept)
 
     def tokens_per_second(missing_bytes: float, rate: float) -> float:
         return 1 / (compute + missing_bytes / rate)
 
     each = {policy: missing.bytes_per_token(kept, policy) for policy in POLICIES}
     disk_rate = rates.most_bytes_per_second if rates else None
-    middle = missing.kernel(kept)
-    # What the kernel misses was assumed when the useful rate was measured, so of the two only their ratio is uncertain.
-    ends = [tokens_per_second(amount, rate) for amount in (each["random"], middle, each["lru"]) for rate in useful]
+    ends = [tokens_per_second(amount, rate) for amount in (each["random"], each["lru"]) for rate in (least, most)]
     return Predicted(
         share,
-        tokens_per_second(middle, median(useful)),
+        tokens_per_second(missing.kernel(kept), middle),
         min(ends),
         max(ends),
         {policy: policy_bound(amount, disk_rate, compute, None) for policy, amount in each.items()},
         known,
     )
-
-
-def _useful_rates(measured: Sequence[Measured], kept: float) -> list[float]:
-    """The useful rate of repetitions at some room: the least, the median and the greatest, each interpolated."""
-    shares = sorted({one.resident for one in measured})
-    groups = [[one for one in measured if one.resident == share] for share in shares]
-    places = [median(one.kept_bytes for one in group) for group in groups]
-    logarithms = [[math.log(one.useful_rate) for one in group] for group in groups]
-    return [
-        math.exp(float(np.interp(kept, places, [choose(values) for values in logarithms])))
-        for choose in (min, median, max)
-    ]
 
 
 def _measured(trial: TrialRecord, missing: Missing, compute: float) -> Measured | None:
