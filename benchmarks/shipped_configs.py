@@ -2,8 +2,8 @@
 
     [RESULTS=DIR] benchmarks/shipped_configs.py [NAME…]
 
-Without names the quick ones are run, which takes about a quarter of an hour, and without RESULTS nothing else is kept. A
-measurement counts only on a quiet machine.
+Without names the quick ones are run, which takes about a quarter of an hour, and without RESULTS nothing else is kept.
+A measurement counts only on a quiet machine.
 """
 
 import datetime

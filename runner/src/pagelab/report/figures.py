@@ -85,7 +85,8 @@ def _draw_speed(data: RunData) -> Figure:
         label = "invalid, BUT IN THE MEDIAN" if data.include_invalid else "invalid, not in the median"
         axes.plot(shares, speeds, "X", color=GREY, markersize=7, fillstyle="none", label=label)
     rates = [value for row in rows if row.tokens_per_second for value in row.tokens_per_second.values]
-    _scale(axes, rates + [rate for _, rate in invalid])
+    bounds = [rate for group in series for _, rate in _bounds(group)]
+    _scale(axes, rates + bounds + [rate for _, rate in invalid])
     axes.set_xlabel("share of the weights allowed in RAM (%)")
     axes.set_ylabel("decode speed (tokens/s)")
     axes.set_xticks(sorted({row.factors.resident * 100 for row in rows}))
@@ -101,11 +102,19 @@ def _draw_series(axes: Axes, group: Sequence[Combination], name: str, colour: st
         return
     medians = [(share, spread.median) for share, spread in measured]
     axes.plot(*zip(*medians, strict=True), "-", color=colour, linewidth=1.6, zorder=2)
+    if bounds := _bounds(group):
+        axes.plot(*zip(*bounds, strict=True), ":", color=colour, linewidth=1.2, zorder=1, label=f"{name}: bound")
     shares, speeds = zip(*points, strict=True)
     axes.plot(shares, speeds, marker, color=colour, label=name, markersize=6, markeredgecolor="white", zorder=3)
     for share, value in medians:
         text = wording.number(value)
         axes.annotate(text, (share, value), (11, -11), textcoords="offset points", color=colour, fontsize=9)
+
+
+def _bounds(group: Sequence[Combination]) -> list[tuple[float, float]]:
+    """Percent of the weights in RAM, and the speed that the best choice and the disk's highest rate would allow."""
+    medians = [(row.factors.resident * 100, row.spread("bound.tokens_per_second")) for row in group]
+    return [(share, spread.median) for share, spread in medians if spread is not None]
 
 
 def _side_by_side(values: Sequence[float]) -> list[tuple[float, float]]:
