@@ -32,6 +32,7 @@ ARRIVALS = [0.06 + 0.03 * token for token in range(TOKENS)]  # within the record
 READY = 0.02
 PROCESSOR = CpuInterference(throttled_seconds=0.0, thermal_events=0, stolen_ticks=0, all_ticks=100)
 LOG = """\
+load_tensors: CPU_Mapped model buffer size = 235.16 MiB
 common_perf_print: load time = 20.00 ms
 common_perf_print: prompt eval time = 40.00 ms / 5 tokens
 common_perf_print: eval time = 208.00 ms / 7 runs
