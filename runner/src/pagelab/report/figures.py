@@ -102,10 +102,10 @@ def _draw_series(axes: Axes, group: Sequence[Combination], name: str, colour: st
         return
     medians = [(share, spread.median) for share, spread in measured]
     axes.plot(*zip(*medians, strict=True), "-", color=colour, linewidth=1.6, zorder=2)
-    if bounds := _bounds(group):
-        axes.plot(*zip(*bounds, strict=True), ":", color=colour, linewidth=1.2, zorder=1, label=f"{name}: bound")
     shares, speeds = zip(*points, strict=True)
     axes.plot(shares, speeds, marker, color=colour, label=name, markersize=6, markeredgecolor="white", zorder=3)
+    if bounds := _bounds(group):
+        axes.plot(*zip(*bounds, strict=True), ":", color=colour, linewidth=1.2, zorder=1, label=f"{name}: bound")
     for share, value in medians:
         text = wording.number(value)
         axes.annotate(text, (share, value), (11, -11), textcoords="offset points", color=colour, fontsize=9)
