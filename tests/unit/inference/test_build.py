@@ -53,6 +53,6 @@ def test_the_prompt_is_handed_on_as_it_is(tmp_path: Path) -> None:
 def test_a_build_says_its_number_and_commit(tmp_path: Path, says: str, expected: tuple[int, str]) -> None:
     program = tmp_path / "bin" / "llama-cli"
     program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\nprintf '{says}' >&2\n".replace("\n\n", "\n"))
+    program.write_text(f"#!/bin/sh\ncat >&2 <<END\n{says}END\n")
     program.chmod(0o755)
     assert version_of(Build(tmp_path, "b9a3771", 7213, "git", True, {})) == expected
