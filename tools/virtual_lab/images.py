@@ -75,11 +75,14 @@ class Kind:
     encrypted_data: bool = False  # a third disk, mounted at /data, with a file system in LVM in LUKS
 
 
-BARE = Kind("bare", "bookworm", downloaded=("docker.io", "iptables", "apparmor"))
+BARE = Kind("bare", "bookworm", downloaded=("docker.io", "pigz", "iptables", "apparmor"))
 DOCKER = Kind(
     "docker",
     "trixie",
-    packages=("docker.io", "docker-cli", "iptables", "apparmor", "cryptsetup-bin", "systemd-cryptsetup", "lvm2"),
+    packages=(
+        *("docker.io", "docker-cli", "pigz", "iptables", "apparmor"),
+        *("cryptsetup-bin", "systemd-cryptsetup", "lvm2"),
+    ),
     # The first compiles the profiles of a hundred programs that are not there (15 s); Docker loads its own by itself.
     masked=("apparmor.service", "lvm2-monitor.service", "blk-availability.service"),
     # Asking whether it is there yet, over and over, would lock the asker out for a while.
@@ -93,7 +96,7 @@ UBUNTU = Kind(
     distribution="Ubuntu",
     sources=tuple(f"deb {UBUNTU_MIRROR} noble{pocket} main universe" for pocket in ("", "-updates", "-security")),
     kernel=("linux-image-virtual", "initramfs-tools"),
-    downloaded=("docker.io", "iptables", "apparmor"),
+    downloaded=("docker.io", "pigz", "iptables", "apparmor"),
 )
 KINDS = {kind.name: kind for kind in (BARE, DOCKER, UBUNTU)}
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -14,7 +15,12 @@ from pagelab.errors import printable
 from pagelab.report import wording
 from pagelab.report.tables import AnyCombination
 
-FORMATS = ("svg", "png", "pdf")
+_WITHOUT: dict[str, dict[str, None]] = {
+    "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
+    "png": {"Software": None},
+    "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
+}
+FORMATS = tuple(_WITHOUT)
 # Okabe and Ito: told apart with every common kind of colour blindness, and in print by marker and hatch.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^DvP*"
@@ -47,24 +53,26 @@ STYLE: Any = {  # matplotlib's type of it lists every setting there is
 }
 
 
-def render(figure: Figure, kind: str) -> bytes:
-    """A file without the date and the program's name, which would make equal figures differ.
+def render(figure: Figure) -> dict[str, bytes]:
+    """A file in each of `FORMATS`, without the date and the program's name, which would make equal figures differ.
 
-    Control characters of names are written out in it: SVG is XML, which cannot hold them.
+    Control characters of names are written out in it: SVG is XML, which cannot hold them. The layout is found once: it
+    takes as long as drawing, and would be found twice for each file.
     """
     for text in figure.findobj(Text):
         if isinstance(text, Text):
             text.set_text(printable(text.get_text(), lines=True))
-    metadata: dict[str, dict[str, None]] = {
-        "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
-        "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
-        "png": {"Software": None},
-    }
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), mpl.rc_context({"figure.constrained_layout.use": False}):
         # Letters that the font lacks are boxes in PNG and PDF; the SVG has them as they are.
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
-        figure.savefig(stream, format=kind, dpi=160, metadata=metadata[kind])
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
+        return {kind: _file(figure, kind) for kind in FORMATS}
+
+
+def _file(figure: Figure, kind: str) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, dpi=160, metadata=_WITHOUT[kind])
     return stream.getvalue()
 
 

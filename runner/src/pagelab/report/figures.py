@@ -12,7 +12,6 @@ from pagelab.analysis.summary import Combination
 from pagelab.report import wording
 from pagelab.report.access_figures import draw_access
 from pagelab.report.drawing import (
-    FORMATS,
     GREY,
     MARKERS,
     PALETTE,
@@ -38,7 +37,7 @@ def render_all(data: RunData) -> dict[str, dict[str, bytes]]:
     written across every figure. What was not recorded has no figure.
 
     Returns:
-        For each figure's name, the content of its file in each of `FORMATS`; the same for the same input.
+        For each figure's name, the content of its file in each format; the same for the same input.
     """
     layered = [one for one in data.resident if _layers_of(one)]
     banner = wording.invalid_included(data.trials, data.include_invalid)
@@ -53,7 +52,7 @@ def render_all(data: RunData) -> dict[str, dict[str, bytes]]:
         figures |= draw_access(data.patterns)
         for figure in figures.values():
             _stamp(figure, banner)
-        return {name: {kind: render(figure, kind) for kind in FORMATS} for name, figure in figures.items()}
+        return {name: render(figure) for name, figure in figures.items()}
 
 
 def _stamp(figure: Figure, banner: str) -> None:
