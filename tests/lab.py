@@ -22,6 +22,7 @@ from pagelab.host.journal import selected
 from pagelab.host.procfs import process_read_bytes, read_int, read_text, swap_areas
 from pagelab.host.storage import disk_of
 from pagelab.host.tracefs import INSTANCE_PREFIX
+from pagelab.models.catalog import model_path
 from pagelab.run.plan import PlannedTrial, make_plan
 from pagelab.store.record import TrialRecord
 from pagelab.store.run_store import RunStore
@@ -77,7 +78,8 @@ def play_role(playbook: Path, inventory: Path | str, *options: str) -> subproces
 
 # --- configurations ---------------------------------------------------------------------------------------------------
 
-DENSE: dict[str, Any] = {"architecture": "llama", "layers": 20, "width": 1024, "feed_forward": 4096, "type": "Q4_0"}
+# 94 MB of weights: what is read for each token is most of what a trial takes.
+DENSE: dict[str, Any] = {"architecture": "llama", "layers": 10, "width": 1024, "feed_forward": 4096, "type": "Q4_0"}
 
 
 def write_config(path: Path, *, synthetic: Mapping[str, Any] = DENSE, **sections: Any) -> Path:
@@ -107,6 +109,20 @@ def remove_model(path: Path) -> None:
     """Take a model and its stamp away."""
     path.unlink(missing_ok=True)
     path.with_name(f"{path.name}.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def fetched_model(config: Path) -> Iterator[Path]:
+    """The first model of a configuration, generated into the lab's models directory; taken away if it was not there."""
+    path = model_path(load_config(config).models[0], MODELS)
+    was_there = path.exists()
+    try:
+        answer = on_host("model", "fetch", config, "--models", MODELS)
+        assert answer.returncode == 0, answer.stderr
+        yield path
+    finally:
+        if not was_there:
+            remove_model(path)
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import DISK_DIRECTORY, LAUNCHER, MODELS, eventually, host_state, on_host, remove_model, write_config
-from pagelab.config.load import load_config
-from pagelab.models.catalog import model_path
+from lab import DISK_DIRECTORY, LAUNCHER, eventually, fetched_model, host_state, write_config
 
 
 def _check_host_state() -> Iterator[None]:
@@ -46,15 +44,9 @@ def disk_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def dense_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The model that the runs share, generated into the lab's models directory and taken away at the end."""
-    config = write_config(tmp_path_factory.mktemp("model") / "fetch.yml")
-    path = model_path(load_config(config).models[0], MODELS)
-    was_there = path.exists()
-    answer = on_host("model", "fetch", config, "--models", MODELS)
-    assert answer.returncode == 0, answer.stderr
-    yield path
-    if not was_there:
-        remove_model(path)
+    """The model that the runs share."""
+    with fetched_model(write_config(tmp_path_factory.mktemp("model") / "fetch.yml")) as path:
+        yield path
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import eventually, frozen, needs_lab, needs_root, run, starting, write_config
+from lab import DENSE, eventually, fetched_model, frozen, needs_lab, needs_root, run, starting, write_config
 from pagelab.host.cgroup import Group, parent_path
 from pagelab.host.page_cache import resident_bytes
 from pagelab.models.gguf_map import read_gguf_map
@@ -28,17 +28,20 @@ MEMORY = {"swap_minimum": "256MiB", "floor": f"{FLOOR}"}
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory, dense_model: Path) -> Iterator[Sweep]:
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     """A trial of each share; one that missed it is run once more, since a stall of the machine may cost one."""
     directory = tmp_path_factory.mktemp("sweep")
     # With so little in RAM a token reads more than the whole model: eight are enough to see what stays.
-    config = write_config(directory / "sweep.yml", factors={"resident": SHARES}, inference={"tokens": 8}, memory=MEMORY)
-    call = run(config, directory / "results")
-    assert call.code in (0, 1), call.show()  # what others read meanwhile makes a trial invalid, its share is no worse
-    trials = {share: (call.trial(resident=share), call.store) for share in SHARES}
-    for share in [share for share, (trial, _) in trials.items() if abs(missed_by(trial, share)) > TOLERANCE]:
-        again = run(config, directory / f"again-{share}", "--only", f"resident={share}")
-        trials[share] = again.trial(resident=share), again.store
+    sections = {"factors": {"resident": SHARES}, "inference": {"tokens": 8}, "memory": MEMORY}
+    config = write_config(directory / "sweep.yml", synthetic=DENSE | {"layers": 20}, **sections)
+    with fetched_model(config):
+        call = run(config, directory / "results")
+        # What others read meanwhile makes a trial invalid, its share is no worse.
+        assert call.code in (0, 1), call.show()
+        trials = {share: (call.trial(resident=share), call.store) for share in SHARES}
+        for share in [share for share, (trial, _) in trials.items() if abs(missed_by(trial, share)) > TOLERANCE]:
+            again = run(config, directory / f"again-{share}", "--only", f"resident={share}")
+            trials[share] = again.trial(resident=share), again.store
     yield trials
     shutil.rmtree(directory)
 
