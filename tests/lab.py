@@ -112,16 +112,16 @@ def remove_model(path: Path) -> None:
 
 
 @contextmanager
-def fetched_model(config: Path) -> Iterator[Path]:
-    """The first model of a configuration, generated into the lab's models directory; taken away if it was not there."""
-    path = model_path(load_config(config).models[0], MODELS)
-    was_there = path.exists()
+def fetched_models(config: Path) -> Iterator[list[Path]]:
+    """The models of a configuration, generated into the lab's models directory; what was not there is taken away."""
+    paths = [model_path(spec, MODELS) for spec in load_config(config).models]
+    new = [path for path in paths if not path.exists()]
     try:
         answer = on_host("model", "fetch", config, "--models", MODELS)
         assert answer.returncode == 0, answer.stderr
-        yield path
+        yield paths
     finally:
-        if not was_there:
+        for path in new:
             remove_model(path)
 
 

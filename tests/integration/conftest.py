@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import DISK_DIRECTORY, LAUNCHER, eventually, fetched_model, host_state, write_config
+from lab import DISK_DIRECTORY, LAUNCHER, eventually, fetched_models, host_state, write_config
 
 
 def _check_host_state() -> Iterator[None]:
@@ -45,7 +45,7 @@ def disk_path() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def dense_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The model that the runs share."""
-    with fetched_model(write_config(tmp_path_factory.mktemp("model") / "fetch.yml")) as path:
+    with fetched_models(write_config(tmp_path_factory.mktemp("model") / "fetch.yml")) as (path,):
         yield path
 
 

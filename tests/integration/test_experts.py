@@ -6,9 +6,7 @@ from statistics import mean
 
 import pytest
 
-from lab import MODELS, Call, needs_lab, needs_root, on_host, remove_model, run, write_config
-from pagelab.config.load import load_config
-from pagelab.models.catalog import model_path
+from lab import Call, fetched_models, needs_lab, needs_root, run, write_config
 
 pytestmark = [needs_root, needs_lab]
 
@@ -33,11 +31,8 @@ def mixtures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Call]:
         inference={"tokens": TOKENS},
         memory={"swap_minimum": "256MiB", "floor": "8MiB"},
     )
-    answer = on_host("model", "fetch", config, "--models", MODELS)
-    assert answer.returncode == 0, answer.stderr
-    yield run(config, directory / "results")
-    for spec in load_config(config).models:
-        remove_model(model_path(spec, MODELS))
+    with fetched_models(config):
+        yield run(config, directory / "results")
     shutil.rmtree(directory)
 
 

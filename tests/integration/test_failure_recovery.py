@@ -17,6 +17,7 @@ from lab import (
     Call,
     calling,
     eventually,
+    fetched_models,
     fill,
     frozen,
     host_state,
@@ -28,7 +29,6 @@ from lab import (
     own_faults,
     parent_of,
     planned,
-    remove_model,
     restore,
     run,
     starting,
@@ -281,10 +281,8 @@ def test_llama_cpp_killed_from_outside(workspace: Path) -> None:
 def small_model(workspace: Path) -> Iterator[Path]:
     """A configuration of a model of its own, which a test may damage."""
     config = write_config(workspace / "small.yml", synthetic=DENSE | {"layers": 1, "seed": 2})
-    answer = on_host("model", "fetch", config, "--models", MODELS)
-    assert answer.returncode == 0, answer.stderr
-    yield config
-    remove_model(model_path(load_config(config).models[0], MODELS))
+    with fetched_models(config):
+        yield config
 
 
 def test_a_truncated_model_is_refused_and_fetched_again(small_model: Path, workspace: Path) -> None:

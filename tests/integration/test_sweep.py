@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import DENSE, eventually, fetched_model, frozen, needs_lab, needs_root, run, starting, write_config
+from lab import DENSE, eventually, fetched_models, frozen, needs_lab, needs_root, run, starting, write_config
 from pagelab.host.cgroup import Group, parent_path
 from pagelab.host.page_cache import resident_bytes
 from pagelab.models.gguf_map import read_gguf_map
@@ -34,7 +34,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     # With so little in RAM a token reads more than the whole model: eight are enough to see what stays.
     sections = {"factors": {"resident": SHARES}, "inference": {"tokens": 8}, "memory": MEMORY}
     config = write_config(directory / "sweep.yml", synthetic=DENSE | {"layers": 20}, **sections)
-    with fetched_model(config):
+    with fetched_models(config):
         call = run(config, directory / "results")
         # What others read meanwhile makes a trial invalid, its share is no worse.
         assert call.code in (0, 1), call.show()

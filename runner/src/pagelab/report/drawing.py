@@ -15,12 +15,12 @@ from pagelab.errors import printable
 from pagelab.report import wording
 from pagelab.report.tables import AnyCombination
 
-_WITHOUT: dict[str, dict[str, None]] = {
+# Of each format, the facts that would make equal figures differ, which are left out.
+_FORMATS: dict[str, dict[str, None]] = {
     "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
     "png": {"Software": None},
     "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
 }
-FORMATS = tuple(_WITHOUT)
 # Okabe and Ito: told apart with every common kind of colour blindness, and in print by marker and hatch.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^DvP*"
@@ -54,7 +54,7 @@ STYLE: Any = {  # matplotlib's type of it lists every setting there is
 
 
 def render(figure: Figure) -> dict[str, bytes]:
-    """A file in each of `FORMATS`, without the date and the program's name, which would make equal figures differ.
+    """SVG, PNG and PDF of a figure, without the date and the program's name, which would make equal figures differ.
 
     Control characters of names are written out in it: SVG is XML, which cannot hold them. The layout is found once: it
     takes as long as drawing, and would be found twice for each file.
@@ -67,12 +67,12 @@ def render(figure: Figure) -> dict[str, bytes]:
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         figure.draw_without_rendering()
         figure.set_layout_engine(None)
-        return {kind: _file(figure, kind) for kind in FORMATS}
+        return {kind: _file(figure, kind, left_out) for kind, left_out in _FORMATS.items()}
 
 
-def _file(figure: Figure, kind: str) -> bytes:
+def _file(figure: Figure, kind: str, left_out: dict[str, None]) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format=kind, dpi=160, metadata=_WITHOUT[kind])
+    figure.savefig(stream, format=kind, dpi=160, metadata=left_out)
     return stream.getvalue()
 
 
