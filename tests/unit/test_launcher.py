@@ -95,7 +95,7 @@ def config(directory: Path, source: str = "file: /nowhere/m.gguf") -> Path:
 
 
 COMPUTING = ["plan CONFIG", "report RUN", "compare RUN RUN", "analyze RUN", "model inspect CONFIG", "version", "--help"]
-MEASURING = ["run CONFIG", "preflight CONFIG", "restore", "shell -c true"]
+MEASURING = ["run CONFIG", "preflight CONFIG", "restore", "shell -c true", "tune --ram 1GiB CONFIG"]
 
 
 def type_it(stub: Stub, command: str, directory: Path) -> subprocess.CompletedProcess[str]:
@@ -137,7 +137,7 @@ def test_what_measures_has_the_rights_that_the_document_explains(stub: Stub, tmp
     assert "--network=none" in call
     granted = {option.removeprefix("--cap-add=") for option in call if option.startswith("--cap-add=")}
     explained = set(re.findall(r"^\| `CAP_(\w+)`", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))
-    assert granted == (explained - {"IPC_LOCK", "MKNOD"} if command == "restore" else explained)
+    assert granted == (explained - {"IPC_LOCK", "SYS_NICE", "MKNOD"} if command == "restore" else explained)
 
 
 @pytest.mark.parametrize("command", COMPUTING + MEASURING)

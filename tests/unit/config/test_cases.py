@@ -107,6 +107,13 @@ def test_what_was_read_is_stored_and_read_again() -> None:
         ({"factors": {"threads": [0]}}, "factors.threads[0]"),
         ({"factors": {"threads": ["logical"]}}, "factors.threads[0]"),
         ({"factors": {"repack": ["perhaps"]}}, "factors.repack[0]"),
+        (
+            {"factors": {"strategy": ["hold"], "weights": ["anonymous"]}},
+            "strategy hold keeps pages of the model's file",
+        ),
+        ({"factors": {"strategy": ["behind"], "repack": [True]}}, "strategy behind keeps pages of the model's file"),
+        ({"factors": {"strategy": ["kernel", "hold"], "held": [0.5]}}, "means nothing beside strategy kernel"),
+        ({"factors": {"strategy": ["hold"], "held": [1.5]}}, "factors.held[0]"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(sections: dict[str, Any], sentence: str) -> None:

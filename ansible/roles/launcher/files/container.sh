@@ -13,7 +13,8 @@ run_container() {
     refuse_other_encodings "$work" "$@"
     read_arguments "$@"
     case $command in
-        run | preflight | restore | shell) measure "$in_which" "$@" ;;
+        run | preflight | restore | shell | tune) measure "$in_which" "$@" ;;
+        hold) fail "hold is for a command of the host, which is not in the container: docs/keeper.md says how to install it" ;;
         *) compute "$in_which" "$@" ;;
     esac
 }
@@ -37,12 +38,13 @@ read_arguments() {
             --out | --output) out=$argument ;;
             --set) settings+=("--set=$argument") ;;
             --only) chosen+=("--only=$argument") ;;
+            --ram | --tokens | --repetitions) ;;
             '') read_argument "$argument" ;;
             *) named+=("$argument") ;;
         esac
         option=
         [ -n "$only_names" ] || case $argument in
-            --results | --out | --output | --models | --set | --only) option=$argument ;;
+            --results | --out | --output | --models | --set | --only | --ram | --tokens | --repetitions) option=$argument ;;
             --) only_names=yes ;;
         esac
     done
@@ -150,6 +152,12 @@ measure() {
             describe_host
             ;;
         preflight) expose_where_it_would_be "$results" ;;
+        tune)
+            for name in "${named[@]}"; do
+                expose_model "$name"
+            done
+            named=()
+            ;;
         shell)
             shift
             options+=(--entrypoint=/bin/bash)
@@ -197,7 +205,7 @@ grant_rights() {
         options+=(--cap-add="$capability")
     done
     [ "$command" != restore ] || return 0
-    options+=(--cap-add=IPC_LOCK --cap-add=MKNOD --device-cgroup-rule='b *:* rm')
+    options+=(--cap-add=IPC_LOCK --cap-add=SYS_NICE --cap-add=MKNOD --device-cgroup-rule='b *:* rm')
     [ -z "$memlock" ] || options+=(--ulimit=memlock=-1)
 }
 
@@ -240,7 +248,7 @@ run_client() {
     wait "$listener" || true
     case $code in
         125 | 126 | 127) exit "$exit_bad_input" ;;
-        137) [[ $command =~ ^(run|preflight|restore|shell)$ ]] || explain_kill ;;
+        137) [[ $command =~ ^(run|preflight|restore|shell|tune)$ ]] || explain_kill ;;
     esac
     exit "$code"
 }

@@ -9,6 +9,7 @@ from pagelab.host.cgroup import GroupCounters
 from pagelab.store.observation import Observation
 from pagelab.store.record import (
     Access,
+    KeeperRecord,
     Limit,
     Memory,
     Rereads,
@@ -69,6 +70,7 @@ def trial_record(
     record.disturbance = windows.disturbance_of(raw)
     record.residency = _residency(seen, raw)
     record.limit = _limit(seen, raw, record.residency)
+    record.keeper = _keeper(seen)
     record.engine = raw.engine
     record.trace = seen.trace
     record.command = seen.command
@@ -106,6 +108,23 @@ def _residency(seen: Observation, raw: RawInference) -> Residency:
         after_fraction=fraction(raw.seen.resident_at_last_bytes) if mapped else None,
         evicted_bytes=seen.evicted_bytes,
         before_load_bytes=seen.resident_before_bytes,
+    )
+
+
+def _keeper(seen: Observation) -> KeeperRecord:
+    keeper = seen.keeper
+    if keeper is None or keeper.ended_early:
+        return KeeperRecord()
+
+    def bytes_of(chunks: int | None) -> int | None:
+        return None if chunks is None else chunks * keeper.chunk_bytes
+
+    return KeeperRecord(
+        held_bytes=keeper.held_bytes,
+        memory_bytes=keeper.memory_bytes,
+        let_go_bytes=bytes_of(keeper.chunks_let_go),
+        read_ahead_bytes=bytes_of(keeper.chunks_read_ahead),
+        cpu_seconds=keeper.cpu_seconds,
     )
 
 

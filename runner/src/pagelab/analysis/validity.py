@@ -31,6 +31,7 @@ def judge(record: TrialRecord, seen: Observation, raw: RawInference, config: Con
         *_clock_reasons(record),
         *_eviction_reasons(record),
         *_pressure_reasons(record),
+        *_keeper_reasons(seen),
         *_weights_reasons(record, config.inference_with(record.factors).repack),
         *_swap_reasons(seen, config),
         *_disturbance_reasons(record),
@@ -91,6 +92,15 @@ def _pressure_reasons(record: TrialRecord) -> Iterator[str]:
     no_pressure = record.factors.resident >= 1.0 and record.factors.weights == "mmap"
     if no_pressure and reread is not None and reread > BASELINE_REREAD_LIMIT * record.weights_bytes:
         yield f"the baseline read {format_bytes(reread)} of the model while decoding: something else took its memory"
+
+
+def _keeper_reasons(seen: Observation) -> Iterator[str]:
+    if seen.keeper is None:
+        return
+    if seen.keeper.ended_early:
+        yield "the keeper ended before llama.cpp did, so the kernel decided: look for what killed it"
+    elif seen.keeper.refused:
+        yield f"the kernel refused the keeper something ({seen.keeper.refused}): start through `make`, which allows it"
 
 
 def _weights_reasons(record: TrialRecord, repack_asked: bool) -> Iterator[str]:
@@ -195,7 +205,8 @@ def _warnings(record: TrialRecord) -> Iterator[str]:
     if achieved is None or share is None:
         return
     asked = share / record.weights_bytes
-    if abs(achieved - asked) > RESIDENCY_TOLERANCE:
+    leaves_room = record.factors.strategy != "kernel" and achieved < asked  # for what it reads ahead
+    if abs(achieved - asked) > RESIDENCY_TOLERANCE and not leaves_room:
         yield (
             f"{achieved:.1%} of the weights were resident while decoding, {asked:.1%} were left room for"
             f"{_non_file_words(record)}"

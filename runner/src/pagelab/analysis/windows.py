@@ -75,8 +75,8 @@ def reads_of(raw: RawInference, swap_on_model_disk: bool) -> WindowReads:
 
 
 def _began(raw: RawInference) -> Snapshot:
-    """The start; a process that has not started has read nothing, so its counter begins at 0."""
-    return raw.seen.at_start.model_copy(update={"process_read_bytes": 0})
+    """The start; a process that has not started has read nothing: its counter begins at 0, or at what a keeper read."""
+    return raw.seen.at_start.model_copy(update={"process_read_bytes": raw.seen.at_start.process_read_bytes or 0})
 
 
 def sources_of(

@@ -14,9 +14,11 @@ import typer
 
 from pagelab import __version__, errors
 from pagelab.commands.environment import builds_directory, models_directory, owner_from_environment, state_directory
+from pagelab.commands.hold import hold
 from pagelab.commands.model import SetOption, model_app
 from pagelab.commands.predict import predict
 from pagelab.commands.trace import trace_app
+from pagelab.commands.tune import tune
 
 if TYPE_CHECKING:  # loaded by the commands that need them, so that --help answers at once
     from pagelab.config.schema import Config
@@ -32,6 +34,8 @@ app = typer.Typer(
 app.add_typer(model_app, name="model")
 app.add_typer(trace_app, name="trace")
 app.command()(predict)
+app.command()(hold)
+app.command()(tune)
 
 ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="the experiment's YAML file")]
 ResultsOption = Annotated[Path, typer.Option("--results", help="directory that holds all results")]

@@ -61,6 +61,10 @@ class Factor:
         """A value in words."""
         return f"{name.replace('_', ' ')} {as_text(value)}"
 
+    def matters(self, factors: "Factors") -> bool:
+        """Whether its value changes anything beside the other ones."""
+        return True
+
 
 def as_text(value: Any) -> str:
     """A value as a configuration has it."""
@@ -150,11 +154,25 @@ class HugePages(Factor):
 
 
 class Strategy(Factor):
-    """Who decides which pages stay in RAM."""
+    """Who decides which pages stay in RAM: the kernel, or a keeper beside llama.cpp (pagelab.keeper)."""
 
-    help = "who decides what stays in RAM"
+    help = (
+        "who decides what stays in RAM: the kernel, or a keeper that holds a part of the weights, lets go of what was "
+        "used (behind), and reads ahead what comes next (stream)"
+    )
     default = ("kernel",)
     usual = "kernel"
+
+
+class Held(Factor):
+    """How much of the weights a keeper holds, where the strategy has it hold."""
+
+    help = "share of the weights that a strategy with hold locks; auto: all that fits beside what is being read"
+    default = ("auto",)
+    usual = "auto"
+
+    def matters(self, factors: "Factors") -> bool:
+        return "hold" in factors.strategy.split("+")
 
 
 class Engine(Factor):
@@ -202,7 +220,8 @@ class Factors(BaseModel):
     readahead_kib: Annotated[Annotated[Whole, Field(ge=0, le=MOST_KIB)] | Literal["default"], Readahead()] = "default"
     swappiness: Annotated[Annotated[Whole, Field(ge=0, le=200)] | Literal["default"], Swappiness()] = "default"
     huge_pages: Annotated[Literal["default", "always", "madvise", "never"], HugePages()] = "default"
-    strategy: Annotated[Literal["kernel"], Strategy()] = "kernel"
+    strategy: Annotated[Literal["kernel", "behind", "hold", "hold+behind", "hold+behind+stream"], Strategy()] = "kernel"
+    held: Annotated[Annotated[Number, Field(ge=0, le=1)] | Literal["auto"], Held()] = "auto"
     engine: Annotated[Literal["pin", "newest"], Engine()] = "pin"
     threads: Annotated[ThreadCount | Literal["physical", "default"], Threads()] = "default"
     repack: Annotated[bool | Literal["default"], Repack()] = "default"

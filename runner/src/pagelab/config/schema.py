@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from pagelab.config.cases import Case, Exclusion, combinations, count_before_exclusion, refuse_unknown_models
 from pagelab.config.expectation import parse_expectation
-from pagelab.config.factors import FactorLists, Factors
+from pagelab.config.factors import FACTORS, FactorLists, Factors
 from pagelab.config.model_specs import ModelSpec
 from pagelab.config.values import ByteCount, Name, Number, Percentage, Text, ThreadCount, Whole
 from pagelab.documents import dump_yaml
@@ -218,6 +218,20 @@ class Config(Section):
                 "weights: direct is not known to engine pin; name engine: newest beside it, or exclude "
                 "{engine: pin, weights: direct}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keepers_can_keep(self) -> "Config":
+        for one in self.combinations():
+            if one.strategy != "kernel" and not self.maps_weights(one):
+                raise ValueError(
+                    f"strategy {one.strategy} keeps pages of the model's file, and these weights are not such; exclude "
+                    "{strategy: ..., weights: ...} or {strategy: ..., repack: true}"
+                )
+            if one.held != FACTORS["held"].usual and not FACTORS["held"].matters(one):
+                raise ValueError(
+                    f"held: {one.held} means nothing beside strategy {one.strategy}, which holds nothing; use `cases`"
+                )
         return self
 
     def _model_names(self) -> list[str]:

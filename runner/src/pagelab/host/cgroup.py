@@ -8,7 +8,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pagelab.errors import HostError
 from pagelab.host.kernel_mounts import remove_directory
@@ -331,6 +331,28 @@ def _hand_on(directory: Path, controller: str) -> None:
 def new_group(name: str) -> Group:
     """A group of the lab's own that does not exist yet; call its `create`."""
     return Group(_open_parent() / name)
+
+
+def limiting_groups() -> list[Group]:
+    """The groups that this process is in and that have a limit of memory, inner ones first.
+
+    By /proc/self/cgroup (cgroups(7)). What lies above the root of a mounted hierarchy, as in a container, is not seen.
+    """
+    root = parent_path().parent
+    inside = PurePosixPath(_own_group(root))
+    paths = [root / part.relative_to("/") for part in (inside, *inside.parents)]
+    groups = [Group(path) for path in paths if path != root and path.is_dir()]
+    return [group for group in [*groups, Group(root)] if group.counters().limit_bytes is not None]
+
+
+def _own_group(root: Path) -> str:
+    """Where this process is in a hierarchy, as a path below its root."""
+    version = 2 if (root / "cgroup.controllers").exists() else 1
+    for line in lines(read_text("/proc/self/cgroup")):
+        number, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if path.startswith("/") and ("memory" in controllers.split(",") if version == 1 else number == "0"):
+            return path
+    return "/"
 
 
 def stale_groups() -> list[Group]:

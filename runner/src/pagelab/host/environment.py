@@ -15,7 +15,7 @@ from pagelab.host.settings import present
 CONTAINER_MODE, IMAGE = "PAGELAB_CONTAINER_MODE", "PAGELAB_IMAGE"
 HOST_SYSTEM, ENGINE = "PAGELAB_HOST_SYSTEM", "PAGELAB_ENGINE"
 
-CAP_IPC_LOCK = 14  # linux/capability.h
+CAP_IPC_LOCK, CAP_SYS_NICE = 14, 23  # linux/capability.h
 
 
 def host_operating_system() -> str | None:

@@ -74,7 +74,8 @@ def cpu_time_of_others(
         before, after: what `processes` saw at either end.
         ours: pids of this lab; what descends from them is left out too.
     """
-    family = _with_descendants({**before, **after}, set(ours))
+    table, pids = {**before, **after}, set(ours)
+    family = pids.union(*(descendants(table, pid) for pid in pids))
     taken = {
         pid: process.cpu_seconds - (before[pid].cpu_seconds if pid in before else 0.0)
         for pid, process in after.items()
@@ -88,9 +89,9 @@ def cpu_time_of_others(
     return sum(other.cpu_seconds for other in busiest), busiest
 
 
-def _with_descendants(table: dict[int, Process], pids: set[int]) -> set[int]:
-    """The pids, and those of all processes below them."""
-    family = set(pids)
+def descendants(table: dict[int, Process], ancestor: int) -> set[int]:
+    """The pids of all processes below one."""
+    family = {ancestor}
     while grown := {pid for pid, process in table.items() if process.parent in family} - family:
         family |= grown
-    return family
+    return family - {ancestor}

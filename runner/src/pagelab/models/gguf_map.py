@@ -38,6 +38,7 @@ __all__ = [
     "classify",
     "expert_ranges",
     "read_gguf_map",
+    "tensors_of_every_token",
 ]
 
 _Key = TypeVar("_Key")
@@ -150,10 +151,19 @@ def bytes_per_token(model: GgufMap) -> int:
 
 def bytes_per_token_by_class(model: GgufMap) -> dict[TensorClass, int]:
     """What `bytes_per_token` sums up, for each class of tensor that occurs."""
-    used_layers = model.layers - integer(
-        model.metadata, f"{model.architecture}.nextn_predict_layers"
-    )  # llama.cpp leaves them alone (src/llama-model.cpp, TENSOR_SKIP)
-    return _in_order(_sums((tensor.tensor_class, _touched(tensor, model, used_layers)) for tensor in model.tensors))
+    used = _used_layers(model)
+    return _in_order(_sums((tensor.tensor_class, _touched(tensor, model, used)) for tensor in model.tensors))
+
+
+def tensors_of_every_token(model: GgufMap) -> list[Tensor]:
+    """The tensors that generating any token touches as a whole: neither experts nor what is looked up by row."""
+    used = _used_layers(model)
+    return [one for one in model.tensors if one.bytes and _touched(one, model, used) == one.bytes]
+
+
+def _used_layers(model: GgufMap) -> int:
+    """Without those that predict later tokens: llama.cpp leaves them alone (src/llama-model.cpp, TENSOR_SKIP)."""
+    return model.layers - integer(model.metadata, f"{model.architecture}.nextn_predict_layers")
 
 
 def _touched(tensor: Tensor, model: GgufMap, used_layers: int) -> int:

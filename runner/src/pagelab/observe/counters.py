@@ -13,11 +13,15 @@ from pagelab.store.observation import Snapshot
 
 @dataclass(frozen=True)
 class Counters:
-    """Where the counters of one trial are read: its group, its process, and the disk that holds the model."""
+    """Where the counters of one trial are read: its group, its process, and the disk that holds the model.
+
+    What `helpers` read, other processes, they read for it.
+    """
 
     group: Group
     disk: Disk
     tensors: TensorResidency
+    helpers: tuple[int, ...] = ()
 
     def snapshot(self, pid: int | None) -> Snapshot:
         """Read everything once; takes about a millisecond."""
@@ -28,7 +32,7 @@ class Counters:
             monotonic_seconds=time.monotonic(),
             group=self.group.counters(),
             limit_hits=self.group.limit_hits(),
-            process_read_bytes=None if pid is None else process_read_bytes(pid),
+            process_read_bytes=self._read_bytes(pid),
             process_major_faults=faults[0] if faults else None,
             process_minor_faults=faults[1] if faults else None,
             device_read_bytes=device_read_bytes,
@@ -49,7 +53,7 @@ class Counters:
             "group_swap_bytes": group.swap_bytes,
             "group_limit_bytes": group.limit_bytes,
             "model_resident_bytes": self.tensors.look(),
-            "process_read_bytes": process_read_bytes(pid),
+            "process_read_bytes": self._read_bytes(pid),
             "device_read_bytes": self.disk.read_and_written_bytes()[0],
             "swapped_in_bytes": _bytes_of(host.get("pswpin")),
             "swapped_out_bytes": _bytes_of(host.get("pswpout")),
@@ -57,6 +61,12 @@ class Counters:
             "refault_file_pages": group.refault_file_pages,
             "refault_anon_pages": group.refault_anon_pages,
         }
+
+    def _read_bytes(self, pid: int | None) -> int | None:
+        """What the process, if it has started, and its helpers have read up to now."""
+        readers = self.helpers if pid is None else (pid, *self.helpers)
+        counts = [count for one in readers if (count := process_read_bytes(one)) is not None]
+        return sum(counts) if counts else None
 
 
 def _bytes_of(pages: int | None) -> int | None:

@@ -24,7 +24,8 @@ class Sizes:
     """What the sizes of the pressure are computed from, all in bytes.
 
     `weights` is where they lie: file, offset and length, for each file; `are_mapped` whether llama.cpp leaves them
-    there or has them in anonymous memory. `non_file_bytes` is what the calibration measured beside page cache.
+    there or has them in anonymous memory. `non_file_bytes` is what the calibration measured beside page cache, and
+    `keeper_bytes` what a keeper in the group takes for itself: that comes out of the weights' share.
     """
 
     weights: tuple[tuple[Path, int, int], ...]
@@ -33,6 +34,15 @@ class Sizes:
     non_file_bytes: int
     host_bytes: int
     memory: MemorySettings
+    keeper_bytes: int = 0
+
+    def share_bytes(self, resident: float) -> int:
+        """The page cache that a group leaves to the weights."""
+        return max(0, share_bytes(self.weights_bytes, resident, self.memory.floor) - self.keeper_bytes)
+
+    def limit_bytes(self, share: int) -> int:
+        """The group's limit with a share."""
+        return group_limit_bytes(self.non_file_bytes + self.keeper_bytes, share)
 
 
 @dataclass(frozen=True)
@@ -81,23 +91,23 @@ def group_limit_bytes(non_file_bytes: int, share: int) -> int:
 
 @contextmanager
 def applied(factors: Factors, sizes: Sizes, group: Group) -> Iterator[Applied]:
-    """Put the group, which is empty yet, under its limit, or lock dummy memory; both end with the context.
+    """Put the group, empty yet but for a keeper, under its limit, or lock dummy memory; both end with the context.
 
     Raises:
         HostError: the kernel refused, or the host could not spare the memory.
     """
-    memory, weights = sizes.memory, sizes.weights_bytes
+    memory = sizes.memory
     if not factors.limited:
         yield Applied()
     elif factors.pressure == "cgroup":
-        share = share_bytes(weights, factors.resident, memory.floor)
-        with _limited(sizes, group, share, group_limit_bytes(sizes.non_file_bytes, share)) as pressure:
+        share = sizes.share_bytes(factors.resident)
+        with _limited(sizes, group, share, sizes.limit_bytes(share)) as pressure:
             yield pressure
     elif memory.fence_reserve:
-        with _fenced(share_bytes(weights, factors.resident, memory.floor), sizes, group) as pressure:
+        with _fenced(sizes.share_bytes(factors.resident), sizes, group) as pressure:
             yield pressure
     else:
-        share = share_bytes(weights, factors.resident, 0)
+        share = share_bytes(sizes.weights_bytes, factors.resident, 0)
         size = pin_bytes(sizes.host_bytes, memory.os_reserve, share)
         refuse_unsafe(size, memory.os_reserve)
         with PinnedMemory(size) as pin:
@@ -126,7 +136,7 @@ def _fenced(share: int, sizes: Sizes, group: Group) -> Iterator[Applied]:
     Locking N bytes charges the group with more than N (page tables, the locking process), so the limit is set from what
     the kernel has charged; the locked memory is made smaller by an estimate of it to stay inside RAM - os_reserve.
     """
-    beside = group_limit_bytes(sizes.non_file_bytes, share)
+    beside = sizes.limit_bytes(share)
     size = pin_bytes(sizes.host_bytes, sizes.memory.os_reserve, beside)
     size = max(0, size - size // PAGE_TABLE_SHARE - LOCKER_BYTES) // PAGE_BYTES * PAGE_BYTES
     refuse_unsafe(size, sizes.memory.os_reserve)
@@ -134,5 +144,5 @@ def _fenced(share: int, sizes: Sizes, group: Group) -> Iterator[Applied]:
         charged = group.counters().memory_bytes
         if charged is None:
             raise HostError(f"{group.path} does not say what it is charged; use pressure cgroup, or no fence_reserve")
-        with _limited(sizes, group, share, charged + beside, pin) as pressure:
+        with _limited(sizes, group, share, charged + beside - sizes.keeper_bytes, pin) as pressure:
             yield pressure

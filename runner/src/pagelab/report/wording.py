@@ -142,7 +142,8 @@ def varying_settings(among: Iterable[HasFactors]) -> list[str]:
 def common_settings(among: Sequence[HasFactors]) -> str:
     """The settings that are the same in all, in words."""
     varying = varying_settings(among)
-    return settings(among[0].factors, (name for name in _SETTINGS if name not in varying))
+    same = [name for name in _SETTINGS if name not in varying]
+    return settings(among[0].factors, (n for n in same if any(FACTORS[n].matters(one.factors) for one in among)))
 
 
 def settings(factors: Factors, names: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ from pagelab.observe.inference import Notify, Watched, watch
 from pagelab.observe.tensors import TensorResidency
 from pagelab.pressure.applied import Applied, applied
 from pagelab.run.plan import PlannedTrial
+from pagelab.run.trial_keeper import trial_keeper
 from pagelab.run.trial_setup import Calibration, TrialSetup
 from pagelab.store.files import write_text
 from pagelab.store.observation import Observation, ObservedSetting
@@ -50,11 +51,16 @@ def run_trial(setup: TrialSetup, trial: PlannedTrial, found: Calibration, store:
         seen.readahead = ReadaheadWindow() if setup.skip_eviction else observed_readahead(setup, factors)
 
         notify("pressure", 0)
-        sizes = setup.sizes(factors, found.kept_bytes)
-        with TensorResidency(model) as tensors, applied(factors, sizes, group) as pressure:
-            counters, told = Counters(group, setup.disk, tensors), tells_first_token(pressure, notify)
+        with (
+            TensorResidency(model) as tensors,
+            trial_keeper(setup, factors, group, seen.readahead) as keeper,
+            applied(factors, setup.sizes(factors, found.kept_bytes, keeper.memory_bytes), group) as pressure,
+        ):
+            keeper.hold()
+            counters, told = Counters(group, setup.disk, tensors, keeper.pids), tells_first_token(pressure, notify)
             with setup.tracer(store.trace_directory(trial.number), store.owner) as tracer:
                 watched = watch(seen.command, counters, config.inference.tokens, config.trial_timeout_seconds, told)
+            seen.keeper = keeper.observed()
             seen.peak_bytes, seen.oom_kills, seen.pressure = group.peak_bytes(), group.oom_kills(), pressure.observed()
 
         seen.inference, seen.resident_before_bytes = watched.seen, tensors.before_bytes

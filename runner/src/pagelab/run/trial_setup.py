@@ -58,7 +58,7 @@ class TrialSetup:
         """What records the reads of a trial, into a directory."""
         return Tracer(self.config.trace, self.recorders, self.model, self.disk, self.journal, directory, owner)
 
-    def sizes(self, factors: Factors, non_file_bytes: int) -> Sizes:
+    def sizes(self, factors: Factors, non_file_bytes: int, keeper_bytes: int = 0) -> Sizes:
         """What the pressure's sizes are computed from."""
         return Sizes(
             weights=self.model.weights_ranges(),
@@ -67,6 +67,7 @@ class TrialSetup:
             non_file_bytes=non_file_bytes,
             host_bytes=total_memory_bytes(),
             memory=self.config.memory,
+            keeper_bytes=keeper_bytes,
         )
 
     def observation(self, trial: PlannedTrial, calibration: Calibration) -> Observation:

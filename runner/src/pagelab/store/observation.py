@@ -125,6 +125,28 @@ class ObservedPressure(Record):
     in_force: bool = True
 
 
+class ObservedKeeper(Record):
+    """What the keeper did, where the strategy had one; it ran in the trial's group.
+
+    `memory_bytes` are what it took of the group for itself, `held_first_bytes` were held before llama.cpp started,
+    `held_bytes` after the last token, and `most_held_bytes` at most. Chunks, of `chunk_bytes`, were let go after their
+    use, and read ahead of it. `refused` is what the kernel said where it would not do something. `ended_early`: it was
+    not there any more after the last token, and says nothing.
+    """
+
+    memory_bytes: Natural | None = None
+    held_first_bytes: Natural | None = None
+    held_bytes: Natural | None = None
+    most_held_bytes: Natural | None = None
+    chunk_bytes: Positive
+    chunks_touched: Natural | None = None
+    chunks_let_go: Natural | None = None
+    chunks_read_ahead: Natural | None = None
+    cpu_seconds: Amount | None = None
+    refused: str | None = None
+    ended_early: bool = False
+
+
 class ObservedSetting(Record):
     """A kernel setting while the trial ran, and what it was before."""
 
@@ -172,6 +194,7 @@ class Observation(Record):
     resident_before_bytes: Natural | None = None
     swap: list[ObservedSwap] = Field(default_factory=list)
     pressure: ObservedPressure = ObservedPressure()
+    keeper: ObservedKeeper | None = None
     peak_bytes: Natural | None = None
     oom_kills: Natural | None = None
     inference: ObservedInference | None = None

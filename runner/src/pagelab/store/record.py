@@ -341,6 +341,20 @@ class Limit(Record):
     effective: bool | None = None
 
 
+class KeeperRecord(Record):
+    """What the keeper did, where the strategy is not the kernel's alone (docs/keeper.md).
+
+    `held_bytes` of the weights were locked after the last token, and `memory_bytes` are what it took for itself. In the
+    whole trial `let_go_bytes` were dropped after their use, and `read_ahead_bytes` were asked for before it.
+    """
+
+    held_bytes: Natural | None = None
+    memory_bytes: Natural | None = None
+    let_go_bytes: Natural | None = None
+    read_ahead_bytes: Natural | None = None
+    cpu_seconds: Amount | None = None
+
+
 class ReadaheadWindow(Record):
     """How far the kernel reads ahead in the model's file: as its disk, or its file system, is set, and in effect.
 
@@ -471,6 +485,7 @@ class TrialRecord(Record):
     residency: Residency = Residency()
     limit: Limit = Limit()
     readahead: ReadaheadWindow = ReadaheadWindow()
+    keeper: KeeperRecord = KeeperRecord()
     bound: Bound = Bound()
     engine: EngineTimings = EngineTimings()
     trace: Traced | None = None
