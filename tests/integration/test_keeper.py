@@ -228,13 +228,13 @@ def test_less_is_held_once_something_else_needs_the_memory(file: Path) -> None:
         file,
         most_bytes=everything,
         first_bytes=everything,
-        headroom_bytes=8 * MIB,
+        headroom_bytes=24 * MIB,
         groups=[str(group.path)],
         target_group=str(group.path),
     )
     try:
         with KeeperProcess(wanted, group) as keeper:
-            group.set_limit((group.counters().non_file_bytes or 0) + everything + 24 * MIB)
+            group.set_limit((group.counters().non_file_bytes or 0) + everything + 40 * MIB)
             keeper.hold()
             before = locked_bytes(keeper.pid)
             assert before >= everything - CHUNK_BYTES

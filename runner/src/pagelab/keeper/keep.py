@@ -77,9 +77,9 @@ class Keeper:
         return self._holding.bytes
 
     @property
-    def holds_all(self) -> bool:
-        """Whether there is nothing to let go of and to read."""
-        return self._holding.bytes == len(self._request.used) * CHUNK_BYTES
+    def has_to_look(self) -> bool:
+        """Whether there is something to let go of or to read."""
+        return self._request.lag > 0 and self._holding.bytes < len(self._request.used) * CHUNK_BYTES
 
     def step(self, target: Target) -> bool:
         """Look once, and do what follows from it; returns False once the target has ended."""
@@ -234,7 +234,7 @@ def follow(keeper: Keeper, request: KeeperRequest) -> None:
         _pause(SEARCH_SECONDS)
     with target:
         while keeper.step(target):
-            _pause(ROOM_SECONDS if keeper.holds_all else LOOK_SECONDS)
+            _pause(LOOK_SECONDS if keeper.has_to_look else ROOM_SECONDS)
 
 
 if __name__ == "__main__":
