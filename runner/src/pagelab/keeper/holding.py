@@ -1,5 +1,7 @@
 """The chunks that are held in RAM, locked."""
 
+import errno
+import os
 from collections.abc import Sequence
 
 from pagelab.keeper.chunks import CHUNK_BYTES, Chunks
@@ -43,8 +45,11 @@ class Holding:
         if self._rank.get(chunk, self._wanted) >= self._wanted or self.refused:
             return False
         file, offset, length = self._chunks.place(chunk)
-        self.refused = self._windows[file].lock(offset, length)
-        if self.refused:
+        problem = self._windows[file].lock(offset, length)
+        if problem:
+            self._windows[file].unlock(offset, length)
+            if problem not in (errno.ENOMEM, errno.EAGAIN):  # then there is no room at the moment
+                self.refused = os.strerror(problem)
             return False
         self._held.add(chunk)
         self.most_bytes = max(self.most_bytes, self.bytes)

@@ -1,6 +1,7 @@
 """System calls on mapped memory that Python has no functions for; each lets other threads run meanwhile."""
 
 import ctypes
+import errno
 import os
 
 from pagelab.errors import HostError
@@ -48,10 +49,9 @@ class FileWindow:
             os.close(descriptor)
         _libc.madvise(self._address, self.size, _MADV_HUGEPAGE)  # refused without huge pages: then smaller ones
 
-    def lock(self, offset: int, length: int) -> str | None:
-        """Bring a stretch into RAM and keep it there; returns why the kernel refused, None where it did not."""
-        failed = _libc.mlock(self._address + offset, length)
-        return os.strerror(ctypes.get_errno()) if failed else None
+    def lock(self, offset: int, length: int) -> int:
+        """Bring a stretch into RAM and keep it there; returns the error number, 0 where there was none."""
+        return ctypes.get_errno() if _libc.mlock(self._address + offset, length) else 0
 
     def unlock(self, offset: int, length: int) -> None:
         """Let the kernel have the pages of a stretch again."""
@@ -90,9 +90,12 @@ def open_process(pid: int) -> int | None:
 def page_out(process: int, address: int, length: int) -> str | None:
     """Make the kernel drop pages that another process has mapped; returns why it refused, None where it did not.
 
+    A process that is ending has nothing mapped any more, which is no refusal.
+
     process_madvise(2) with MADV_PAGEOUT. It needs CAP_SYS_NICE, and the right to trace the process. Pages of files are
     passed over unless the caller owns the file or may write it (can_do_file_pageout in mm/madvise.c).
     """
     stretch = _Stretch(address, length)
     failed = _libc.syscall(_SYS_PROCESS_MADVISE, process, ctypes.byref(stretch), ctypes.c_size_t(1), _MADV_PAGEOUT, 0)
-    return os.strerror(ctypes.get_errno()) if failed < 0 else None
+    problem = ctypes.get_errno() if failed < 0 else 0
+    return os.strerror(problem) if problem not in (0, errno.ESRCH, errno.ENOMEM) else None
