@@ -170,6 +170,14 @@ class TestCombination:
         keys = [(row.factors.model, row.factors.resident) for row in combinations(reversed(records))]
         assert keys == [(model, share) for model in ("a-model", "gemma-3-270m") for share in (1.0, 0.5, 0.0)]
 
+    def test_numbers_are_in_order_of_their_size_and_words_after_them(self) -> None:
+        lengths = (512, "default", 16384, 128)
+        records = [
+            trial_record(number, 0.5, 8.0, factors=factors(0.5, readahead_kib=value))
+            for number, value in enumerate(lengths, start=1)
+        ]
+        assert [row.factors.readahead_kib for row in combinations(records)] == [128, 512, 16384, "default"]
+
     @pytest.mark.parametrize(
         ("rates", "words"),
         [

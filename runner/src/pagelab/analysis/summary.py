@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from pagelab.analysis import repeatability
 from pagelab.analysis.bootstrap import MINIMUM_REPETITIONS, Interval, median_interval, median_ratio_interval
-from pagelab.config.factors import Factors, key_of
+from pagelab.config.factors import Factors, key_of, order_of
 from pagelab.store.record import TrialRecord
 
 BASELINE_RESIDENT = 1.0
@@ -182,7 +182,7 @@ def combinations(trials: Iterable[TrialRecord], include_invalid: bool = False) -
     for trial in sorted(trials, key=lambda trial: trial.trial):
         groups.setdefault(key_of(trial.factors), []).append(trial)
     ordered = sorted(
-        groups.values(), key=lambda group: (key_of(group[0].factors, "resident"), -group[0].factors.resident)
+        groups.values(), key=lambda group: (order_of(group[0].factors, "resident"), -group[0].factors.resident)
     )
     counted = [[trial for trial in group if include_invalid or trial.validity.valid] for group in ordered]
     baselines = [trial for some in counted for trial in some if trial.factors.resident == BASELINE_RESIDENT]

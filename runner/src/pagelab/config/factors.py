@@ -5,6 +5,7 @@ plan, `--only`, hypotheses, preflight, labels and tables follow from that.
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from math import inf
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
@@ -302,6 +303,12 @@ class FactorLists(_Lists):  # type: ignore[misc,valid-type] # what it has follow
 def key_of(factors: Factors, *without: str) -> tuple[str, ...]:
     """A key that is equal for factors that are equal but for some."""
     return tuple(str(value) for name, value in factors if name not in without)
+
+
+def order_of(factors: Factors, *without: str) -> tuple[tuple[float, str], ...]:
+    """What factors are sorted by, but for some: numbers by size, and after them words."""
+    values = [value for name, value in factors if name not in without]
+    return tuple((float(value), "") if isinstance(value, int | float) else (inf, str(value)) for value in values)
 
 
 def refuse_repeats(lists: Mapping[str, list[Any]]) -> None:
