@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -123,10 +124,9 @@ def locked_bytes(pid: int | str) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def request(file: Path, **values: object) -> KeeperRequest:
+def request(file: Path, **values: Any) -> KeeperRequest:
     used = list(range(COUNT))
-    given = {"files": [str(file)], "used": used, "order": used, "most_bytes": 0, "first_bytes": 0, "headroom_bytes": 0}
-    return KeeperRequest(**{**given, **values})  # type: ignore[arg-type]
+    return replace(KeeperRequest([str(file)], used, used, most_bytes=0, first_bytes=0, headroom_bytes=0), **values)
 
 
 # --- its parts --------------------------------------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """`pagelab hold`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pagelab.errors import ConfigError, shown
+from pagelab.commands.sizes import size_option
+
+if TYPE_CHECKING:
+    from pagelab.keeper.request import KeeperReport
 
 _Strategy = Literal["behind", "hold", "hold+behind", "hold+behind+stream"]
 
@@ -24,12 +27,9 @@ def hold(
     """
     from pagelab.keeper.hold import held, hold_plan, run_beside
     from pagelab.models.gguf_map import read_gguf_map
-    from pagelab.units import format_bytes, parse_bytes
+    from pagelab.units import format_bytes
 
-    try:
-        size = None if budget == "auto" else parse_bytes(budget)
-    except ValueError as error:
-        raise ConfigError(f"--budget {shown(budget, 40)}: {error}") from error
+    size = None if budget == "auto" else size_option("--budget", budget)
     found = read_gguf_map(model)
     plan = hold_plan(found, strategy, size)
     for note in plan.notes:
@@ -41,20 +41,15 @@ def hold(
     if report is None:
         typer.echo("pagelab: the keeper was killed; the command went on without it", err=True)
     else:
-        typer.echo(f"pagelab: {_in_words(report.document())}", err=True)
+        typer.echo(f"pagelab: {_in_words(report)}", err=True)
     raise typer.Exit(status)
 
 
-def _in_words(report: dict[str, object]) -> str:
+def _in_words(report: "KeeperReport") -> str:
     from pagelab.keeper.chunks import CHUNK_BYTES
     from pagelab.units import format_bytes
 
-    sizes = {
-        name: format_bytes(int(str(report[name])) * scale)
-        for name, scale in (("most_held_bytes", 1), ("chunks_let_go", CHUNK_BYTES), ("chunks_read_ahead", CHUNK_BYTES))
-    }
-    refused = f"; the kernel refused ({report['refused']})" if report["refused"] else ""
-    return (
-        f"at most {sizes['most_held_bytes']} were held, {sizes['chunks_let_go']} let go after their use, "
-        f"{sizes['chunks_read_ahead']} read ahead{refused}"
-    )
+    let_go, read = (format_bytes(count * CHUNK_BYTES) for count in (report.chunks_let_go, report.chunks_read_ahead))
+    refused = f"; the kernel refused ({report.refused})" if report.refused else ""
+    held = format_bytes(report.most_held_bytes)
+    return f"at most {held} were held, {let_go} let go after their use, {read} read ahead{refused}"

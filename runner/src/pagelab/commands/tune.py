@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pagelab.commands.environment import builds_directory, state_directory
-from pagelab.errors import ConfigError, shown
+from pagelab.commands.sizes import size_option
 
 
 def tune(
@@ -28,12 +28,8 @@ def tune(
     from pagelab.run.tune import TuningBench
     from pagelab.run.tune import tune as find_fastest
     from pagelab.terminal.tune import print_tuned
-    from pagelab.units import parse_bytes
 
-    try:
-        ram_bytes = parse_bytes(ram)
-    except ValueError as error:
-        raise ConfigError(f"--ram {shown(ram, 40)}: {error}") from error
+    ram_bytes = size_option("--ram", ram)
     found, state = read_gguf_map(model), state_directory()
     with exclusive(state):
         restore(state)

@@ -338,16 +338,15 @@ def limiting_groups() -> list[Group]:
 
     By /proc/self/cgroup (cgroups(7)). What lies above the root of a mounted hierarchy, as in a container, is not seen.
     """
-    root = parent_path().parent
-    inside = PurePosixPath(_own_group(root))
+    parent = parent_path()
+    root, inside = parent.parent, PurePosixPath(_own_group(Group(parent).version))
     paths = [root / part.relative_to("/") for part in (inside, *inside.parents)]
     groups = [Group(path) for path in paths if path != root and path.is_dir()]
     return [group for group in [*groups, Group(root)] if group.counters().limit_bytes is not None]
 
 
-def _own_group(root: Path) -> str:
-    """Where this process is in a hierarchy, as a path below its root."""
-    version = 2 if (root / "cgroup.controllers").exists() else 1
+def _own_group(version: int) -> str:
+    """Where this process is in the memory controller's hierarchy, of that version, as a path below its root."""
     for line in lines(read_text("/proc/self/cgroup")):
         number, controllers, path = (*line.split(":", 2), "", "")[:3]
         if path.startswith("/") and ("memory" in controllers.split(",") if version == 1 else number == "0"):

@@ -74,8 +74,7 @@ def cpu_time_of_others(
         before, after: what `processes` saw at either end.
         ours: pids of this lab; what descends from them is left out too.
     """
-    table, pids = {**before, **after}, set(ours)
-    family = pids.union(*(descendants(table, pid) for pid in pids))
+    family = {*ours, *descendants({**before, **after}, set(ours))}
     taken = {
         pid: process.cpu_seconds - (before[pid].cpu_seconds if pid in before else 0.0)
         for pid, process in after.items()
@@ -89,9 +88,9 @@ def cpu_time_of_others(
     return sum(other.cpu_seconds for other in busiest), busiest
 
 
-def descendants(table: dict[int, Process], ancestor: int) -> set[int]:
-    """The pids of all processes below one."""
-    family = {ancestor}
+def descendants(table: dict[int, Process], ancestors: set[int]) -> set[int]:
+    """The pids of all processes below some."""
+    family = set(ancestors)
     while grown := {pid for pid, process in table.items() if process.parent in family} - family:
         family |= grown
-    return family - {ancestor}
+    return family - ancestors

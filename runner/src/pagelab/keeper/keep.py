@@ -19,6 +19,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from pagelab.host.cgroup import Group
@@ -35,7 +36,6 @@ from pagelab.keeper.touch_order import TouchOrder
 LOOK_SECONDS = 0.001  # computing on a chunk takes 0.2 ms, reading it 0.8 ms
 ROOM_SECONDS = 0.02
 SEARCH_SECONDS = 0.05
-READERS = 4
 LOOKED_AHEAD = 12  # chunks in the learned order that are looked at each time; all of them every WHOLE_LOOK times
 WHOLE_LOOK = 4
 GROWS_AFTER_SECONDS = 1.0  # for which there was room
@@ -69,7 +69,7 @@ class Keeper:
         self._holding.take_all()
         self._holding.leave_unmapped(range(len(self.chunks)))
         if self._request.ahead:
-            self._reader = AheadReader(self.chunks, self._windows, READERS)
+            self._reader = AheadReader(self.chunks, self._windows)
 
     @property
     def held_bytes(self) -> int:
@@ -173,7 +173,7 @@ def _candidates(request: KeeperRequest) -> Iterable[int]:
     if request.target_group is not None:
         found: Iterable[int] = Group(Path(request.target_group)).processes()
     else:
-        found = descendants(processes(), os.getppid())
+        found = descendants(processes(), {os.getppid()})
     return [pid for pid in found if pid != os.getpid()]
 
 
@@ -224,7 +224,7 @@ def main() -> None:
         while True:
             follow(keeper, request)
     except _Stopped:
-        _say(keeper.report().document())
+        _say(asdict(keeper.report()))
 
 
 def follow(keeper: Keeper, request: KeeperRequest) -> None:

@@ -11,7 +11,7 @@ from pagelab.keeper.chunks import CHUNK_BYTES
 _PROT_NONE, _PROT_READ = 0, 1
 _MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 0x01, 0x02, 0x10, 0x20, 0x4000
 _MADV_DONTNEED, _MADV_HUGEPAGE, _MADV_PAGEOUT = 4, 14, 21
-_SYS_PIDFD_OPEN, _SYS_PROCESS_MADVISE = 434, 440  # the same number on every architecture; Linux 5.3 and 5.10
+_SYS_PROCESS_MADVISE = 440  # on every architecture; Linux 5.10
 _FAILED = ctypes.c_void_p(-1).value
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -81,14 +81,8 @@ def _mapped(descriptor: int, size: int, path: str) -> int:
     raise HostError(f"cannot map {path} ({os.strerror(ctypes.get_errno())})")
 
 
-def open_process(pid: int) -> int | None:
-    """A descriptor of a process for `page_out`; None where it has ended, or the kernel is older than 5.3."""
-    descriptor = _libc.syscall(_SYS_PIDFD_OPEN, pid, 0)
-    return None if descriptor < 0 else int(descriptor)
-
-
 def page_out(process: int, address: int, length: int) -> str | None:
-    """Make the kernel drop pages that another process has mapped; returns why it refused, None where it did not.
+    """Make the kernel drop pages that another process, a pidfd, has mapped; returns why it refused, None if it did not.
 
     A process that is ending has nothing mapped any more, which is no refusal.
 

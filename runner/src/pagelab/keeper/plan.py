@@ -6,13 +6,13 @@ from typing import NamedTuple
 from pagelab.host.cgroup import Group
 from pagelab.keeper.chunks import CHUNK_BYTES
 from pagelab.keeper.layout import chunks_of_every_token, in_holding_order
+from pagelab.keeper.reader import READERS
 from pagelab.keeper.request import KeeperRequest
 from pagelab.models.gguf_map import GgufMap
 from pagelab.units import MIB
 
 LAG_CHUNKS = 4  # between the use of a chunk and its release: one that comes again costs a whole readahead window
 AHEAD_CHUNKS = 8  # 16 do not fit beside what is held, and are read twice
-READING_CHUNKS = 4  # that are being read, see pagelab.keeper.keep.READERS
 PROGRAM_BYTES = 16 * MIB  # pages of llama.cpp's own program and libraries
 
 
@@ -35,7 +35,7 @@ def headroom_bytes(duties: Duties, readahead_bytes: int, threads: int) -> int:
 
     What is on its way in and out, and the program; where the kernel reads, one window of readahead for each thread.
     """
-    on_the_way = LAG_CHUNKS * duties.behind + (AHEAD_CHUNKS + READING_CHUNKS) * duties.stream
+    on_the_way = LAG_CHUNKS * duties.behind + (AHEAD_CHUNKS + READERS) * duties.stream
     windows_bytes = 0 if duties.stream else threads * readahead_bytes
     return windows_bytes + (on_the_way + 1) * CHUNK_BYTES + PROGRAM_BYTES
 

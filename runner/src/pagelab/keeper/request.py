@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,3 @@ class KeeperReport:
     chunks_read_ahead: int
     cpu_seconds: float
     refused: str | None = None
-
-    def document(self) -> dict[str, Any]:
-        """The report as plain JSON."""
-        return asdict(self)

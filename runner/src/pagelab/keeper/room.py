@@ -6,7 +6,6 @@ from pagelab.host.cgroup import Group
 from pagelab.host.procfs import meminfo_bytes
 
 HOST_RESERVE_SHARE = 1 / 16  # of the host's RAM, left to everything else where no group's limit comes first
-_NO_LIMIT = 2**62
 
 
 def room_bytes(groups: Sequence[Group], held_bytes: int, headroom_bytes: int) -> int:

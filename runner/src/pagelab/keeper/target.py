@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
+from pagelab.host.procfs import PAGE_BYTES
 from pagelab.keeper.chunks import Chunks
-from pagelab.keeper.memory import open_process, page_out
+from pagelab.keeper.memory import page_out
 
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _ENTRY_BYTES = 8  # of /proc/PID/pagemap, Documentation/admin-guide/mm/pagemap.rst
 _PRESENT = 0x80  # bit 63, in the last byte of an entry on a little-endian machine
 _LEAST_BYTES = 1 << 20  # a smaller mapping of the file is one of its header alone
@@ -69,8 +69,9 @@ def find_target(pids: Iterable[int], files: Sequence[str], chunks: Chunks) -> Ta
         bases = _bases(pid, inodes, names)
         if not any(base is not None for base in bases):
             continue
-        process = open_process(pid)
-        if process is None:
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:  # it has ended
             continue
         try:
             pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
